@@ -1,0 +1,91 @@
+"""fslab: see what a text-to-image diffusion model knows about a picture, and name its parts.
+
+Names are imported at their first use, so that `import fslab` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fslab.records import (
+    Caption,
+    Captioning,
+    Clustering,
+    Confusion,
+    Extraction,
+    Features,
+    FslabError,
+    LabelMap,
+    Matching,
+    Picture,
+    Recipe,
+    Refinement,
+    Segments,
+    Vocabulary,
+)
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "COCO_OBJECT": "datasets",
+    "Lab": "lab",
+    "METHODS": "lab",
+    "PRESETS": "lab",
+    "Result": "lab",
+    "Store": "store",
+    "VOC": "datasets",
+    "agglomerative": "cluster",
+    "crf": "refine",
+    "kmeans": "cluster",
+    "read": "datasets",
+    "show": "plots",
+}
+
+__all__ = [
+    "COCO_OBJECT",
+    "METHODS",
+    "PRESETS",
+    "VOC",
+    "Caption",
+    "Captioning",
+    "Clustering",
+    "Confusion",
+    "Extraction",
+    "Features",
+    "FslabError",
+    "Lab",
+    "LabelMap",
+    "Matching",
+    "Picture",
+    "Recipe",
+    "Refinement",
+    "Result",
+    "Segments",
+    "Store",
+    "Vocabulary",
+    "agglomerative",
+    "crf",
+    "kmeans",
+    "read",
+    "show",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fslab' has no attribute {name!r}")
+    return getattr(import_module(f"fslab.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
+if TYPE_CHECKING:
+    from fslab.cluster import agglomerative, kmeans
+    from fslab.datasets import COCO_OBJECT, VOC, read
+    from fslab.lab import METHODS, PRESETS, Lab, Result
+    from fslab.plots import show
+    from fslab.refine import crf
+    from fslab.store import Store

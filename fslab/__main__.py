@@ -1,0 +1,5 @@
+"""`python -m fslab` is the command line."""
+
+from fslab.cli import main
+
+main()

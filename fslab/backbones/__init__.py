@@ -1,0 +1,20 @@
+"""One interface over Stable Diffusion UNets, vision transformers and hand-made descriptors."""
+
+from fslab.backbones.base import Backbone, Layer, pick_layers
+from fslab.backbones.baselines import Handmade, Rgb
+from fslab.backbones.diffusion import StableDiffusion
+from fslab.backbones.open import open_backbone
+from fslab.backbones.vision import VisionTransformer
+from fslab.backbones.weights import locate
+
+__all__ = [
+    "Backbone",
+    "Handmade",
+    "Layer",
+    "Rgb",
+    "StableDiffusion",
+    "VisionTransformer",
+    "locate",
+    "open_backbone",
+    "pick_layers",
+]

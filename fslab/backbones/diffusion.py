@@ -1,0 +1,288 @@
+"""Stable Diffusion UNets of diffusers: SD 1.x, SD 2.x and SDXL types, one interface.
+
+A picture becomes a latent, the latent gets noise of one timestep, and one UNet call is
+watched layer by layer; it ends as soon as the last wanted layer has fired.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fslab.backbones.base import DTYPES, Backbone, MetaListing, fold
+from fslab.backbones.weights import (
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    read_config,
+    weight_files,
+)
+from fslab.records import Extraction, FslabError, Picture
+from fslab.tap import tap
+
+COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+
+class StableDiffusion(MetaListing, Backbone):
+    """A Stable Diffusion folder in diffusers format; each part is loaded at its first use.
+
+    folder: holds unet/, vae/, text_encoder/, tokenizer/ and scheduler/ (SDXL types also the
+    second text encoder and tokenizer). random: a seed for untrained UNet weights in the same
+    configuration, the floor that trained features are held against; None loads the weights.
+    """
+
+    timestep = 0
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "",
+        resolution: int | None = None,
+        timestep: int = 0,
+        layers: Sequence[str] = (),
+        device: torch.device | str = "cpu",
+        random: int | None = None,
+    ) -> None:
+        self.folder, self.device, self.random = folder, torch.device(device), random
+        self.name, self.timestep = name or folder.name, timestep
+        self._config = read_config(folder / "unet")
+        self._vae_config = read_config(folder / "vae")
+        self._own_layers = tuple(layers)
+        factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
+        self.multiple = factor * 2 ** (len(self._config["block_out_channels"]) - 1)
+        self.resolution = resolution or factor * self._config["sample_size"]
+        self._parts: dict[tuple[str, torch.dtype], nn.Module] = {}
+        self._states: dict[tuple[str, torch.dtype], tuple[Tensor, Tensor | None]] = {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name of the weights and settings of every part that features depend on."""
+        folders = [self.folder / part for part in COMPONENTS if (self.folder / part).is_dir()]
+        files = [path for folder in folders for path in weight_files(folder)]
+        configs = {folder.name: read_config(folder) for folder in folders}
+        tokens = sorted(path for path in self.folder.glob("tokenizer*/*") if path.is_file())
+        return fingerprint(
+            [*files, *tokens], configs=configs, scheduler=self._scheduler_config, random=self.random
+        )
+
+    @property
+    def default_layers(self) -> tuple[str, ...]:
+        """The given layers, else the paper's rule: coarsest cross-attention queries."""
+        if self._own_layers:
+            return self._own_layers
+        queries = [
+            layer
+            for layer in self.layers()
+            if layer.path.endswith("attn2.to_q") and not layer.path.startswith("mid_block")
+        ]
+        coarsest = max((layer.stride for layer in queries), default=0)
+        return tuple(layer.path for layer in queries if layer.stride == coarsest)
+
+    def run(
+        self,
+        picture: Picture,
+        size: tuple[int, int],
+        wanted: Mapping[int, Sequence[str]],
+        settings: Extraction,
+    ) -> dict[tuple[str, int], Tensor]:
+        """Return the wanted maps, averaged over the noise draws; see `Backbone.run`."""
+        self._check_timesteps(wanted)
+        strides = {path: layer.stride for path, layer in self.layers_by_path().items()}
+        latent, noises = self._latent_and_noise(picture, size, settings)
+        found = {}
+        for timestep, paths in wanted.items():
+            draws = [self._pass(latent, noise, timestep, paths, size, settings) for noise in noises]
+            for path in paths:
+                maps = [fold(seen[path], size, strides[path]).float() for seen in draws]
+                mean = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
+                found[path, timestep] = mean.cpu()
+        return found
+
+    @torch.no_grad()
+    def latent(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Tensor:
+        """Return the scaled latent f32 [1, 4, h, w] of a picture, on the CPU."""
+        return self._latent_and_noise(picture, size, settings)[0]
+
+    @torch.no_grad()
+    def text_states(self, prompt: str, precision: str = "fp32") -> Tensor:
+        """Return a prompt's text states [1, tokens, D] as the UNet reads them."""
+        return self._encode_prompt(prompt, DTYPES[precision])[0]
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return each text's mean token state, f32 [N, D], padding included."""
+        states = [self._encode_prompt(text, torch.float32)[0].float().mean(1) for text in texts]
+        return torch.cat(states).cpu().numpy()
+
+    def tokens(self, prompt: str) -> list[str]:
+        """Return a prompt's tokens as the text encoder sees them, start and end included."""
+        ids = self._tokenizer("tokenizer")(prompt, truncation=True).input_ids
+        return self._tokenizer("tokenizer").convert_ids_to_tokens(ids)
+
+    def _check_timesteps(self, timesteps: Mapping[int, Any]) -> None:
+        steps = self._scheduler_config.get("num_train_timesteps", 1000)
+        for timestep in timesteps:
+            if timestep >= steps:
+                raise FslabError(f"timestep is {timestep}; {self.name} has 0 to {steps - 1}")
+
+    @torch.no_grad()
+    def _latent_and_noise(
+        self, picture: Picture, size: tuple[int, int], settings: Extraction
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One generator gives all noise draws, then (if asked for) the posterior's sample."""
+        generator = torch.Generator().manual_seed(settings.seed)
+        dtype = DTYPES[settings.precision]
+        if self._vae_config.get("force_upcast") and dtype == torch.float16:
+            dtype = torch.float32  # SDXL's VAE overflows in fp16
+        vae = self._part("vae", dtype)
+        posterior = vae.encode(prepare(picture, size).to(self.device, dtype)).latent_dist
+        noises = [
+            torch.randn(posterior.mean.shape, generator=generator) for _ in range(settings.draws)
+        ]
+        if settings.posterior == "sample":
+            extra = torch.randn(posterior.mean.shape, generator=generator)
+            code = posterior.mean + posterior.std * extra.to(self.device, dtype)
+        else:
+            code = posterior.mean
+        scaled = code * self._vae_config.get("scaling_factor", 0.18215)
+        return scaled.float().cpu(), noises
+
+    @torch.no_grad()
+    def _pass(
+        self,
+        latent: Tensor,
+        noise: Tensor,
+        timestep: int,
+        paths: Sequence[str],
+        size: tuple[int, int],
+        settings: Extraction,
+    ) -> dict[str, Tensor]:
+        dtype = DTYPES[settings.precision]
+        states, pooled = self._encode_prompt(settings.prompt, dtype)
+        step = torch.tensor([timestep])
+        noisy = self._scheduler.add_noise(latent, noise, step).to(self.device, dtype)
+        unet = self._part("unet", dtype)
+        with tap(unet, *paths, stop=True) as seen:
+            unet(noisy, step.to(self.device), states, **self._added(pooled, size))
+        return seen
+
+    def _added(self, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
+        """Return SDXL's added conditions: pooled text, and size, crop and target size."""
+        if self._config.get("addition_embed_type") != "text_time":
+            return {}
+        ids = torch.tensor([[*size, 0, 0, *size]], dtype=pooled.dtype, device=pooled.device)
+        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
+
+    def _encode_prompt(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        if (prompt, dtype) not in self._states:
+            second = (self.folder / "text_encoder_2").is_dir()
+            encode = self._encode_twice if second else self._encode_once
+            with torch.no_grad():
+                self._states[prompt, dtype] = encode(prompt, dtype)
+        return self._states[prompt, dtype]
+
+    def _encode_once(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, None]:
+        ids = self._token_ids("tokenizer", prompt)
+        return self._part("text_encoder", dtype)(ids)[0], None
+
+    def _encode_twice(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """SDXL: both encoders' last states but one side by side; the second's pooled text."""
+        states = []
+        for part, tokenizer in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
+            ids = self._token_ids(tokenizer, prompt)
+            output = self._part(part, dtype)(ids, output_hidden_states=True)
+            states.append(output.hidden_states[-2])
+        return torch.cat(states, dim=-1), output[0]
+
+    def _token_ids(self, name: str, prompt: str) -> Tensor:
+        tokenizer = self._tokenizer(name)
+        length = tokenizer.model_max_length
+        batch = tokenizer(
+            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        return batch.input_ids.to(self.device)
+
+    def _tokenizer(self, name: str) -> Any:
+        from transformers import CLIPTokenizer
+
+        if name not in self.__dict__:
+            self.__dict__[name] = load_tokenizer(CLIPTokenizer, self.folder / name)
+        return self.__dict__[name]
+
+    @cached_property
+    def _scheduler_config(self) -> dict[str, Any]:
+        return read_config(self.folder / "scheduler", "scheduler_config.json")
+
+    @cached_property
+    def _scheduler(self) -> Any:
+        """The model's own betas in a DDPM schedule, whichever sampler its folder names."""
+        from diffusers import DDPMScheduler
+
+        known = inspect.signature(DDPMScheduler.__init__).parameters
+        kept = {key: value for key, value in self._scheduler_config.items() if key in known}
+        return DDPMScheduler(**kept)
+
+    def _part(self, name: str, dtype: torch.dtype) -> nn.Module:
+        """Load a part in one precision, dropping it in any other."""
+        if (name, dtype) not in self._parts:
+            for key in [key for key in self._parts if key[0] == name]:
+                del self._parts[key]
+            load = self._random_unet if name == "unet" and self.random is not None else self._load
+            self._parts[name, dtype] = load(name, dtype).to(self.device).eval()
+        return self._parts[name, dtype]
+
+    def _load(self, name: str, dtype: torch.dtype) -> nn.Module:
+        return load_model(_model_class(name), self.folder / name, dtype)
+
+    def _random_unet(self, name: str, dtype: torch.dtype) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random)  # the initialisers know only the global generator
+            return _model_class(name).from_config(self._config).to(dtype)
+
+    def _meta(self) -> tuple[nn.Module, Callable[[int], object]]:
+        with torch.device("meta"):
+            unet = _model_class("unet").from_config(self._config)
+        return unet, lambda side: self._meta_pass(unet, side)
+
+    def _meta_pass(self, unet: nn.Module, side: int) -> None:
+        """Pass a square of `side` pixels and one text token through a UNet without numbers."""
+        factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
+        with torch.device("meta"):
+            latent = torch.empty(1, self._config["in_channels"], side // factor, side // factor)
+            states = torch.empty(1, 1, self._config["cross_attention_dim"])
+            more = {}
+            if self._config.get("addition_embed_type") == "text_time":
+                ids = 6
+                time = ids * self._config["addition_time_embed_dim"]
+                pooled = self._config["projection_class_embeddings_input_dim"] - time
+                more = {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, ids)}
+            unet(latent, torch.empty(1), states, added_cond_kwargs=more or None)
+
+
+def prepare(picture: Picture, size: tuple[int, int]) -> Tensor:
+    """Return a picture as f32 [1, 3, H, W] in [-1, 1], resized as diffusers does."""
+    image = Image.fromarray(picture.pixels)
+    if picture.size != size:
+        image = image.resize(size[::-1], Image.Resampling.LANCZOS)
+    array = np.asarray(image, dtype=np.float32) / 255.0
+    return 2.0 * torch.from_numpy(array.transpose(2, 0, 1).copy())[None] - 1.0
+
+
+def _model_class(name: str) -> Any:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    return {
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+    }[name]

@@ -1,0 +1,167 @@
+"""Where weights lie, whether they are safe to open, and what names their content."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from fslab.records import FslabError
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def locate(source: str | os.PathLike[str], size: str = "", patterns: Sequence[str] = ()) -> Path:
+    """Return the folder of a model: a local folder, or a hub id that is in the hub's cache.
+
+    Nothing is fetched. Raises FslabError where the weights are not there; it names them,
+    their size and the command that fetches them.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    name = os.fspath(source)
+    looks_like_path = folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+    if looks_like_path:
+        raise FslabError(
+            f"{name!r} is no folder of weights; give a preset, a folder in diffusers or "
+            "transformers format, or a hub id that is in the cache"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        includes = "".join(f' --include "{pattern}"' for pattern in patterns)
+        raise FslabError(
+            f"the weights of {name}{f' ({size})' if size else ''} are not on this machine; "
+            f"`hf download {name}{includes}` fetches them; the preset mini needs none"
+        ) from error
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """Return a model's configuration; FslabError where it is missing or no JSON object."""
+    path = folder / name
+    if not folder.is_dir():
+        raise FslabError(f"{folder} is no folder; models are loaded from one")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FslabError(
+            f"{folder} holds no {name}, so it is no model in diffusers or transformers format"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise FslabError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise FslabError(f"{path} holds {type(data).__name__}, not a JSON object")
+    return data
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return a folder's safetensors files; FslabError where it holds none, or only pickles."""
+    found = sorted(folder.glob("*.safetensors"))
+    if found:
+        return found
+    pickled = [path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLED]
+    if pickled:
+        raise FslabError(
+            f"{folder} holds pickled weights only ({', '.join(pickled[:3])}), which can run code "
+            "when opened; convert them to safetensors first"
+        )
+    raise FslabError(f"{folder} holds no *.safetensors file")
+
+
+def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
+    """Load a model, tokenizer or processor class from a folder of files that are safe to open.
+
+    Local files and safetensors only, no code from the folder, no progress bars. Raises
+    FslabError with the library's reason where the folder does not hold what `kind` needs.
+    """
+    from safetensors import SafetensorError
+
+    if not Path(folder).is_dir():
+        raise FslabError(f"{os.fspath(folder)!r} is no folder; {kind.__name__} is loaded from one")
+    try:
+        with _quiet():
+            return kind.from_pretrained(folder, local_files_only=True, **settings)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise FslabError(f"{folder} cannot be loaded as {kind.__name__}: {reason}") from error
+
+
+def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Load a model class from a folder's safetensors, ready for inference.
+
+    Raises FslabError as `load` and `weight_files` do, for another model's configuration, and
+    where a layer has no weights, which both libraries would fill with random numbers.
+    """
+    _check_type(kind, folder)
+    files = weight_files(folder)
+    precision = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
+    settings = {precision: dtype, "variant": _variant(files), "use_safetensors": True}
+    model, report = load(kind, folder, output_loading_info=True, **settings)
+    if report["missing_keys"]:
+        lacking = min(report["missing_keys"])
+        raise FslabError(
+            f"{folder} cannot be loaded as {kind.__name__}: its weights lack {lacking}"
+        )
+    return model.eval()
+
+
+def _check_type(kind: Any, folder: Path) -> None:
+    """Refuse a folder whose configuration is of another family: libraries only warn."""
+    config = read_config(folder)
+    wanted = getattr(getattr(kind, "config_class", None), "model_type", None)
+    given = config.get("model_type")
+    if wanted and given and not wanted.startswith(given):  # "clip" holds "clip_vision_model"
+        raise FslabError(f"{folder} holds a {given!r} model; {kind.__name__} needs {wanted!r}")
+
+
+def load_tokenizer(kind: Any, folder: Path) -> Any:
+    """Load a tokenizer; FslabError where its files are missing: an empty one would be made."""
+    names = ("tokenizer.json", "vocab.json", "vocab.txt")
+    if folder.is_dir() and not any((folder / name).is_file() for name in names):
+        raise FslabError(f"{folder} holds no tokenizer: none of {', '.join(names)}")
+    return load(kind, folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep both libraries' loading bars off the screen, and put them back as they were."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = [
+        log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()
+    ]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
+
+
+def _variant(files: Sequence[Path]) -> str | None:
+    """Return "fp16" where a folder holds its weights only under that variant's name."""
+    plain = [path for path in files if ".fp16" not in path.name]
+    return None if plain or not files else "fp16"
+
+
+def fingerprint(files: Sequence[Path], **more: Any) -> str:
+    """Return 32 hexadecimal digits that name the content of files and some settings."""
+    state = xxhash.xxh3_128(json.dumps(more, sort_keys=True).encode())
+    for path in files:
+        state.update(path.name.encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                state.update(block)
+    return state.hexdigest()

@@ -1,0 +1,5 @@
+"""The thin command line over `lab`, `evaluate` and `score`."""
+
+from fslab.cli.main import main
+
+__all__ = ["main"]

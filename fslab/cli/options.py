@@ -1,0 +1,49 @@
+"""From words on the command line to recipes and sizes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from fslab.lab.recipes import clustering_recipe, find_recipe
+from fslab.records import FslabError, Recipe
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def chosen_recipe(
+    method: str, cluster: str | None, k: int | None, settings: dict[str, Any]
+) -> Recipe:
+    """Return a method's recipe, or a class-agnostic one, with settings replaced."""
+    recipe = clustering_recipe(cluster) if cluster else find_recipe(method)
+    if k is not None:
+        recipe = recipe.change({"cluster.k": k}, name=f"{recipe.name}, K = {k}")
+    return recipe.change(settings, name=_changed_name(recipe.name, settings))
+
+
+def _changed_name(name: str, settings: dict[str, Any]) -> str:
+    changes = ", ".join(f"{key} = {value}" for key, value in settings.items())
+    return f"{name}, {changes}" if changes else name
+
+
+def parse_settings(words: list[str]) -> dict[str, Any]:
+    """Read "stage.key=value" words; a value is JSON where it can be, else text."""
+    settings = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign:
+            raise FslabError(f"--set takes stage.key=value, such as cluster.k=8, not {word!r}")
+        try:
+            settings[key.strip()] = json.loads(value)
+        except ValueError:
+            settings[key.strip()] = value
+    return settings
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as "2GB", "500 MB" or "0" as bytes."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text, re.IGNORECASE)
+    if not match:
+        raise FslabError(f"--prune is {text!r}; it is a size such as 2GB, 500MB or 0")
+    return int(float(match[1]) * _UNITS[match[2].lower()])

@@ -1,0 +1,27 @@
+"""Pictures and truth from disk: any picture as RGB, VOC-layout folders, COCO-Object."""
+
+from fslab.datasets.coco import coco, coco_labels
+from fslab.datasets.load import load
+from fslab.datasets.read import picture_size, read, read_mask, write_mask
+from fslab.datasets.samples import Dataset, Sample, folder, mask_pairs, voc
+from fslab.datasets.vocabularies import COCO_OBJECT, VOC, VOC_CLASSES
+from fslab.records import voc_palette
+
+__all__ = [
+    "COCO_OBJECT",
+    "VOC",
+    "VOC_CLASSES",
+    "Dataset",
+    "Sample",
+    "coco",
+    "coco_labels",
+    "folder",
+    "load",
+    "mask_pairs",
+    "picture_size",
+    "read",
+    "read_mask",
+    "voc",
+    "voc_palette",
+    "write_mask",
+]

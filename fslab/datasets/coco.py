@@ -1,0 +1,150 @@
+"""COCO-Object: the 80 things of COCO's instances json as label maps."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fslab.datasets.read import picture_size
+from fslab.datasets.samples import Dataset, Sample, listed
+from fslab.datasets.vocabularies import COCO_OBJECT
+from fslab.records import VOID, FslabError
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """One annotated object: its label, and its region as polygons or a run-length dict."""
+
+    label: int
+    crowd: bool
+    region: Any
+    source: str
+
+    def mask(self, height: int, width: int) -> np.ndarray:
+        """Rasterise through pycocotools: bool [height, width]."""
+        from pycocotools import mask as coco_mask
+
+        region = self.region
+        if isinstance(region, list):
+            if not region or any(len(ring) < 6 for ring in region):
+                raise FslabError(f"{self.source} has a polygon of fewer than three points")
+            region = coco_mask.merge(coco_mask.frPyObjects(region, height, width))
+        elif isinstance(region.get("counts"), list):
+            region = coco_mask.frPyObjects(region, height, width)
+        if list(region["size"]) != [height, width]:
+            raise FslabError(
+                f"{self.source} is {region['size']}; its picture is {height} x {width}"
+            )
+        return coco_mask.decode(region).astype(bool)
+
+
+@dataclass(frozen=True, eq=False)
+class CocoSample(Sample):
+    """A picture whose truth is painted from outlines: nothing but plain data, so it pickles."""
+
+    size: tuple[int, int] = (0, 0)
+    outlines: tuple[Outline, ...] = ()
+
+    def truth(self) -> np.ndarray:
+        """Paint the truth, u8 [H, W]: 0 background, 1..80 things, 255 crowds.
+
+        Larger objects are painted first, so that smaller ones before them stay visible (COCO
+        keeps no depth order). Crowd regions are void where no single object lies on them.
+        """
+        if (found := picture_size(self.path)) != self.size:
+            raise FslabError(
+                f"{str(self.path)!r} is {found[0]} x {found[1]} pixels (height x width), but its "
+                f"annotations are for {self.size[0]} x {self.size[1]}"
+            )
+        labels = np.zeros(self.size, np.uint8)
+        things = [(each, each.mask(*self.size)) for each in self.outlines if not each.crowd]
+        for outline, mask in sorted(things, key=lambda thing: -int(thing[1].sum())):
+            labels[mask] = outline.label
+        for outline in self.outlines:
+            if outline.crowd:
+                labels[outline.mask(*self.size) & (labels == 0)] = VOID
+        return labels
+
+
+def coco(root_or_json: str | os.PathLike[str], split: str = "val2017") -> Dataset:
+    """Open COCO-Object: pictures of ROOT/SPLIT/, truth from ROOT/annotations/instances_SPLIT.json.
+
+    A json's own path will do too; the split is what follows "instances_" in its name then. Every
+    picture of the json takes part, also those without an object (all background).
+
+    Raises FslabError where files are missing (naming them) or the json is not of that kind.
+    """
+    given = Path(root_or_json)
+    source = given if given.suffix == ".json" else given / f"annotations/instances_{split}.json"
+    split = source.stem.removeprefix("instances_")
+    root = source.parent.parent
+    data = _instances(source)
+    try:
+        labels = coco_labels(data["categories"])
+        outlines = _outlines(data["annotations"], labels, source)
+        samples = tuple(_sample(image, root / split, outlines) for image in data["images"])
+    except (KeyError, TypeError) as error:
+        raise FslabError(f"{str(source)!r} is no instances json ({error!r})") from error
+    if not samples:
+        raise FslabError(f"{str(source)!r} lists no images")
+    missing = [sample.path.name for sample in samples if not sample.path.is_file()]
+    if missing:
+        raise FslabError(f"{str(root / split)!r} lacks {listed(missing)}, which the json names")
+    return Dataset(root.resolve().name, COCO_OBJECT, split, samples)
+
+
+def coco_labels(categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:
+    """Map a json's category ids (1..90 with gaps) to labels 1..80 of COCO_OBJECT, by name."""
+    labels = {}
+    for category in categories:
+        if category["name"] not in COCO_OBJECT.classes:
+            raise FslabError(f"category {category['name']!r} is not one of COCO's 80 things")
+        labels[category["id"]] = COCO_OBJECT.names.index(category["name"])
+    return labels
+
+
+def _instances(source: Path) -> dict[str, Any]:
+    """Read the json, or say which splits there are."""
+    if not source.is_file():
+        there = sorted(path.name for path in source.parent.glob("instances_*.json"))
+        hint = f"there is {', '.join(there)}" if there else "COCO keeps it in annotations/"
+        raise FslabError(f"{str(source)!r} does not exist; {hint}")
+    try:
+        data = json.loads(source.read_bytes())
+    except ValueError as error:
+        raise FslabError(f"{str(source)!r} is no json: {error}") from error
+    if not isinstance(data, dict):
+        raise FslabError(f"{str(source)!r} is no instances json: it holds a {type(data).__name__}")
+    return data
+
+
+def _outlines(
+    annotations: Iterable[Mapping[str, Any]], labels: Mapping[int, int], source: Path
+) -> dict[int, list[Outline]]:
+    """Group annotations by image id."""
+    grouped: dict[int, list[Outline]] = defaultdict(list)
+    for given in annotations:
+        name = f"annotation {given['id']} of {str(source)!r}"
+        if given["category_id"] not in labels:
+            raise FslabError(f"{name} has category {given['category_id']}, which the json lacks")
+        outline = Outline(
+            labels[given["category_id"]], bool(given.get("iscrowd")), given["segmentation"], name
+        )
+        grouped[given["image_id"]].append(outline)
+    return grouped
+
+
+def _sample(
+    image: Mapping[str, Any], pictures: Path, outlines: Mapping[int, list[Outline]]
+) -> CocoSample:
+    path = pictures / image["file_name"]
+    size = image["height"], image["width"]
+    found = tuple(outlines.get(image["id"], ()))
+    return CocoSample(path.stem, path, None, len(COCO_OBJECT.names), size, found)

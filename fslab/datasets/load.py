@@ -1,0 +1,28 @@
+"""One way in for the command line: a folder and the layout it is in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from fslab.datasets.coco import coco
+from fslab.datasets.samples import Dataset, folder, voc, voc_home
+from fslab.records import FslabError
+
+
+def load(
+    root: str | os.PathLike[str], split: str = "val", format: Literal["voc", "coco"] = "voc"
+) -> Dataset:
+    """Open a data set in VOC's or COCO's layout.
+
+    A folder without ImageSets/Segmentation is taken as plain pictures without truth; it has no
+    splits, and its data set says "all". Raises FslabError as `voc`, `coco` and `folder` do.
+    """
+    if not Path(root).exists():
+        raise FslabError(f"{str(root)!r} does not exist; check the path")
+    if format == "coco":
+        return coco(root, split)
+    if format != "voc":
+        raise FslabError(f"format is {format!r}; it is 'voc' or 'coco'")
+    return voc(root, split) if voc_home(root) is not None else folder(root)

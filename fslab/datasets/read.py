@@ -1,0 +1,207 @@
+"""Any picture as RGB, any index mask as labels, and labels back to a palette PNG."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fslab.datasets.vocabularies import VOC_CLASSES
+from fslab.files import write_aside
+from fslab.records import VOID, FslabError, Picture, voc_palette
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What `read` opens, by content (MPO is opened as JPEG): no other decoder is ever tried."""
+
+SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+"""How the names of pictures end, in lower case, where a folder is searched for them."""
+
+_EIGHT_BIT = frozenset(
+    ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LA", "PA", "RGBA", "RGBa", "RGBX")
+)
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_GREY, _COLOURS, _INDICES = 0, 2, 3
+"""PNG's colour types: byte 25 of the file; the depth in bits is byte 24 (PNG, section 11.2.1)."""
+
+
+def read(path: str | os.PathLike[str]) -> Picture:
+    """Read a picture as RGB, upright: u8 [H, W, 3], named by the file's stem.
+
+    EXIF orientation is applied. Transparency is laid over white, as viewers show it; 16-bit
+    grey is divided by 257, so its whole range counts; float grey is stretched from its least to
+    its largest value (one flat value is black); of an animation the first frame is taken.
+    Colour profiles are ignored. What the file is named does not matter, what it holds does.
+
+    Raises FslabError, naming the file: missing, empty, no picture, cut short, too large.
+    """
+    path = Path(path)
+    data = _bytes_of(path)
+    with _refusing(path):
+        image = Image.open(BytesIO(data), formats=FORMATS)
+        image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    image = _rgb(image, path)
+    return Picture(np.array(image.transpose(turn) if turn is not None else image), path.stem)
+
+
+def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return the height and width that `read` would give; of a JPEG only the header is parsed."""
+    path = Path(path)
+    data = _bytes_of(path)
+    with _refusing(path):
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    if image.format not in ("JPEG", "MPO"):
+        return read(path).size
+    width, height = image.size
+    return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an index mask, u8 [H, W]: the numbers that a palette or 8-bit grey PNG stores.
+
+    A palette is never looked up: its colours only serve the eye. Grey of 1, 2 or 4 bits is
+    refused, because decoders stretch it to 0..255 and labels would change.
+
+    Raises FslabError, naming the file: missing, no PNG, damaged, or colours instead of labels.
+    """
+    path = Path(path)
+    data = _bytes_of(path)
+    with _refusing(path, "a mask is a PNG of label numbers, as fslab.datasets.write_mask saves it"):
+        image = Image.open(BytesIO(data), formats=("PNG",))
+        image.load()
+    depth, kind = data[24], data[25]
+    if kind == _INDICES or (kind == _GREY and depth == 8):
+        return np.array(image)
+    raise FslabError(f"{str(path)!r} is no index mask: {_what_instead(image, depth, kind)}")
+
+
+def write_mask(labels: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Write labels, u8 [H, W], as a PNG with VOC's palette: aside first, so never half of it."""
+    path = Path(path)
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2:
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        shape = list(getattr(labels, "shape", ()))
+        raise FslabError(f"{str(path)!r}: labels are {kind} {shape}; a mask holds uint8 [H, W]")
+    if not labels.size:
+        raise FslabError(f"{str(path)!r}: labels are {list(labels.shape)}; a mask holds pixels")
+    image = Image.frombytes("P", labels.shape[::-1], np.ascontiguousarray(labels).tobytes())
+    image.putpalette(voc_palette().tobytes())
+    encoded = BytesIO()
+    image.save(encoded, "PNG")
+    try:
+        write_aside(path, encoded.getvalue())
+    except OSError as error:
+        raise FslabError(f"{str(path)!r} cannot be written: {error}") from error
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Return a file's content, or say in one sentence why there is none."""
+    named = repr(str(path))
+    try:
+        if path.is_symlink() and not path.exists():
+            raise FslabError(f"{named} is a link to {os.readlink(path)!r}, which does not exist")
+        if not path.exists():
+            raise FslabError(f"{named} does not exist; check the path")
+        if path.is_dir():
+            raise FslabError(f"{named} is a folder; name a file in it")
+        if not path.is_file():
+            raise FslabError(f"{named} is no ordinary file; name a picture file")
+        data = path.read_bytes()
+    except PermissionError as error:
+        raise FslabError(f"{named} may not be read: permission denied; change its mode") from error
+    except OSError as error:
+        raise FslabError(f"{named} cannot be read: {error.strerror or error}") from error
+    if not data:
+        raise FslabError(f"{named} is empty (0 bytes); get the file again")
+    return data
+
+
+@contextmanager
+def _refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator[None]:
+    """Turn what Pillow raises into one sentence that names the file."""
+    named = repr(str(path))
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise FslabError(
+            f"{named} has more than {limit} million pixels; make it smaller"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise FslabError(f"{named} is not a picture of a known kind; {wanted}") from error
+    except _BROKEN as error:
+        words = " ".join(str(error).split())
+        raise FslabError(
+            f"{named} is damaged or cut short ({words}); get the file again"
+        ) from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1..8; 1 (upright) where the EXIF block is damaged or absent."""
+    try:
+        given = image.getexif().get(_ORIENTATION, 1)
+    except _BROKEN:
+        return 1
+    return given if given in _UPRIGHT else 1
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Return any decoded picture in mode RGB."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_eight_bit(image, path)).convert("RGB")
+    if image.mode not in _EIGHT_BIT:
+        raise FslabError(f"{str(path)!r} has colour mode {image.mode}; convert it to RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    over = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+
+
+def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
+    """Return grey of 16-bit or float depth as u8 [H, W]."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise FslabError(f"{str(path)!r} holds NaN or infinite values; replace them by numbers")
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        return np.rint((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+    if low < 0 or high > 65535:
+        raise FslabError(
+            f"{str(path)!r} holds values from {low:.0f} to {high:.0f}; save it with 8 or 16 bits"
+        )
+    return np.rint(values / 257).astype(np.uint8)
+
+
+def _what_instead(image: Image.Image, depth: int, kind: int) -> str:
+    """Say what a PNG holds where an index mask is wanted, and how to make one of it."""
+    if kind == _GREY:
+        return f"it is {depth}-bit grey; save its labels as 8-bit grey or with a palette"
+    if kind == _COLOURS:
+        used = {tuple(colour) for colour in np.unique(np.asarray(image).reshape(-1, 3), axis=0)}
+        palette = voc_palette()
+        if used <= {tuple(palette[label]) for label in (*range(len(VOC_CLASSES)), VOID)}:
+            return (
+                "it holds VOC's colours as RGB; replace each colour by its row in "
+                "fslab.datasets.voc_palette() and save that with fslab.datasets.write_mask"
+            )
+    return (
+        f"it holds colours (mode {image.mode}); save label numbers with a palette or as 8-bit grey"
+    )

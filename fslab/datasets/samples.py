@@ -1,0 +1,202 @@
+"""Data sets in VOC's layout and plain folders: pictures with the truth that belongs to them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fslab.datasets.read import SUFFIXES, picture_size, read, read_mask
+from fslab.datasets.vocabularies import VOC
+from fslab.records import VOID, FslabError, Picture, Vocabulary
+
+_NAMED_AT_MOST = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One picture and its truth, read when asked for.
+
+    truth_path: an index PNG, None where there is no truth; classes: how many labels are known.
+    """
+
+    name: str
+    path: Path
+    truth_path: Path | None = None
+    classes: int = VOID
+
+    def picture(self) -> Picture:
+        """Read the picture: u8 [H, W, 3]."""
+        return read(self.path)
+
+    def truth(self) -> np.ndarray | None:
+        """Read the truth, u8 [H, W] of 0..classes-1 and 255 (void); None where there is none.
+
+        Raises FslabError where its size is not the picture's, or a label is no class.
+        """
+        if self.truth_path is None:
+            return None
+        labels = read_mask(self.truth_path)
+        named = repr(str(self.truth_path))
+        if labels.shape != (size := picture_size(self.path)):
+            raise FslabError(
+                f"{named} is {labels.shape[0]} x {labels.shape[1]} pixels (height x width), but "
+                f"its picture {self.path.name!r} is {size[0]} x {size[1]}"
+            )
+        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1)).tolist()
+        unknown = [label for label in present if self.classes <= label != VOID]
+        if unknown:
+            raise FslabError(
+                f"{named} holds labels {unknown}; this vocabulary has 0 to {self.classes - 1}, "
+                f"and {VOID} for void"
+            )
+        return labels
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples in a fixed order, and the vocabulary that their labels count in."""
+
+    name: str
+    vocabulary: Vocabulary
+    split: str
+    samples: tuple[Sample, ...]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def limit(self, count: int) -> Dataset:
+        """Return the first `count` samples, or all where there are fewer."""
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise FslabError(f"limit is {count!r}; it is a whole number from 1 up")
+        return replace(self, samples=self.samples[:count])
+
+
+def voc(root: str | os.PathLike[str], split: str = "val", vocabulary: Vocabulary = VOC) -> Dataset:
+    """Open a folder in the layout of VOC 2012 (Everingham et al., IJCV 2015).
+
+    ImageSets/Segmentation/SPLIT.txt lists names; JPEGImages/NAME.{jpg,jpeg,png} are the
+    pictures, SegmentationClass/NAME.png the truth. A folder that holds VOC2012/ or
+    VOCdevkit/VOC2012/ will do too.
+
+    Raises FslabError where the split is unknown, or, naming all, where files are missing.
+    """
+    home = voc_home(root)
+    if home is None:
+        raise FslabError(f"{str(root)!r} holds no ImageSets/Segmentation; is it a VOC folder?")
+    names = _split_names(home, split)
+    pictures = _by_stem(home / "JPEGImages", frozenset((".jpg", ".jpeg", ".png")))
+    masks = _by_stem(home / "SegmentationClass", frozenset((".png",)))
+    missing = [f"JPEGImages/{name}.jpg" for name in names if name not in pictures]
+    missing += [f"SegmentationClass/{name}.png" for name in names if name not in masks]
+    if missing:
+        raise FslabError(f"{str(home)!r} lacks {listed(missing)} of split {split!r}")
+    known = len(vocabulary.names)
+    samples = (Sample(name, pictures[name], masks[name], known) for name in names)
+    return Dataset(home.resolve().name, vocabulary, split, tuple(samples))
+
+
+def folder(
+    pictures: str | os.PathLike[str],
+    masks: str | os.PathLike[str] | None = None,
+    vocabulary: Vocabulary = VOC,
+) -> Dataset:
+    """Open a folder of pictures, with a folder of index PNGs of the same stems as truth, if any.
+
+    Both may be one folder: its PNGs are the masks then. Raises FslabError where a folder is
+    missing or empty, two pictures share a stem, or a picture has no mask.
+    """
+    pictures, masks = Path(pictures), Path(masks) if masks is not None else None
+    shared = masks is not None and masks.resolve() == pictures.resolve()
+    found = _by_stem(pictures, SUFFIXES - {".png"} if shared else SUFFIXES)
+    if not found:
+        raise FslabError(f"{str(pictures)!r} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    truths = _by_stem(masks, frozenset((".png",))) if masks is not None else {}
+    missing = [f"{name}.png" for name in found if name not in truths] if masks is not None else []
+    if missing:
+        raise FslabError(f"{str(masks)!r} lacks {listed(missing)}: masks of pictures that exist")
+    known = len(vocabulary.names)
+    samples = (Sample(name, path, truths.get(name), known) for name, path in found.items())
+    return Dataset(pictures.resolve().name, vocabulary, "all", tuple(samples))
+
+
+def voc_home(root: str | os.PathLike[str]) -> Path | None:
+    """Return the folder that holds ImageSets/Segmentation: root, or VOC2012 below it; or None."""
+    root = Path(root)
+    for home in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
+        if (home / "ImageSets" / "Segmentation").is_dir():
+            return home
+    return None
+
+
+def mask_pairs(
+    pred_dir: str | os.PathLike[str], truth_dir: str | os.PathLike[str]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Pair index PNGs of two folders by stem: (name, truth, guess), both u8 [H, W], read lazily.
+
+    Overlays that `fslab segment` writes beside its masks (NAME.overlay.png) are left out.
+    Raises FslabError at once where a folder is missing or empty, a truth has no prediction, or
+    a prediction has no truth: a score over a part would pass for one over the whole.
+    """
+    guesses, truths = (
+        {name: path for name, path in found.items() if not name.endswith(".overlay")}
+        for found in (
+            _by_stem(Path(place), frozenset((".png",))) for place in (pred_dir, truth_dir)
+        )
+    )
+    for place, found in ((pred_dir, guesses), (truth_dir, truths)):
+        if not found:
+            raise FslabError(f"{str(place)!r} holds no PNG masks")
+    for place, there, here in ((pred_dir, truths, guesses), (truth_dir, guesses, truths)):
+        missing = [f"{name}.png" for name in there if name not in here]
+        if missing:
+            other = truth_dir if place is pred_dir else pred_dir
+            raise FslabError(f"{str(place)!r} lacks {listed(missing)}, which {str(other)!r} has")
+    return ((name, read_mask(path), read_mask(guesses[name])) for name, path in truths.items())
+
+
+def _split_names(home: Path, split: str) -> list[str]:
+    """Return the names that a split lists, in its order."""
+    lists = {path.stem: path for path in sorted((home / "ImageSets/Segmentation").glob("*.txt"))}
+    if split not in lists:
+        there = ", ".join(lists) or "none"
+        raise FslabError(f"{str(home)!r} has no split {split!r}; there is {there}")
+    lines = lists[split].read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise FslabError(f"{str(lists[split])!r} lists no names")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise FslabError(f"{str(lists[split])!r} names {listed(twice)} more than once")
+    return names
+
+
+def _by_stem(place: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+    """Return a folder's files by stem, sorted; hidden ones are left out."""
+    if not place.is_dir():
+        raise FslabError(f"{str(place)!r} is no folder; check the path")
+    found: dict[str, Path] = {}
+    for path in sorted(place.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            pair = f"{found[path.stem].name!r} and {path.name!r}"
+            raise FslabError(f"{str(place)!r} holds {pair}: one name for two pictures")
+        found[path.stem] = path
+    return found
+
+
+def listed(names: Iterable[str]) -> str:
+    """Say how many names there are, and the first twenty."""
+    names = list(names)
+    shown = ", ".join(map(repr, names[:_NAMED_AT_MOST]))
+    more = len(names) - _NAMED_AT_MOST
+    kind = "file" if len(names) == 1 else "files"
+    return f"{len(names)} {kind} ({shown}{f' and {more} more' if more > 0 else ''})"

@@ -1,0 +1,104 @@
+"""From pictures to features, each map computed once: the store is asked before any model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fslab.backbones import Backbone, Layer, pick_layers
+from fslab.records import Extraction, Features, FslabError, Picture, digest_of
+from fslab.store import Store
+
+
+def complete(settings: Extraction, backbone: Backbone) -> Extraction:
+    """Fill in the backbone's own layers, timestep and resolution where a recipe names none.
+
+    Raises FslabError for timesteps asked of a backbone in which time has no meaning.
+    """
+    if backbone.timestep is None and settings.timesteps not in ((), (0,)):
+        raise FslabError(
+            f"{backbone.name} has no timesteps; leave them out, not {list(settings.timesteps)}"
+        )
+    return replace(
+        settings,
+        layers=settings.layers or backbone.default_layers,
+        timesteps=settings.timesteps or (backbone.timestep or 0,),
+        resolution=settings.resolution or backbone.resolution,
+    )
+
+
+def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: Store) -> Features:
+    """Return the wanted layers' maps f32 [C, h, w], from the store or in one pass a timestep.
+
+    Layers of one timestep that are missing share a pass, which ends after the last of them.
+    Raises FslabError for an unknown layer or timestep.
+    """
+    settings = complete(settings, backbone)
+    size = backbone.input_size(picture, settings)
+    paths = _paths(settings, backbone, store)
+    pairs = [(path, timestep) for timestep in settings.timesteps for path in paths]
+    keys = {pair: _key(picture, settings, backbone, size, *pair) for pair in pairs}
+    found = {pair: entry["map"] for pair in pairs if (entry := store.get(keys[pair]))}
+    wanted: dict[int, list[str]] = {}
+    for path, timestep in pairs:
+        if (path, timestep) not in found:
+            wanted.setdefault(timestep, []).append(path)
+    if wanted:
+        for pair, value in backbone.run(picture, size, wanted, settings).items():
+            found[pair] = np.ascontiguousarray(value.numpy())
+            store.put(keys[pair], {"map": found[pair]})
+    several = len(settings.timesteps) > 1
+    maps = {f"{path}@{step}" if several else path: found[path, step] for path, step in pairs}
+    return Features(maps, picture.size, picture.name)
+
+
+def listed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
+    """Return the backbone's layers, from the store if they were listed before."""
+    key = digest_of(["layers-1", backbone.fingerprint, backbone.resolution])
+    entry = store.get(key)
+    if entry is None:
+        layers = backbone.layers()
+        rows = enumerate(layers)
+        store.put(key, {x.path: np.array([row, x.channels, x.stride]) for row, x in rows})
+        return layers
+    order = sorted(entry, key=lambda path: int(entry[path][0]))
+    return tuple(Layer(path, int(entry[path][1]), int(entry[path][2])) for path in order)
+
+
+def _paths(settings: Extraction, backbone: Backbone, store: Store) -> tuple[str, ...]:
+    return tuple(
+        layer.path for layer in pick_layers(settings.layers, listed_layers(backbone, store))
+    )
+
+
+def _key(
+    picture: Picture,
+    settings: Extraction,
+    backbone: Backbone,
+    size: tuple[int, int],
+    path: str,
+    timestep: int,
+) -> str:
+    """Name a map by what changes its numbers: weights, pixels, size and the pass's settings."""
+    timeless = backbone.timestep is None
+    pass_settings = {} if timeless else {
+        "timestep": timestep,
+        "draws": settings.draws,
+        "seed": settings.seed,
+        "prompt": settings.prompt,
+        "posterior": settings.posterior,
+    }  # fmt: skip
+    device = getattr(backbone, "device", "cpu")
+    return digest_of(
+        [
+            "map-1",
+            backbone.fingerprint,
+            picture.digest,
+            size,
+            path,
+            settings.precision,
+            str(device),
+            pass_settings,
+        ]
+    )

@@ -1,0 +1,178 @@
+"""What a picture, its features and its masks look like: figures over pixels and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import plotly.graph_objects as go
+
+from fslab.plots.colours import class_colours, segment_colours
+from fslab.plots.draw import check_size, name_of, pca_colours, variance_shown
+from fslab.plots.panels import Panel, compose
+from fslab.records import Features, FslabError, LabelMap, Picture, Segments
+
+Stage = Picture | Segments | LabelMap | np.ndarray
+
+
+def show(
+    picture: Picture,
+    *stages: Stage,
+    titles: Sequence[str] = (),
+    title: str = "",
+    names: Sequence[str] = (),
+    colours: np.ndarray | None = None,
+) -> go.Figure:
+    """Show a picture and its stages side by side, four a row.
+
+    stages: pictures, segments, label maps, or truth as u8 [H, W] (255 is void). titles: one a
+    panel, the picture's own first. names: what labels of the truth are called; a label map
+    among the stages brings them along. colours: u8 [K, 3] in place of VOC's.
+    Raises FslabError for a stage of another kind, or of another size than the picture.
+    """
+    if not isinstance(picture, Picture):
+        raise FslabError(f"show begins with a Picture, not {type(picture).__name__}")
+    known = [stage.names for stage in stages if isinstance(stage, LabelMap)]
+    names = names or (known[0] if known else ())
+    panels = [Panel("picture", picture.pixels)]
+    panels += [_panel(picture, stage, names, colours) for stage in stages]
+    if titles and len(titles) != len(panels):
+        raise FslabError(f"{len(titles)} titles for {len(panels)} panels; the picture has one too")
+    panels = (
+        [replace(panel, title=words) for panel, words in zip(panels, titles, strict=True)]
+        if titles
+        else panels
+    )
+    return compose(panels, title or picture.name)
+
+
+def _panel(
+    picture: Picture, stage: Stage, names: Sequence[str], colours: np.ndarray | None
+) -> Panel:
+    if isinstance(stage, Picture):
+        return Panel(stage.name, stage.pixels)
+    if isinstance(stage, Segments):
+        return _segment_panel(picture, stage)
+    if isinstance(stage, LabelMap):
+        return _label_panel(picture, stage.labels, stage, class_colours(colours))
+    if isinstance(stage, np.ndarray) and stage.dtype == np.uint8 and stage.ndim == 2:
+        truth = LabelMap(stage, tuple(names))
+        return _label_panel(picture, stage, truth, class_colours(colours), "truth")
+    raise FslabError(
+        f"show has no picture for {type(stage).__name__}; it draws Picture, Segments, LabelMap "
+        "and truth as uint8 [H, W]"
+    )
+
+
+def _segment_panel(picture: Picture, segments: Segments) -> Panel:
+    check_size(picture, segments.size, "segments")
+    shares = np.bincount(segments.labels.ravel()) / segments.labels.size
+    present = range(segments.count)
+    return Panel(
+        f"{segments.count} segments", _grey(picture.pixels), True, segments.labels,
+        segment_colours(segments.count), {label: str(label) for label in present},
+        {label: f"segment {label}, {shares[label]:.0%}" for label in present}, listed=False,
+    )  # fmt: skip
+
+
+def _label_panel(
+    picture: Picture, labels: np.ndarray, named: LabelMap, palette: np.ndarray, title: str = "named"
+) -> Panel:
+    check_size(picture, labels.shape, title)
+    reads, shown = {}, {}
+    for label in map(int, np.unique(labels)):
+        name = name_of(label, named.names) if label or named.names else "background"
+        score = named.scores.get(name)
+        reads[label] = name + (f", probability {score:.2f}" if score is not None else "")
+        if label:
+            shown[label] = name
+    return Panel(title, _grey(picture.pixels), True, labels, palette, shown, reads)
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """Return a picture without its colours, u8 [H, W, 3], so that a mask's colour is its own."""
+    light = pixels @ np.array([0.299, 0.587, 0.114])
+    return np.rint(light).astype(np.uint8)[..., None].repeat(3, -1)
+
+
+def feature_colours(
+    features: Features, layers: str | Sequence[str] = (), title: str = ""
+) -> go.Figure:
+    """Show maps by their first three principal components as red, green and blue.
+
+    layers: one or several keys of the features, all of them if empty. Like colours are like
+    features within a map; between maps colours mean nothing.
+    """
+    asked = (layers,) if isinstance(layers, str) else tuple(layers)
+    panels = []
+    for layer in asked or tuple(features):
+        value = _map_of(features, layer)
+        share = variance_shown(value)
+        shape = " x ".join(map(str, value.shape))
+        words = f"{_short(layer)}\n[{shape}], {share:.0%} shown"
+        panels.append(Panel(words, pca_colours(value), photo=False))
+    return compose(panels, title or f"{features.name}: first three components of each map")
+
+
+def similarity(
+    features: Features, layer: str, point: tuple[int, int], picture: Picture | None = None
+) -> go.Figure:
+    """Show each cell's cosine similarity to the cell at a point, (row, column) in pixels.
+
+    With the picture, it stands to the left with the point marked. Raises FslabError for a
+    point outside the picture.
+    """
+    values = cosine_to(_map_of(features, layer), point, features.size)
+    panels = [Panel(_short(layer), np.zeros((*features.size, 3), np.uint8), photo=False)]
+    if picture is not None:
+        check_size(picture, features.size, "features")
+        panels.insert(0, Panel("picture", picture.pixels))
+    words = f"{features.name}: similarity to row {point[0]}, column {point[1]}"
+    figure = compose(panels, words, right=80)
+    last = len(panels)
+    steps = [size / cells for size, cells in zip(features.size, values.shape, strict=True)]
+    figure.add_trace(
+        go.Heatmap(
+            z=values, y0=steps[0] / 2 - 0.5, dy=steps[0], x0=steps[1] / 2 - 0.5, dx=steps[1],
+            colorscale="Viridis", zmax=1, zmin=float(values.min()),
+            colorbar={"title": {"text": "cosine"}, "thickness": 14},
+            hovertemplate="cosine similarity %{z:.3f}<extra></extra>",
+        ),
+        row=1, col=last,
+    )  # fmt: skip
+    mark = {"symbol": "cross", "size": 13, "color": "white", "line": {"color": "black", "width": 2}}
+    for column in range(1, last + 1):
+        figure.add_trace(
+            go.Scatter(
+                x=[point[1]], y=[point[0]], mode="markers", marker=mark, showlegend=False,
+                hovertemplate="the point<extra></extra>",
+            ),
+            row=1, col=column,
+        )  # fmt: skip
+    return figure
+
+
+def cosine_to(value: np.ndarray, point: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Return f32 [h, w]: cosine similarity of each cell of f32 [C, h, w] to a pixel's cell."""
+    if not all(0 <= at < limit for at, limit in zip(point, size, strict=True)):
+        raise FslabError(
+            f"point is {tuple(point)}; rows are 0 to {size[0] - 1}, columns 0 to {size[1] - 1}"
+        )
+    row, column = (
+        at * cells // limit for at, cells, limit in zip(point, value.shape[1:], size, strict=True)
+    )
+    unit = value / np.maximum(np.linalg.norm(value, axis=0, keepdims=True), 1e-8)
+    return np.einsum("chw,c->hw", unit, unit[:, row, column]).astype(np.float32)
+
+
+def _map_of(features: Features, layer: str) -> np.ndarray:
+    if layer not in features:
+        raise FslabError(f"{features.name}: no features {layer!r}; there are {', '.join(features)}")
+    return features[layer]
+
+
+def _short(layer: str) -> str:
+    """Shorten a module path for a narrow panel: the parts that all blocks share go."""
+    words = layer.replace("transformer_blocks.", "").replace("attentions.", "")
+    return words.replace("_blocks", "")

@@ -1,0 +1,37 @@
+"""The records that stages hand to each other: frozen dataclasses over numpy arrays.
+
+Axes, everywhere: H, W rows and columns of a picture; h, w of a feature map; C channels;
+K clusters, classes or segments. Pictures are u8 [H, W, 3], maps are f32 [C, h, w].
+"""
+
+from fslab.records.base import VOID, FslabError, digest_of, voc_palette
+from fslab.records.recipe import Captioning, Clustering, Extraction, Matching, Recipe, Refinement
+from fslab.records.stages import (
+    Caption,
+    Confusion,
+    Features,
+    LabelMap,
+    Picture,
+    Segments,
+    Vocabulary,
+)
+
+__all__ = [
+    "VOID",
+    "Caption",
+    "Captioning",
+    "Clustering",
+    "Confusion",
+    "Extraction",
+    "Features",
+    "FslabError",
+    "LabelMap",
+    "Matching",
+    "Picture",
+    "Recipe",
+    "Refinement",
+    "Segments",
+    "Vocabulary",
+    "digest_of",
+    "voc_palette",
+]

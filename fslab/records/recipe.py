@@ -1,0 +1,249 @@
+"""Everything that changes a number, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from fslab.records.base import FslabError, digest_of
+
+
+def _check_choices(part: Any) -> None:
+    """Refuse a Literal field whose value is not one of its choices."""
+    for name, kind in get_type_hints(type(part)).items():
+        given = getattr(part, name)
+        if get_origin(kind) is Literal and given not in get_args(kind):
+            choices = ", ".join(map(repr, get_args(kind)))
+            raise FslabError(
+                f"{type(part).__name__.lower()}.{name} is {given!r}; it is one of {choices}"
+            )
+
+
+def _check_positive(part: Any, *names: str) -> None:
+    for name in names:
+        given = getattr(part, name)
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise FslabError(
+                f"{type(part).__name__.lower()}.{name} is {given!r}; it is a whole number from 1 up"
+            )
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How features are taken from a backbone.
+
+    layers: module paths or fnmatch patterns over them; empty means the backbone's own default.
+    timesteps: 0..999 of the model's noise schedule, empty for the preset's own; draws: noise
+    samples averaged per timestep.
+    posterior: the VAE's latent as its mean, or sampled as the authors' released code does.
+    resolution: the shorter side in pixels, None for the model's own; squash: ignore the aspect.
+    """
+
+    layers: tuple[str, ...] = ()
+    timesteps: tuple[int, ...] = ()
+    draws: int = 1
+    seed: int = 0
+    prompt: str = ""
+    resolution: int | None = None
+    squash: bool = False
+    posterior: Literal["mean", "sample"] = "mean"
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_positive(self, "draws")
+        if self.resolution is not None:
+            _check_positive(self, "resolution")
+        if isinstance(self.layers, str) or not all(
+            isinstance(path, str) and path for path in self.layers
+        ):
+            raise FslabError(f"extraction.layers is {self.layers!r}; it is a list of module paths")
+        if isinstance(self.timesteps, int):
+            raise FslabError(
+                f"extraction.timesteps is {self.timesteps!r}; it is a list of whole numbers"
+            )
+        for timestep in self.timesteps:
+            if (
+                isinstance(timestep, bool)
+                or not isinstance(timestep, int)
+                or not 0 <= timestep <= 999
+            ):
+                raise FslabError(f"timestep is {timestep!r}; it is a whole number from 0 to 999")
+        if len(set(self.timesteps)) != len(self.timesteps):
+            raise FslabError(f"timesteps {list(self.timesteps)} name one timestep twice")
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How features become segments.
+
+    k: clusters, or with k_is="candidates" what is added to the number of candidate classes.
+    normalise: "l2" gives every cell of every layer unit length before layers are joined.
+    position: weight of the cell's row and column as two more channels, relative to one
+    standard deviation of the features; 0 leaves them out.
+    grid: the side, in cells, of the common grid that layers are resized to; None takes the
+    finest layer's grid. upsample: "features" interpolates before pixels choose their cluster,
+    "nearest" repeats the cell's label, as the paper does.
+    """
+
+    method: Literal["kmeans", "agglomerative"] = "kmeans"
+    k: int = 4
+    k_is: Literal["fixed", "candidates"] = "fixed"
+    normalise: Literal["none", "l2"] = "none"
+    position: float = 0.0
+    grid: int | None = None
+    upsample: Literal["features", "nearest"] = "features"
+    restarts: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_positive(self, "restarts")
+        if self.k_is == "fixed":
+            _check_positive(self, "k")
+        if self.grid is not None:
+            _check_positive(self, "grid")
+        if not 0 <= self.position < float("inf"):
+            raise FslabError(f"clustering.position is {self.position!r}; it is 0 or more")
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """How candidate classes are found.
+
+    vocabulary: "closed" maps caption nouns to the nearest classes, "open" adds the nouns to
+    the vocabulary, "all" asks no captioner and takes every class.
+    mapping: "embedding" compares mean text embeddings by correlation, as the released code
+    does; "name" takes a noun that is a class name or synonym and drops the others.
+    """
+
+    vocabulary: Literal["closed", "open", "all"] = "closed"
+    mapping: Literal["embedding", "name"] = "embedding"
+    tagger: Literal["textblob", "spacy"] = "textblob"
+    max_new_tokens: int = 20
+    beams: int = 1
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_positive(self, "max_new_tokens", "beams")
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How segments are named.
+
+    view: what CLIP sees of a segment: "masked" (whole frame, black elsewhere), "box" (the
+    segment's bounding box, nothing hidden), "mean" (whole frame, mean colour elsewhere),
+    "masked-box" and "mean-box" (the same two, cropped to the box). margin: context around a
+    box, as a share of its longer side. templates: each holds one "{}".
+    background: words that are scored too and mean class 0.
+    compete: texts a softmax runs over: the whole vocabulary, or the candidates only.
+    assignment: "one-per-class" (a class keeps only its best segment, as the paper) or "argmax".
+    """
+
+    view: Literal["masked", "box", "mean", "masked-box", "mean-box"] = "masked"
+    margin: float = 0.0
+    templates: tuple[str, ...] = ("{}",)
+    synonyms: bool = False
+    background: tuple[str, ...] = ()
+    compete: Literal["vocabulary", "candidates"] = "vocabulary"
+    assignment: Literal["one-per-class", "argmax"] = "one-per-class"
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if not self.templates or any(template.count("{}") != 1 for template in self.templates):
+            raise FslabError(
+                f"matching.templates is {self.templates!r}; each template holds one {{}}"
+            )
+        if not 0 <= self.margin < float("inf"):
+            raise FslabError(f"matching.margin is {self.margin!r}; it is 0 or more")
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a label map is sharpened; the defaults are the released code's.
+
+    method: "crf" runs one dense CRF per binary mask, "crf-joint" one over all labels present,
+    "pamr" pixel-adaptive mask refinement. Widths are in pixels (`*_sxy`) and grey levels
+    (`*_srgb`); certainty is the probability that a given label is right.
+    """
+
+    method: Literal["none", "crf", "crf-joint", "pamr"] = "crf"
+    iterations: int = 10
+    certainty: float = 0.9
+    gaussian_sxy: float = 20.0
+    gaussian_compat: float = 5.0
+    bilateral_sxy: float = 20.0
+    bilateral_srgb: float = 20.0
+    bilateral_compat: float = 100.0
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_positive(self, "iterations")
+        if not 0.5 < self.certainty < 1:
+            raise FslabError(
+                f"refinement.certainty is {self.certainty!r}; it lies between 0.5 and 1"
+            )
+        for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise FslabError(f"refinement.{name} is {getattr(self, name)!r}; it is above 0")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that changes a number, stage by stage; `digest` names the result."""
+
+    name: str = "custom"
+    extract: Extraction = field(default_factory=Extraction)
+    cluster: Clustering = field(default_factory=Clustering)
+    caption: Captioning = field(default_factory=Captioning)
+    match: Matching = field(default_factory=Matching)
+    refine: Refinement = field(default_factory=Refinement)
+
+    @cached_property
+    def digest(self) -> str:
+        """Name of the settings; the recipe's own name plays no part."""
+        return digest_of({key: value for key, value in self.to_dict().items() if key != "name"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts and tuples, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Return the recipe that `to_dict` gave, or one from a part of its keys."""
+        recipe = cls(name=data.get("name", "custom"))
+        flat = {
+            f"{stage}.{key}": value
+            for stage, part in data.items()
+            if isinstance(part, Mapping)
+            for key, value in part.items()
+        }
+        return recipe.change(flat)
+
+    def change(self, settings: Mapping[str, Any] | None = None, name: str | None = None) -> Recipe:
+        """Return a copy with dotted settings replaced: `recipe.change({"cluster.k": 6})`."""
+        recipe = self
+        for dotted, value in (settings or {}).items():
+            stage, _, key = dotted.partition(".")
+            part = getattr(recipe, stage, None)
+            known = {entry.name for entry in fields(part)} if is_dataclass(part) else set()
+            if key not in known:
+                raise FslabError(
+                    f"a recipe has no setting {dotted!r}; {_settings_help(recipe, stage)}"
+                )
+            value = tuple(value) if isinstance(value, list) else value
+            recipe = replace(recipe, **{stage: replace(part, **{key: value})})
+        return replace(recipe, name=name) if name else recipe
+
+
+def _settings_help(recipe: Recipe, stage: str) -> str:
+    part = getattr(recipe, stage, None)
+    if is_dataclass(part):
+        return f"{stage} has " + ", ".join(entry.name for entry in fields(part))
+    return "its stages are " + ", ".join(
+        entry.name for entry in fields(recipe) if entry.name != "name"
+    )

@@ -1,0 +1,206 @@
+"""What stages hand to each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fslab.records.base import FslabError
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture. `pixels` is u8 [H, W, 3], RGB, upright; `name` is what messages call it."""
+
+    pixels: np.ndarray
+    name: str = "picture"
+
+    def __post_init__(self) -> None:
+        given = self.pixels
+        if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3:
+            kind = (
+                f"{given.dtype} {list(given.shape)}"
+                if isinstance(given, np.ndarray)
+                else type(given).__name__
+            )
+            raise FslabError(f"{self.name}: pixels are {kind}; a Picture holds uint8 [H, W, 3]")
+        if given.shape[2] != 3 or 0 in given.shape:
+            raise FslabError(
+                f"{self.name}: pixels are {list(given.shape)}; a Picture holds uint8 [H, W, 3]"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @cached_property
+    def digest(self) -> str:
+        """Name of the pixels' content; the picture's own name plays no part."""
+        head = repr(self.pixels.shape).encode()
+        return hashlib.sha256(head + np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, eq=False)
+class Features(Mapping[str, np.ndarray]):
+    """Feature maps by layer path: f32 [C, h, w]; strides differ, so h and w do too.
+
+    With one timestep the keys are layer paths. With more, a key is "path@timestep" and
+    `at(timestep)` gives the maps of one of them under their plain paths.
+    """
+
+    maps: Mapping[str, np.ndarray]
+    size: tuple[int, int]
+    name: str = "picture"
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self.maps:
+            raise KeyError(f"{key!r}; these features hold {', '.join(self.maps)}")
+        return self.maps[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.maps)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def at(self, timestep: int) -> Features:
+        """Return the maps of one timestep, keyed by plain layer path."""
+        ending = f"@{timestep}"
+        maps = {
+            key.removesuffix(ending): value
+            for key, value in self.maps.items()
+            if key.endswith(ending)
+        }
+        if not maps:
+            raise FslabError(
+                f"{self.name}: no features at timestep {timestep}; there are {', '.join(self.maps)}"
+            )
+        return Features(maps, self.size, self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Class-agnostic segments: `labels` is int32 [H, W] with ids 0..count-1, each in use."""
+
+    labels: np.ndarray
+
+    @cached_property
+    def count(self) -> int:
+        """Number of segments, K."""
+        return int(self.labels.max()) + 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.labels.shape[0], self.labels.shape[1]
+
+    def masks(self) -> np.ndarray:
+        """Return one mask a segment: bool [K, H, W]."""
+        return self.labels[None] == np.arange(self.count)[:, None, None]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Class names in the order of their labels; `names[0]` is the background.
+
+    spoken: how a class is said where its name is no word ("tvmonitor" -> "tv monitor");
+    synonyms: other words for a class, tried beside it where a recipe asks for them.
+    """
+
+    names: tuple[str, ...]
+    spoken: Mapping[str, str] = field(default_factory=dict)
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names) or len(self.names) < 2:
+            raise FslabError(
+                f"a vocabulary holds the background and distinct classes, not {self.names!r}"
+            )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names without the background."""
+        return self.names[1:]
+
+    def texts(self, name: str, synonyms: bool = False) -> tuple[str, ...]:
+        """Return a class as it is said, then its synonyms if asked for."""
+        others = self.synonyms.get(name, ()) if synonyms else ()
+        return (self.spoken.get(name, name), *others)
+
+    def find(self, word: str) -> str | None:
+        """Return the class that a word names: itself, as it is said or a synonym; or None."""
+        wanted = word.strip().lower()
+        for name in self.classes:
+            if wanted in map(str.lower, (name, *self.texts(name, synonyms=True))):
+                return name
+        return None
+
+    def extended(self, words: tuple[str, ...]) -> Vocabulary:
+        """Return a vocabulary with the words that it lacks added behind its own."""
+        new = dict.fromkeys(
+            word for word in words if self.find(word) is None and word != self.names[0]
+        )
+        return Vocabulary((*self.names, *new), self.spoken, self.synonyms)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption, its nouns in order, and the candidate classes they led to."""
+
+    text: str
+    nouns: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """Named pixels: `labels` is u8 [H, W], indices into `names`; 0 is the background.
+
+    scores: the matching probability of each class that was found.
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.labels.shape[0], self.labels.shape[1]
+
+    def shares(self) -> dict[str, float]:
+        """Return each present class's share of the pixels, background included, largest first."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.names)) / self.labels.size
+        order = np.argsort(-counts, kind="stable")
+        return {self.names[index]: float(counts[index]) for index in order if counts[index] > 0}
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Pixel counts int64 [K, K], rows truth, columns guess, summed over `images` pictures."""
+
+    counts: np.ndarray
+    names: tuple[str, ...]
+    images: int = 1
+
+    def __add__(self, other: Confusion) -> Confusion:
+        if self.names != other.names:
+            raise FslabError("two confusions over different classes cannot be added")
+        return Confusion(self.counts + other.counts, self.names, self.images + other.images)
+
+    @cached_property
+    def iou(self) -> np.ndarray:
+        """Intersection over union by class: f64 [K]; NaN where a class is in neither map."""
+        hits = np.diag(self.counts).astype(np.float64)
+        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+    @property
+    def miou(self) -> float:
+        """Mean over the classes that occur; NaN where none does."""
+        return float(np.nanmean(self.iou)) if np.isfinite(self.iou).any() else float("nan")

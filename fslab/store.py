@@ -1,0 +1,212 @@
+"""Arrays filed by digest: written aside and renamed, verified when read, shared by processes.
+
+An entry is an ordinary safetensors file whose metadata holds a checksum over names, types,
+shapes and bytes, so that anything can open it and nothing altered is believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import platformdirs
+import xxhash
+from fsspec.implementations.local import LocalFileSystem
+
+from fslab.files import ASIDE, write_aside
+from fslab.records import FslabError
+
+FORMAT = "fslab-1"
+ENDING = ".safetensors"
+ORPHAN_AGE = 3600.0
+"""Seconds after which a file written aside counts as left behind by a killed process."""
+
+_DTYPES = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
+    "F16": "<f2", "F32": "<f4", "F64": "<f8",
+}  # fmt: skip
+
+
+class Damaged(Exception):
+    """An entry whose bytes are not what was written."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a store holds: entries, and their size in bytes."""
+
+    entries: int
+    bytes: int
+
+
+def default_location() -> str:
+    """Return `FSLAB_STORE` if it is set, else the user's cache folder."""
+    return os.environ.get("FSLAB_STORE") or platformdirs.user_cache_dir("fslab", appauthor=False)
+
+
+class Store:
+    """Arrays by key, in a folder or under any fsspec url.
+
+    A store is a convenience: one that cannot be written to says so once and keeps nothing,
+    an entry that was damaged is reported, dropped and made again by whoever asked for it.
+    """
+
+    def __init__(self, location: str | os.PathLike[str] | None = None) -> None:
+        self.location = os.fspath(location) if location is not None else default_location()
+        try:
+            self._files, self._root = fsspec.url_to_fs(self.location)
+        except (ValueError, ImportError) as error:
+            raise FslabError(f"the store {self.location!r} cannot be opened: {error}") from error
+        self._local = isinstance(self._files, LocalFileSystem)
+        self._warned = False
+
+    def __repr__(self) -> str:
+        return f"Store({self.location!r})"
+
+    def path(self, key: str) -> str:
+        """Return where an entry lies; two digits of the key spread entries over folders."""
+        return f"{self._root}/{key[:2]}/{key}{ENDING}"
+
+    def get(self, key: str) -> dict[str, np.ndarray] | None:
+        """Return an entry's arrays, read-only, or None where it is missing or damaged."""
+        path = self.path(key)
+        try:
+            arrays = decode(self._read(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            self._warn(f"the store's entry {path} cannot be read ({error}); it is computed again")
+            return None
+        except Damaged as error:
+            self._warn(
+                f"the store's entry {path} is damaged ({error}); it is computed again", always=True
+            )
+            with contextlib.suppress(OSError):
+                self._files.rm_file(path)
+            return None
+        if self._local:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # the time of last use, by which `prune` chooses
+        return arrays
+
+    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """File arrays under a key; readers see the whole entry or none."""
+        path, data = self.path(key), encode(arrays)
+        try:
+            if self._local:
+                write_aside(path, data)
+            else:
+                self._files.pipe_file(path, data)
+        except OSError as error:
+            self._warn(
+                f"the store {self.location} cannot be written ({error}); results are not kept"
+            )
+
+    def usage(self) -> Usage:
+        """Count entries and bytes."""
+        sizes = [size for _, size, _ in self._entries()]
+        return Usage(len(sizes), sum(sizes))
+
+    def prune(self, limit: int) -> Usage:
+        """Drop what was used longest ago until at most `limit` bytes are left; return what went."""
+        self._drop_orphans()
+        entries = sorted(self._entries(), key=lambda entry: entry[2])
+        left, dropped, freed = sum(size for _, size, _ in entries), 0, 0
+        for path, size, _ in entries:
+            if left - freed <= limit:
+                break
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rm_file(path)
+            dropped, freed = dropped + 1, freed + size
+        return Usage(dropped, freed)
+
+    def _read(self, path: str) -> bytes:
+        if self._local:
+            with open(path, "rb") as file:
+                return file.read()
+        return self._files.cat_file(path)
+
+    def _entries(self) -> list[tuple[str, int, float]]:
+        """Return (path, bytes, last use) of every entry."""
+        if self._local:
+            found = []
+            for path in Path(self._root).glob(f"??/[!.]*{ENDING}"):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    found.append((str(path), status.st_size, status.st_mtime))
+            return found
+        details = (
+            self._files.find(self._root, detail=True) if self._files.exists(self._root) else {}
+        )
+        return [
+            (path, int(entry.get("size") or 0), _seconds(entry))
+            for path, entry in details.items()
+            if path.endswith(ENDING)
+        ]
+
+    def _drop_orphans(self) -> None:
+        if not self._local:
+            return
+        for path in Path(self._root).glob(f"??/*{ASIDE}"):
+            with contextlib.suppress(FileNotFoundError):
+                if abs(time.time() - path.stat().st_mtime) > ORPHAN_AGE:
+                    path.unlink()
+
+    def _warn(self, message: str, always: bool = False) -> None:
+        if always or not self._warned:
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        self._warned = self._warned or not always
+
+
+def _seconds(entry: Mapping[str, object]) -> float:
+    """Return a remote entry's time of change in seconds, 0 where the file system keeps none."""
+    stamp = entry.get("mtime") or entry.get("LastModified") or entry.get("created") or 0.0
+    return stamp.timestamp() if hasattr(stamp, "timestamp") else float(stamp)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    state = xxhash.xxh3_128()
+    for name in sorted(arrays):
+        array = arrays[name]
+        state.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        state.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
+    return state.hexdigest()
+
+
+def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return a safetensors file whose metadata carries the checksum of its arrays."""
+    from safetensors.numpy import save
+
+    solid = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return save(solid, metadata={"format": FORMAT, "checksum": _checksum(solid)})
+
+
+def decode(data: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays of `encode`, as read-only views of `data`; Damaged if anything differs."""
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])
+        metadata = header.pop("__metadata__")
+        arrays = {name: _view(data, 8 + length, entry) for name, entry in header.items()}
+        stamp = metadata["format"], metadata["checksum"]
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"not a whole entry: {type(error).__name__}") from error
+    if stamp != (FORMAT, _checksum(arrays)):
+        raise Damaged("its checksum does not fit its bytes")
+    return arrays
+
+
+def _view(data: bytes, start: int, entry: Mapping[str, object]) -> np.ndarray:
+    shape = tuple(entry["shape"])
+    first, _ = entry["data_offsets"]
+    count = int(np.prod(shape, dtype=np.int64))
+    return np.frombuffer(data, _DTYPES[entry["dtype"]], count, start + first).reshape(shape)

@@ -1,0 +1,87 @@
+"""Read what named layers of any `nn.Module` output. Knows nothing of diffusion."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+
+from fslab.records import FslabError
+
+
+class _AllSeen(Exception):
+    """Raised inside a forward pass to end it, and caught by `tap` alone."""
+
+    def __init__(self, owner: dict[str, Tensor]) -> None:
+        super().__init__("every wanted layer has fired")
+        self.owner = owner
+
+
+def layer_paths(net: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return the module paths that any pattern fits, in the network's own order.
+
+    A pattern is a module path, or one with fnmatch's `*`, `?` and `[...]`, where `*` spans
+    dots: "up_blocks.*.attn2.to_q" is every cross-attention query of the up blocks.
+    Raises FslabError for a pattern that fits nothing; it offers the nearest names.
+    """
+    paths = [path for path, _ in net.named_modules() if path]
+    for pattern in patterns:
+        if not any(fnmatchcase(path, pattern) for path in paths):
+            raise FslabError(unknown_layer(pattern, paths))
+    return tuple(path for path in paths if any(fnmatchcase(path, pattern) for pattern in patterns))
+
+
+def unknown_layer(pattern: str, paths: Sequence[str]) -> str:
+    """Return the sentence for a layer that is not there, with the nearest names."""
+    near = difflib.get_close_matches(pattern, paths, n=4, cutoff=0.3)
+    hint = f"the nearest are {', '.join(near)}" if near else "`fslab layers` lists them"
+    return f"no layer is called {pattern!r}; {hint}"
+
+
+@contextmanager
+def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str, Tensor]]:
+    """Collect what the named layers output, by module path, in the order in which they fire.
+
+    net: any module; patterns: as in `layer_paths`. A layer that fires more than once keeps
+    its last output, or its first with stop=True. A layer that returns several things gives
+    its first tensor: a UNet block's hidden states come before its skip connections.
+    stop=True ends the forward pass as soon as the last wanted layer has fired and leaves the
+    `with` block there: what comes after it never runs, so keep only the pass inside.
+    Every hook is removed on the way out, also when the pass fails.
+    """
+    seen: dict[str, Tensor] = {}
+    wanted = layer_paths(net, patterns)
+    modules = dict(net.named_modules())
+
+    def keep(path: str, output: Any) -> None:
+        seen[path] = first_tensor(output, path)
+        if stop and len(seen) == len(wanted):
+            raise _AllSeen(seen)
+
+    with ExitStack() as hooks:
+        for path in wanted:
+            handle = modules[path].register_forward_hook(
+                lambda module, inputs, output, path=path: keep(path, output)
+            )
+            hooks.callback(handle.remove)
+        try:
+            yield seen
+        except _AllSeen as signal:
+            if signal.owner is not seen:  # an outer tap's signal passes through an inner one
+                raise
+
+
+def first_tensor(output: Any, path: str) -> Tensor:
+    """Return the first tensor of a module's output: itself, or of a tuple, list or mapping."""
+    if isinstance(output, Tensor):
+        return output
+    entries = output.values() if isinstance(output, Mapping) else output
+    if isinstance(entries, (tuple, list)) or isinstance(output, Mapping):
+        for entry in entries:
+            if isinstance(entry, Tensor):
+                return entry
+    raise FslabError(f"layer {path!r} outputs {type(output).__name__}, which holds no tensor")

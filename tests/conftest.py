@@ -1,0 +1,106 @@
+"""What many tests need: a store of their own, pictures, tiny models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of the hub's client
+
+import numpy as np
+import pytest
+
+from fslab.records import Picture
+
+MINI = Path(__file__).parents[1] / "fslab" / "mini" / "weights"
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path_factory, monkeypatch):
+    """No test reads what another, or the user, has filed."""
+    folder = tmp_path_factory.mktemp("store")
+    monkeypatch.setenv("FSLAB_STORE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def diffusion_folders(tmp_path_factory):
+    from models import save_diffusion
+
+    return {
+        kind: save_diffusion(tmp_path_factory.mktemp(kind), kind) for kind in ("sd1", "sd2", "sdxl")
+    }
+
+
+@pytest.fixture(scope="session")
+def vision_folders(tmp_path_factory):
+    from models import save_vision
+
+    return {
+        kind: save_vision(tmp_path_factory.mktemp(kind), kind) for kind in ("dinov2", "vit", "clip")
+    }
+
+
+@pytest.fixture(scope="session")
+def blip(tmp_path_factory):
+    from models import save_captioner
+
+    return save_captioner(tmp_path_factory.mktemp("blip"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    from models import save_matcher
+
+    return save_matcher(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A folder that a Lab opens as a preset of its own: diffusion, BLIP and CLIP, all random."""
+    from models import save_captioner, save_diffusion, save_matcher
+
+    folder = save_diffusion(tmp_path_factory.mktemp("tiny"))
+    save_captioner(folder / "blip")
+    save_matcher(folder / "clip")
+    return folder
+
+
+def noise_picture(height: int, width: int, seed: int = 0) -> Picture:
+    """Return smooth random colours."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    pixels = coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
+    return Picture(np.ascontiguousarray(pixels), f"noise-{height}x{width}")
+
+
+@pytest.fixture
+def picture():
+    return noise_picture(64, 64)
+
+
+@pytest.fixture
+def wide_picture():
+    return noise_picture(64, 96)
+
+
+def write_dataset(root: Path, count: int) -> Path:
+    """Write a VOC-layout set of noise pictures, each with a square of one class in its middle."""
+    from PIL import Image
+
+    from fslab.datasets import write_mask
+
+    names = [f"noise_{number}" for number in range(count)]
+    (root / "JPEGImages").mkdir(parents=True)
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("\n".join(names) + "\n")
+    for number, name in enumerate(names):
+        size = (64, 64) if number % 2 else (64, 96)
+        picture = noise_picture(*size, seed=number)
+        Image.fromarray(picture.pixels).save(root / "JPEGImages" / f"{name}.png")
+        truth = np.zeros(size, np.uint8)
+        truth[14:50, 14:50] = 255
+        truth[16:48, 16:48] = 1 + number
+        write_mask(truth, root / "SegmentationClass" / f"{name}.png")
+    return root

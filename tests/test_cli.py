@@ -1,0 +1,221 @@
+"""The command line: files, JSON, and refusals with exit code 2 that leave nothing behind."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import write_dataset
+from PIL import Image
+
+from fslab import datasets
+from fslab.cli import main
+from fslab.cli.options import parse_settings, parse_size
+from fslab.evaluate import evaluate
+from fslab.lab import Lab
+from fslab.records import FslabError
+from fslab.store import Store
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["fslab", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return write_dataset(tmp_path / "set", 3)
+
+
+def test_segment_writes_three_files_a_picture(run, tiny, dataset, tmp_path):
+    pictures = sorted((dataset / "JPEGImages").glob("*.png"))[:2]
+    out = tmp_path / "out"
+    code, _, _ = run(
+        "segment", *pictures, "--preset", tiny, "--out", out, "--classes", "dog, couch"
+    )
+    assert code == 0
+    names = {f"{path.stem}{end}" for path in pictures for end in (".png", ".overlay.png", ".json")}
+    assert {path.name for path in out.iterdir()} == names
+    for path in pictures:
+        facts = json.loads((out / f"{path.stem}.json").read_text())
+        labels = datasets.read_mask(out / f"{path.stem}.png")
+        assert labels.shape == datasets.read(path).size
+        assert facts["candidates"] == ["dog", "sofa"]
+        present = {entry["label"]: entry["share"] for entry in facts["classes"]}
+        assert set(present) == set(np.unique(labels)) - {0}
+        for label, share in present.items():
+            assert share == pytest.approx((labels == label).mean())
+        assert set(facts["seconds"]) == {"caption", "extract", "cluster", "match", "refine"}
+        assert facts["recipe"]["name"] == "freeseg-diff"
+        assert Image.open(out / f"{path.stem}.png").getpalette()[3:6] == [128, 0, 0]
+        assert Image.open(out / f"{path.stem}.overlay.png").mode == "RGB"
+
+
+def test_segment_captions_where_no_classes_are_given(run, tiny, dataset, tmp_path):
+    picture = next((dataset / "JPEGImages").glob("*.png"))
+    assert run("segment", picture, "--preset", tiny, "--out", tmp_path / "out")[0] == 0
+    facts = json.loads((tmp_path / "out" / f"{picture.stem}.json").read_text())
+    assert facts["caption"] == Lab(tiny).caption(datasets.read(picture)).text
+
+
+def test_open_words_get_labels_behind_the_vocabulary(run, tiny, dataset, tmp_path):
+    picture = next((dataset / "JPEGImages").glob("*.png"))
+    words = ("segment", picture, "--preset", tiny, "--out", tmp_path / "out", "--method", "fslab")
+    assert run(*words, "--classes", "zebra", "--open")[0] == 0
+    facts = json.loads((tmp_path / "out" / f"{picture.stem}.json").read_text())
+    assert facts["candidates"] == ["zebra"]
+    assert {entry["label"] for entry in facts["classes"]} <= {21}
+
+
+def test_evaluate_ends_with_one_json_object(run, tiny, dataset):
+    code, out, _ = run("evaluate", dataset, "--preset", tiny, "--method", "fslab", "--json")
+    found = json.loads(out.splitlines()[-1])
+    assert code == 0
+    wanted = {"dataset", "images", "method", "preset", "metric", "miou", "iou", "seconds"}
+    assert wanted <= set(found)
+    report = evaluate(Lab(tiny), datasets.voc(dataset), "fslab", progress=False)
+    assert found["miou"] == report.score.miou
+    assert (found["images"], found["metric"], found["method"]) == (3, "voc21", "fslab")
+
+
+def test_evaluate_a_clustering_of_another_backbone(run, vision_folders, dataset):
+    folder = vision_folders["dinov2"]
+    words = ("--backbone", folder, "--cluster", "kmeans", "--k", 3, "--metric", "oracle", "--json")
+    code, out, _ = run("evaluate", dataset, *words, "--limit", 2)
+    found = json.loads(out.splitlines()[-1])
+    assert code == 0
+    assert found["images"] == 2
+    assert found["recipe"]["cluster"]["k"] == 3
+    assert 0 < found["miou"] <= 1
+
+
+def test_score_of_the_truth_itself_is_one(run, dataset):
+    masks = dataset / "SegmentationClass"
+    code, out, _ = run("score", masks, masks, "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["miou"] == 1.0
+    text = run("score", masks, masks, "--metric", "mbo")[1]
+    assert "mbo 100.0 over 3 pictures" in text
+
+
+def test_overlays_do_not_hinder_a_score(run, tiny, dataset, tmp_path):
+    pictures = sorted((dataset / "JPEGImages").glob("*.png"))
+    run("segment", *pictures, "--preset", tiny, "--out", tmp_path / "out", "--classes", "dog")
+    code, out, _ = run("score", tmp_path / "out", dataset / "SegmentationClass", "--json")
+    assert code == 0
+    assert json.loads(out)["images"] == 3
+
+
+def test_layers_doctor_and_cache(run, tiny, own_store):
+    code, out, _ = run("layers", tiny, "--pattern", "*attn2.to_q", "--json")
+    assert code == 0
+    assert {row["path"] for row in json.loads(out)} == {
+        layer.path for layer in Lab(tiny).layers() if layer.path.endswith("attn2.to_q")
+    }
+    assert "down_blocks.1" in run("layers", tiny)[1]
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "transformers" in out
+    assert str(own_store) in out
+    assert Store().usage().entries > 0
+    assert "0 entries" in run("cache", "--prune", "0")[1].splitlines()[-1]
+    assert Store().usage().entries == 0
+
+
+def refusals(tiny, dataset, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 no picture")
+    (tmp_path / "short.png").write_bytes(
+        next((dataset / "JPEGImages").glob("*.png")).read_bytes()[:200]
+    )
+    (tmp_path / "file").write_text("")
+    picture = next((dataset / "JPEGImages").glob("*.png"))
+    segment = ("segment", picture, "--out", tmp_path / "out", "--preset")
+    evaluation = ("evaluate", dataset, "--preset", tiny)
+    agnostic = (*evaluation, "--cluster", "kmeans", "--metric", "oracle")
+    masks = dataset / "SegmentationClass"
+    return {
+        "missing.jpg": ("segment", "missing.jpg", "--preset", tiny, "--out", tmp_path / "out"),
+        "bad.jpg": (*segment, tiny, tmp_path / "bad.jpg"),
+        "short.png": (*segment, tiny, tmp_path / "short.png"),
+        "'zebra' is no class": (*segment, tiny, "--classes", "zebra"),
+        "both become": (*segment, tiny, picture),
+        "is a file": ("segment", picture, "--out", tmp_path / "file", "--preset", tiny),
+        "no method 'nosuch'": (*segment, tiny, "--method", "nosuch"),
+        "no setting 'cluster.q'": (*segment, tiny, "--set", "cluster.q=1"),
+        "--set takes": (*segment, tiny, "--set", "cluster.k"),
+        "hf download": (*segment, "sd14"),
+        "no layer is called 'down_block.1'": (*segment, tiny, "--set", 'extract.layers=["down_block.1"]'),
+        "timestep is 1000": (*segment, tiny, "--set", "extract.timesteps=[1000]"),
+        "K is 5000": (*agnostic, "--k", "5000"),
+        "no metric 'miou'": (*evaluation, "--metric", "miou"),
+        "no split 'test'": (*evaluation, "--split", "test"),
+        "does not exist": ("evaluate", tmp_path / "nowhere", "--preset", tiny),
+        "limit is 0": (*evaluation, "--limit", "0"),
+        "holds no PNG masks": ("score", tmp_path / "empty", masks),
+        "vocabulary is 'ade'": ("score", masks, masks, "--vocabulary", "ade"),
+        "--prune is 'much'": ("cache", "--prune", "much"),
+        "no preset and no folder": ("layers", "nosuch"),
+    }  # fmt: skip
+
+
+CASES = (
+    "missing.jpg", "bad.jpg", "short.png", "'zebra' is no class", "both become", "is a file",
+    "no method 'nosuch'", "no setting 'cluster.q'", "--set takes", "hf download",
+    "no layer is called 'down_block.1'", "timestep is 1000", "K is 5000", "no metric 'miou'",
+    "no split 'test'", "does not exist", "limit is 0", "holds no PNG masks",
+    "vocabulary is 'ade'", "--prune is 'much'", "no preset and no folder",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("message", CASES)
+def test_refusals_are_one_sentence_and_leave_nothing(run, tiny, dataset, tmp_path, message):
+    cases = refusals(tiny, dataset, tmp_path)
+    assert set(cases) == set(CASES)
+    code, out, err = run(*cases[message])
+    assert code == 2
+    assert not out
+    said = [line for line in err.splitlines() if line.startswith("fslab: ")]
+    assert len(said) == 1
+    assert message in said[0]
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_of_another_size_is_refused(run, tiny, dataset):
+    masks = sorted((dataset / "SegmentationClass").glob("*.png"))
+    datasets.write_mask(np.zeros((5, 7), np.uint8), masks[0])
+    code, _, err = run(
+        "evaluate", dataset, "--preset", tiny, "--cluster", "kmeans", "--metric", "oracle"
+    )
+    assert code == 2
+    assert masks[0].name in err
+    assert "5 x 7" in err
+
+
+def test_the_installed_command_refuses_the_same_way(tmp_path):
+    command = [sys.executable, "-m", "fslab", "layers", "nosuch"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fslab: there is no preset")
+
+
+def test_sizes_and_settings():
+    assert [parse_size(text) for text in ("0", "2GB", "500 mb", "1.5k")] == [0, 2e9, 5e8, 1500]
+    assert parse_settings(["cluster.k=8", "match.view=box", "extract.timesteps=[1, 2]"]) == {
+        "cluster.k": 8,
+        "match.view": "box",
+        "extract.timesteps": [1, 2],
+    }
+    with pytest.raises(FslabError, match="--prune"):
+        parse_size("-1")

@@ -1,0 +1,254 @@
+"""The lab: stages that agree with the parts, a store that spares the models, clear refusals."""
+
+import json
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import MINI, noise_picture
+
+import fslab
+from fslab.captions import closest_classes, load_captioner
+from fslab.cluster import cluster
+from fslab.extract import listed_layers
+from fslab.lab import METHODS, PRESETS, Lab
+from fslab.match import load_matcher, match
+from fslab.records import Clustering, FslabError, Matching, Recipe
+from fslab.refine import refine
+
+LAYER = "down_blocks.1.attentions.0"
+
+
+@pytest.fixture
+def lab(tiny):
+    return Lab(tiny)
+
+
+def loaded(lab):
+    """Which models a lab holds."""
+    parts = {name for name in ("captioner", "matcher") if name in vars(lab)}
+    for name in ("backbone", "text_model"):
+        if name in vars(lab):
+            parts |= {part for part, _ in getattr(vars(lab)[name], "_parts", {})}
+    return parts
+
+
+def test_nothing_is_loaded_before_it_is_used(lab):
+    lab.recipe("freeseg-diff")
+    lab.layers()
+    assert loaded(lab) == set()
+
+
+def test_features_are_a_mapping_from_layer_to_map(lab, wide_picture):
+    found = lab.extract(wide_picture, layers=[LAYER, "down_blocks.0"], timestep=50, seed=1)
+    assert set(found) == {LAYER, "down_blocks.0"}
+    assert found[LAYER].shape == (64, 8, 12)
+    assert found["down_blocks.0"].shape == (32, 8, 12)
+    assert found[LAYER].dtype == np.float32
+
+
+def test_several_timesteps_give_a_map_each(lab, picture):
+    both = lab.extract(picture, layers=[LAYER], timestep=[50, 400])
+    assert set(both) == {f"{LAYER}@50", f"{LAYER}@400"}
+    for timestep in (50, 400):
+        one = lab.extract(picture, layers=[LAYER], timestep=timestep)
+        assert np.array_equal(both.at(timestep)[LAYER], one[LAYER])
+
+
+def test_seed_prompt_and_timestep_change_the_features_and_position_does_not(lab, picture):
+    base = lab.extract(picture, layers=[LAYER], timestep=50)[LAYER]
+    same = lab.extract(fslab.Picture(picture.pixels, "other name"), layers=LAYER, timestep=50)[
+        LAYER
+    ]
+    assert np.array_equal(base, same)
+    for change in ({"seed": 1}, {"prompt": "dog"}, {"timestep": 51}, {"posterior": "sample"}):
+        other = lab.extract(picture, layers=[LAYER], **{"timestep": 50, **change})[LAYER]
+        assert not np.array_equal(base, other), change
+
+
+def test_a_stored_feature_loads_no_model_and_has_the_same_bits(tiny, picture):
+    cold = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)
+    lab = Lab(tiny)
+    warm = lab.extract(picture, layers=[LAYER], timestep=50)
+    assert np.array_equal(cold[LAYER], warm[LAYER])
+    assert loaded(lab) == set()
+
+
+def test_a_whole_method_again_loads_no_model(tiny, picture):
+    first = Lab(tiny).segment(picture, "freeseg-diff")
+    lab = Lab(tiny)
+    again = lab.segment(picture, "freeseg-diff")
+    assert loaded(lab) == set()
+    assert np.array_equal(first.labels.labels, again.labels.labels)
+    assert first.caption == again.caption
+    assert np.array_equal(first.segments.labels, again.segments.labels)
+
+
+def test_a_damaged_entry_is_made_again_with_the_same_bits(tiny, picture, own_store):
+    cold = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)[LAYER].copy()
+    for path in own_store.rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-3])
+    with pytest.warns(RuntimeWarning, match="is damaged"):
+        again = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)[LAYER]
+    assert np.array_equal(cold, again)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Lab(tiny).extract(picture, layers=[LAYER], timestep=50)
+
+
+def test_other_weights_are_other_entries(tiny, diffusion_folders, picture):
+    one = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)
+    two = Lab(diffusion_folders["sd2"]).extract(picture, layers=[LAYER], timestep=50)
+    random = Lab(tiny, backbone="random").extract(picture, layers=[LAYER], timestep=50)
+    assert not np.array_equal(one[LAYER], random[LAYER])
+    assert one[LAYER].shape == two[LAYER].shape
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_a_method_is_its_stages_one_after_the_other(tiny, wide_picture, method):
+    lab = Lab(tiny)
+    recipe, vocabulary = lab.recipe(method), fslab.VOC
+    candidates = ("dog", "cat", "sofa")
+    result = lab.segment(wide_picture, method, candidates=candidates)
+    features = lab.backbone.run(
+        wide_picture,
+        lab.backbone.input_size(wide_picture, recipe.extract),
+        {recipe.extract.timesteps[0]: tuple(result.features)},
+        recipe.extract,
+    )
+    for path, timestep in features:
+        assert np.array_equal(features[path, timestep].numpy(), result.features[path])
+    segments = cluster(result.features, recipe.cluster, len(candidates))
+    assert np.array_equal(segments.labels, result.segments.labels)
+    named = match(
+        wide_picture, segments, vocabulary, candidates, recipe.match, load_matcher(tiny / "clip")
+    )
+    assert np.array_equal(named.labels, result.named.labels)
+    assert named.scores == result.named.scores
+    labels = refine(wide_picture, named, recipe.refine)
+    assert np.array_equal(labels.labels, result.labels.labels)
+    assert result.labels.size == wide_picture.size
+    assert set(result.seconds) == {"caption", "extract", "cluster", "match", "refine"}
+
+
+def test_the_caption_is_the_captioners_and_candidates_are_the_nearest_classes(tiny, lab, picture):
+    caption = lab.caption(picture)
+    plain = load_captioner(tiny / "blip").caption(picture.pixels)
+    assert caption.text == plain
+    expected = closest_classes(caption.nouns, fslab.VOC, lab.text_model.embed_texts)
+    assert caption.candidates == expected
+
+
+def test_freeseg_diff_is_the_released_code():
+    recipe = METHODS["freeseg-diff"]
+    assert recipe.extract.squash
+    assert (recipe.extract.timesteps, recipe.extract.prompt, recipe.extract.draws) == ((0,), "", 1)
+    assert recipe.cluster == Clustering("kmeans", k=4, grid=32, upsample="nearest")
+    assert recipe.match == Matching("masked")
+    assert recipe.match.compete == "vocabulary"
+    crf = recipe.refine
+    assert (crf.method, crf.iterations, crf.certainty) == ("crf", 10, 0.9)
+    assert (crf.gaussian_sxy, crf.gaussian_compat) == (20, 5)
+    assert (crf.bilateral_sxy, crf.bilateral_srgb, crf.bilateral_compat) == (20, 20, 100)
+    squash = Lab("mini").backbone.input_size(noise_picture(64, 200), recipe.extract)
+    assert squash[0] == squash[1]
+
+
+def test_a_baseline_keeps_the_text_side_and_imposes_its_clustering(tiny):
+    lab = Lab(tiny, backbone="rgb")
+    recipe = lab.recipe("fslab")
+    assert (recipe.cluster.normalise, recipe.cluster.position) == ("none", 0.0)
+    assert recipe.match == METHODS["fslab"].match
+    assert recipe.extract.layers == ("colour", "position")
+
+
+def test_a_vision_transformer_serves_class_agnostic_segments(vision_folders, wide_picture):
+    lab = Lab(vision_folders["dinov2"])
+    recipe = Recipe("plain", cluster=Clustering(k=3, normalise="l2"))
+    assert lab.segments(wide_picture, recipe).size == wide_picture.size
+    with pytest.raises(FslabError, match="has no timesteps"):
+        lab.extract(wide_picture, timestep=50)
+
+
+def test_presets_have_what_a_reader_asks_for():
+    assert list(PRESETS) == ["mini", "sd14", "sd15", "sd21", "ssd1b"]
+    for preset in PRESETS.values():
+        assert preset.gigabytes > 0
+        assert preset.memory > 0
+        assert preset.licence
+
+
+REFUSALS = {
+    "no preset and no folder 'min'.*did you mean mini": lambda lab, picture: Lab("min"),
+    "no layer is called 'down_block.1'.*down_blocks.1": lambda lab, picture: lab.extract(
+        picture, ["down_block.1"]
+    ),
+    "timestep is 1000; it is a whole number from 0 to 999": lambda lab, picture: lab.extract(
+        picture, timestep=1000
+    ),
+    "timestep is -1": lambda lab, picture: lab.extract(picture, timestep=-1),
+    r"timestep is 5\.5": lambda lab, picture: lab.extract(picture, timestep=5.5),
+    "no method 'freeseg'.*did you mean freeseg-diff": lambda lab, picture: lab.segment(
+        picture, "freeseg"
+    ),
+    "clustering has no setting 'n'.*restarts": lambda lab, picture: lab.cluster(
+        lab.extract(picture), n=3
+    ),
+    "candidate 'zebra' is no class": lambda lab, picture: lab.segment(
+        picture, candidates=["zebra"]
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSALS)
+def test_refusals(lab, picture, message):
+    with pytest.raises(FslabError, match=message):
+        REFUSALS[message](lab, picture)
+
+
+def test_missing_weights_are_said_at_first_use(picture):
+    lab = Lab("sd14")
+    with pytest.raises(
+        FslabError, match=r"CompVis/stable-diffusion-v1-4 \(.* GB.*hf download.*mini needs none"
+    ):
+        lab.extract(picture)
+
+
+def test_a_store_that_cannot_be_written_loses_nothing(tiny, picture, tmp_path):
+    (tmp_path / "blocked").write_text("a file")
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        found = Lab(tiny, store=tmp_path / "blocked").extract(picture, layers=[LAYER], timestep=50)
+    expected = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)
+    assert np.array_equal(found[LAYER], expected[LAYER])
+
+
+def test_layers_come_from_the_store_the_second_time(tiny, monkeypatch):
+    first = Lab(tiny).layers()
+    lab = Lab(tiny)
+    monkeypatch.setattr(type(lab.backbone), "layers", lambda self: pytest.fail("listed again"))
+    assert listed_layers(lab.backbone, lab.store) == first
+
+
+def test_a_recipe_survives_json_and_names_its_settings():
+    recipe = METHODS["fslab"].change({"cluster.k": 9, "extract.timesteps": [1, 2]})
+    again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert again == recipe
+    assert again.digest == recipe.digest
+    assert replace(recipe, name="other").digest == recipe.digest
+    assert METHODS["fslab"].digest != recipe.digest
+
+
+@pytest.mark.skipif(not (MINI / "clip").is_dir(), reason="the bundled weights are not made yet")
+def test_the_bundled_models_open_with_the_libraries_alone():
+    from diffusers import StableDiffusionPipeline
+    from transformers import BlipForConditionalGeneration, CLIPModel
+
+    pipe = StableDiffusionPipeline.from_pretrained(MINI / "stable-diffusion", safety_checker=None)
+    assert pipe.unet.dtype == torch.float32
+    CLIPModel.from_pretrained(MINI / "clip")
+    BlipForConditionalGeneration.from_pretrained(MINI / "blip")
+    sizes = [path.stat().st_size for path in MINI.rglob("*.safetensors")]
+    assert sum(sizes) <= 25e6
+    assert not [path for path in MINI.rglob("*") if path.suffix in (".bin", ".pt", ".ckpt", ".pkl")]

@@ -1,0 +1,130 @@
+"""The house: imports go one way, nothing heavy is imported early, files keep their size."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "fslab"
+
+GROUND = ("records", "files", "tap")
+SIDE_BY_SIDE = ("store", "datasets", "backbones", "cluster", "refine", "score", "plots")
+MODELS = ("extract", "captions", "match")
+FLOORS = [*({name} for name in GROUND), {*SIDE_BY_SIDE}, {*MODELS}, {"lab"}, {"evaluate"}, {"cli"}]
+MAY_IMPORT = {"mini": {"records", "files", "datasets"}}
+for level, floor in enumerate(FLOORS):
+    for room in floor:
+        MAY_IMPORT[room] = set().union(*FLOORS[:level])
+MAY_IMPORT["cli"] |= {"mini"}
+
+
+def rooms():
+    return {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()} - {
+        "__init__", "__main__", "__pycache__",
+    }  # fmt: skip
+
+
+def imported(path):
+    """Rooms of fslab that a file imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = (
+                [node.module] if node.module != "fslab" else [f"fslab.{x.name}" for x in node.names]
+            )
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.startswith("fslab."):
+                yield name.split(".")[1]
+
+
+def test_every_room_has_a_floor():
+    assert rooms() == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_imports_go_one_way(room):
+    home = PACKAGE / room
+    files = sorted(home.rglob("*.py")) if home.is_dir() else [home.with_suffix(".py")]
+    attributes = {"__version__"}
+    for path in files:
+        beyond = set(imported(path)) - {room} - MAY_IMPORT[room] - attributes
+        assert not beyond, f"{path.relative_to(ROOT)} imports {beyond}"
+
+
+def test_files_stay_readable():
+    for path in PACKAGE.rglob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= 350, f"{path.relative_to(ROOT)} has {len(lines)} lines"
+
+
+def test_nothing_unsafe_is_written():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for pattern in (
+            r"trust_remote_code",
+            r"\bpickle\b",
+            r"torch\.load\b",
+            r"except Exception",
+            r"except:",
+        ):
+            assert not re.search(pattern, text), f"{path.relative_to(ROOT)}: {pattern}"
+
+
+def test_importing_fslab_is_light():
+    code = (
+        "import sys, fslab; heavy = {'torch', 'diffusers', 'transformers', 'plotly', 'sklearn', 'PIL'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    import fslab
+
+    for name in fslab.__all__:
+        assert getattr(fslab, name) is not None
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_conda_environment_is_python_pip_a_compiler_and_the_package():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert {re.split(r"[ =<>]", entry)[0] for entry in plain} == {"python", "pip", "cxx-compiler"}
+    (python,) = [entry for entry in plain if entry.startswith("python")]
+    version = tuple(map(int, python.split("=")[1].split(".")))
+    assert project()["requires-python"] == ">=3.11,<3.13"
+    assert (3, 11) <= version < (3, 13)
+    (editable,) = [line for line in pip if line.startswith("-e")]
+    extras = re.fullmatch(r"-e \.\[([\w,]+)\]", editable)[1].split(",")
+    assert set(extras) <= set(project()["optional-dependencies"])
+    assert "dev" in extras
+
+
+def test_every_dependency_is_pinned_within_its_range():
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    wanted = [*project()["dependencies"]]
+    wanted += [entry for extra in project()["optional-dependencies"].values() for entry in extra]
+    for entry in map(Requirement, wanted):
+        name = canonicalize_name(entry.name)
+        assert name in pins, f"{name} is not pinned"
+        assert entry.specifier.contains(pins[name]), (
+            f"{name} {pins[name]} is outside {entry.specifier}"
+        )

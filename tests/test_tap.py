@@ -1,0 +1,105 @@
+"""The tap: what it reads, that it stops, that it never leaves a hook behind."""
+
+import pytest
+import torch
+from torch import nn
+
+from fslab.records import FslabError
+from fslab.tap import layer_paths, tap
+
+
+class Counting(nn.Module):
+    def __init__(self, out=None):
+        super().__init__()
+        self.calls, self.out = 0, out
+
+    def forward(self, x):
+        self.calls += 1
+        return self.out(x) if self.out else x + 1
+
+
+def chain():
+    return nn.Sequential(*[Counting() for _ in range(4)])
+
+
+def hooks(net):
+    return sum(len(module._forward_hooks) for module in net.modules())
+
+
+def test_reads_each_layer_by_path():
+    net = chain()
+    with tap(net, "0", "2") as seen:
+        out = net(torch.zeros(2))
+    assert list(seen) == ["0", "2"]
+    assert seen["2"].tolist() == [3, 3]
+    assert out.tolist() == [4, 4]
+    assert hooks(net) == 0
+
+
+def test_stop_ends_the_pass_after_the_last_wanted_layer():
+    net = chain()
+    with tap(net, "0", "2", stop=True) as seen:
+        net(torch.zeros(2))
+        pytest.fail("the pass was not stopped")
+    assert set(seen) == {"0", "2"}
+    assert [layer.calls for layer in net] == [1, 1, 1, 0]
+    assert hooks(net) == 0
+
+
+def test_unhooks_when_the_pass_fails():
+    def fail(x):
+        raise RuntimeError("broken layer")
+
+    net = nn.Sequential(Counting(), Counting(fail))
+    with pytest.raises(RuntimeError, match="broken layer"), tap(net, "0"):
+        net(torch.zeros(1))
+    assert hooks(net) == 0
+
+
+def test_unhooks_on_keyboard_interrupt():
+    net = chain()
+    with pytest.raises(KeyboardInterrupt), tap(net, "*"):
+        raise KeyboardInterrupt
+    assert hooks(net) == 0
+
+
+def test_first_tensor_of_tuples_and_mappings():
+    net = nn.Sequential(
+        Counting(lambda x: (x, (x * 2,))),
+        Counting(lambda out: {"sample": out[0] + 5}),
+    )
+    with tap(net, "0", "1") as seen:
+        net(torch.ones(1))
+    assert seen["0"].item() == 1
+    assert seen["1"].item() == 6
+
+
+def test_an_output_without_tensor_is_refused():
+    net = nn.Sequential(Counting(lambda x: "text"))
+    with pytest.raises(FslabError, match="layer '0' outputs str"), tap(net, "0"):
+        net(torch.ones(1))
+    assert hooks(net) == 0
+
+
+def test_patterns_span_dots_and_keep_the_networks_order():
+    net = nn.ModuleDict({"b": chain(), "a": nn.ModuleDict({"to_q": nn.Identity()})})
+    assert layer_paths(net, ["*.to_q", "b.[01]"]) == ("b.0", "b.1", "a.to_q")
+
+
+def test_an_unknown_layer_offers_the_nearest():
+    net = nn.ModuleDict({"down_blocks": chain()})
+    with (
+        pytest.raises(FslabError, match=r"'down_block\.1'.*down_blocks\.1"),
+        tap(net, "down_block.1"),
+    ):
+        pass
+
+
+def test_nested_taps_stop_their_own_pass():
+    net = chain()
+    with tap(net, "1", stop=True) as outer:
+        with tap(net, "3", stop=True):
+            net(torch.zeros(1))
+        pytest.fail("the outer signal was swallowed by the inner tap")
+    assert outer["1"].item() == 2
+    assert hooks(net) == 0
