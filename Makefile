@@ -7,7 +7,7 @@ READY := .venv/.installed
 .PHONY: demo test lint lab notebooks mini clean
 
 demo: $(READY)
-	$(BIN)/python notebooks/execute.py 00_quickstart.ipynb --out out
+	$(BIN)/python notebooks/execute.py notebooks/00_quickstart.ipynb --out out
 	$(BIN)/fslab demo data/minivoc --out out
 
 test: $(READY)

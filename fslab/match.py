@@ -52,6 +52,17 @@ class Matcher:
             self._texts.update(zip(batch, self._encode_texts(batch), strict=True))
         return self._rows([self._texts[text] for text in texts])
 
+    @torch.inference_mode()
+    def mean_states(self, texts: Sequence[str]) -> np.ndarray:
+        """Return each text's mean token state before projection, f32 [N, D], padding included."""
+        limit = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=limit,
+            return_tensors="pt",
+        ).to(self.model.device)  # fmt: skip
+        states = self.model.text_model(tokens["input_ids"]).last_hidden_state
+        return states.float().mean(1).cpu().numpy()
+
     def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return f32 [N, D] of unit length for u8 [H, W, 3] arrays, all in one batch.
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import noise_picture
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from transformers import (
     CLIPTextModel,
@@ -18,7 +19,7 @@ from transformers import (
     ViTModel,
 )
 
-from fslab.backbones import StableDiffusion, open_backbone, pick_layers
+from fslab.backbones import StableDiffusion, open_backbone, pick_layers, word_attention
 from fslab.backbones.diffusion import prepare
 from fslab.backbones.weights import locate
 from fslab.records import Extraction, FslabError
@@ -296,3 +297,42 @@ def test_other_folders_are_refused(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(FslabError, match="cannot be read as JSON"):
         open_backbone(tmp_path)
+
+
+def test_word_attention_is_the_softmax_of_the_attention_processor(diffusion_folders, picture):
+    """The maps equal what diffusers' own plain attention computes inside the layer."""
+    backbone = StableDiffusion(diffusion_folders["sd1"])
+    path = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
+    settings = Extraction(
+        layers=(f"{path}.to_q",), timesteps=(50,), prompt="a photo of dog and cat"
+    )
+    found = word_attention(backbone, picture, (64, 64), ["dog", "cat"], settings)
+    module, probabilities = backbone.module(path), []
+    plain = module.get_attention_scores
+
+    def spy(query, key, mask=None):
+        probabilities.append(plain(query, key, mask))
+        return probabilities[-1]
+
+    module.get_attention_scores = spy
+    module.set_processor(AttnProcessor())
+    run = backbone.run(picture, (64, 64), {50: (path,)}, settings)
+    assert run
+    mean = probabilities[0].mean(0)
+    spans = backbone.token_spans(settings.prompt)
+    for word, value in zip(("dog", "cat"), found, strict=True):
+        start = settings.prompt.index(word)
+        columns = [place for place, span in enumerate(spans) if span == (start, start + 3)]
+        assert len(columns) == 1
+        expected = mean[:, columns].sum(1).reshape(8, 8)
+        assert torch.allclose(value, expected, atol=1e-6)
+
+
+def test_word_attention_refuses_other_words_and_layers(diffusion_folders, picture):
+    backbone = StableDiffusion(diffusion_folders["sd1"])
+    settings = Extraction(layers=("*attn2.to_q",), timesteps=(50,), prompt="a photo of dog")
+    with pytest.raises(FslabError, match="does not hold the word 'cat'"):
+        word_attention(backbone, picture, (64, 64), ["cat"], settings)
+    other = Extraction(layers=("down_blocks.0",), timesteps=(50,), prompt="a photo of dog")
+    with pytest.raises(FslabError, match=r"'down_blocks\.0' is no cross-attention query"):
+        word_attention(backbone, picture, (64, 64), ["dog"], other)

@@ -172,6 +172,19 @@ def test_a_vision_transformer_serves_class_agnostic_segments(vision_folders, wid
         lab.extract(wide_picture, timestep=50)
 
 
+def test_attention_to_words(tiny, wide_picture):
+    maps = Lab(tiny).attention(wide_picture, ["dog", "cat"], timestep=50)
+    assert set(maps) == {"dog", "cat"}
+    assert maps["dog"].shape == (8, 12)
+    assert 0 < maps["dog"].min() < maps["dog"].max() < 1
+    lab = Lab(tiny)
+    again = lab.attention(wide_picture, ["dog", "cat"], timestep=50)
+    assert np.array_equal(maps["cat"], again["cat"])
+    assert loaded(lab) == set()
+    with pytest.raises(FslabError, match="rgb reads no text"):
+        Lab(tiny, backbone="rgb").attention(wide_picture, ["dog"])
+
+
 def test_presets_have_what_a_reader_asks_for():
     assert list(PRESETS) == ["mini", "sd14", "sd15", "sd21", "ssd1b"]
     for preset in PRESETS.values():

@@ -1,5 +1,6 @@
 """One interface over Stable Diffusion UNets, vision transformers and hand-made descriptors."""
 
+from fslab.backbones.attention import word_attention
 from fslab.backbones.base import Backbone, Layer, pick_layers
 from fslab.backbones.baselines import Handmade, Rgb
 from fslab.backbones.diffusion import StableDiffusion
@@ -17,4 +18,5 @@ __all__ = [
     "locate",
     "open_backbone",
     "pick_layers",
+    "word_attention",
 ]

@@ -7,7 +7,7 @@ watched layer by layer; it ends as soon as the last wanted layer has fired.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,17 +94,32 @@ class StableDiffusion(MetaListing, Backbone):
         settings: Extraction,
     ) -> dict[tuple[str, int], Tensor]:
         """Return the wanted maps, averaged over the noise draws; see `Backbone.run`."""
-        self._check_timesteps(wanted)
         strides = {path: layer.stride for path, layer in self.layers_by_path().items()}
+        sums: dict[tuple[str, int], Tensor] = {}
+        for timestep, seen in self.passes(picture, size, wanted, settings):
+            for path in wanted[timestep]:
+                value = fold(seen[path], size, strides[path]).float()
+                key = path, timestep
+                sums[key] = sums[key] + value if key in sums else value
+        return {key: (total / settings.draws).cpu() for key, total in sums.items()}
+
+    def passes(
+        self,
+        picture: Picture,
+        size: tuple[int, int],
+        wanted: Mapping[int, Sequence[str]],
+        settings: Extraction,
+    ) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Yield (timestep, what its layers output by path), a pass for each noise draw."""
+        self._check_timesteps(wanted)
         latent, noises = self._latent_and_noise(picture, size, settings)
-        found = {}
         for timestep, paths in wanted.items():
-            draws = [self._pass(latent, noise, timestep, paths, size, settings) for noise in noises]
-            for path in paths:
-                maps = [fold(seen[path], size, strides[path]).float() for seen in draws]
-                mean = maps[0] if len(maps) == 1 else torch.stack(maps).mean(0)
-                found[path, timestep] = mean.cpu()
-        return found
+            for noise in noises:
+                yield timestep, self._pass(latent, noise, timestep, paths, size, settings)
+
+    def module(self, path: str, precision: str = "fp32") -> nn.Module:
+        """Return a module of the UNet."""
+        return self._part("unet", DTYPES[precision]).get_submodule(path)
 
     @torch.no_grad()
     def latent(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Tensor:
@@ -122,12 +137,12 @@ class StableDiffusion(MetaListing, Backbone):
         states = [self._encode_prompt(text, torch.float32)[0].float().mean(1) for text in texts]
         return torch.cat(states).cpu().numpy()
 
-    def tokens(self, prompt: str) -> list[str]:
-        """Return a prompt's tokens as the text encoder sees them, start and end included."""
-        ids = self._tokenizer("tokenizer")(prompt, truncation=True).input_ids
-        return self._tokenizer("tokenizer").convert_ids_to_tokens(ids)
+    def token_spans(self, prompt: str) -> list[tuple[int, int]]:
+        """Return where in the prompt each token stands, (0, 0) for the start and the end token."""
+        batch = self._tokenizer("tokenizer")(prompt, truncation=True, return_offsets_mapping=True)
+        return [(0, 0), *map(tuple, batch.offset_mapping[1:-1]), (0, 0)]
 
-    def _check_timesteps(self, timesteps: Mapping[int, Any]) -> None:
+    def _check_timesteps(self, timesteps: Iterable[int]) -> None:
         steps = self._scheduler_config.get("num_train_timesteps", 1000)
         for timestep in timesteps:
             if timestep >= steps:

@@ -68,9 +68,7 @@ def _check(paths: Sequence[Path], out: Path) -> None:
     seen: dict[str, Path] = {}
     for path in paths:
         if path.stem in seen:
-            raise FslabError(
-                f"{seen[path.stem]} and {path} would both be written as {path.stem}.png"
-            )
+            raise FslabError(f"{seen[path.stem]} and {path} would both become {path.stem}.png")
         seen[path.stem] = path
         read(path)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fslab.datasets import VOC
+from fslab.lab.clock import Clock
 from fslab.lab.memory import Memory
 from fslab.lab.models import Models
-from fslab.lab.recipes import find_recipe
+from fslab.lab.recipes import METHODS, find_recipe
 from fslab.records import (
     Caption,
     Captioning,
@@ -76,14 +75,19 @@ class Lab(Models):
         return listed_layers(self.backbone, self.store)
 
     def recipe(self, method: str | Recipe = "freeseg-diff") -> Recipe:
-        """Return a method's recipe, with what this backbone fills in or imposes."""
+        """Return a method's recipe, with what this backbone fills in or imposes.
+
+        The layers and timesteps that a method names are a UNet's: another backbone takes its own.
+        """
         from fslab.extract import complete
 
         recipe = find_recipe(method)
         cluster = replace(recipe.cluster, **self.backbone.imposed)
         extraction = recipe.extract
         if self.backbone.timestep is None:
-            extraction = replace(extraction, timesteps=())
+            own = {known.extract.layers for known in METHODS.values()}
+            layers = () if extraction.layers in own else extraction.layers
+            extraction = replace(extraction, layers=layers, timesteps=())
         return replace(recipe, extract=complete(extraction, self.backbone), cluster=cluster)
 
     def extract(
@@ -110,6 +114,38 @@ class Lab(Models):
         return self._extract(
             picture, _build(Extraction, layers=layers, timesteps=timesteps, seed=seed, **settings)
         )
+
+    def attention(
+        self,
+        picture: Picture,
+        words: Sequence[str],
+        prompt: str | None = None,
+        layers: Sequence[str] = ("*attn2.to_q",),
+        timestep: int | None = None,
+        **settings: Any,
+    ) -> dict[str, np.ndarray]:
+        """Return where each word looks: f32 [h, w] of 0..1 by word, on the finest layer's grid.
+
+        prompt: a sentence that holds the words, else "a photo of" them. layers: cross-attention
+        queries. settings: the rest of `Extraction`. Raises FslabError for a word that the prompt
+        does not hold, and for a backbone that reads no text.
+        """
+        from fslab.backbones import StableDiffusion, word_attention
+        from fslab.extract import complete
+
+        backbone = self.backbone
+        if not isinstance(backbone, StableDiffusion):
+            raise FslabError(f"{backbone.name} reads no text, so it has no attention to words")
+        prompt = prompt or f"a photo of {' and '.join(f'a {word}' for word in words)}"
+        steps = () if timestep is None else (timestep,)
+        part = _build(Extraction, layers=layers, timesteps=steps, prompt=prompt, **settings)
+        part = complete(part, backbone)
+        size = backbone.input_size(picture, part)
+        inputs = ["attention-1", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
+        maps = self._memory.array(
+            inputs, lambda: word_attention(backbone, picture, size, words, part).numpy()
+        )
+        return dict(zip(words, maps, strict=True))
 
     def cluster(self, features: Features, candidates: int = 0, **settings: Any) -> Segments:
         """Return segments at the picture's size; settings as in `Clustering`."""
@@ -156,7 +192,7 @@ class Lab(Models):
         self, picture: Picture, method: str | Recipe = "freeseg-diff"
     ) -> tuple[Segments, dict[str, float]]:
         """Return what `segments` does, and the seconds of its two stages."""
-        recipe, clock = self.recipe(method), _Clock()
+        recipe, clock = self.recipe(method), Clock()
         if recipe.cluster.k_is == "candidates":
             raise FslabError(f"K of {recipe.name} depends on the caption; run the whole method")
         with clock.stage("extract"):
@@ -178,7 +214,7 @@ class Lab(Models):
         candidates: the classes to look for, which asks no captioner; None lets the recipe
         find them. on_stage: told each stage's name as it begins.
         """
-        recipe, clock = self.recipe(method), _Clock(on_stage)
+        recipe, clock = self.recipe(method), Clock(on_stage)
         with clock.stage("caption"):
             if candidates is None:
                 caption, vocabulary = self._caption(picture, vocabulary, recipe.caption)
@@ -232,13 +268,15 @@ class Lab(Models):
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return mean text states f32 [N, D], each text encoded once for good."""
-        weights = self.text_model.fingerprint
-        return np.stack([
-            self._memory.array(
-                ["text-1", weights, text], lambda text=text: self.text_model.embed_texts([text])[0]
-            )
-            for text in texts
-        ])  # fmt: skip
+        own = self.preset.words == "diffusion"
+        weights = self.text_model.fingerprint if own else self.clip_fingerprint
+
+        def encode(text: str) -> np.ndarray:
+            return (self.text_model.embed_texts if own else self.matcher.mean_states)([text])[0]
+
+        kept = self._memory.array
+        rows = [kept(["text-1", weights, text], lambda text=text: encode(text)) for text in texts]
+        return np.stack(rows)
 
     def _match(
         self,
@@ -280,22 +318,6 @@ class Lab(Models):
             return refine(picture, labels, settings)
 
         return self._memory.labels(labels, [picture.digest, asdict(settings)], compute)
-
-
-class _Clock:
-    """Seconds by stage; tells a listener as each begins."""
-
-    def __init__(self, listener: Callable[[str], None] | None = None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._listener = listener
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        if self._listener:
-            self._listener(name)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
 
 
 def _build(kind: type, **settings: Any) -> Any:

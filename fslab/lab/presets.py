@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from fslab.records import FslabError
 
@@ -27,8 +28,10 @@ class Preset:
 
     diffusion, captioner, clip: a hub id or a folder. resolution: the shorter side in pixels,
     None for the model's own. layers: patterns, empty for the paper's rule (cross-attention
-    queries at their coarsest stride). gigabytes: of all weights on disk; memory: of the
-    weights in fp16 while they are loaded; both by parameter count.
+    queries at their coarsest stride). words: whose text states compare nouns with classes: the
+    diffusion model's text encoder, which for SD 1.x is a CLIP, or the preset's CLIP, where the
+    diffusion model's encoder is none. gigabytes: of all weights on disk; memory: of the weights
+    in fp16 while they are loaded; both by parameter count.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Preset:
     resolution: int | None = None
     layers: tuple[str, ...] = ()
     timestep: int = 0
+    words: Literal["diffusion", "clip"] = "diffusion"
     gigabytes: float = 0.0
     memory: float = 0.0
     licence: str = ""
@@ -59,7 +63,7 @@ PRESETS = {
         Preset(
             "mini", _bundled("stable-diffusion"), _bundled("blip"), _bundled("clip"),
             layers=("down_blocks.1.attentions.*.attn2.to_q", "up_blocks.1.attentions.*.attn2.to_q"),
-            gigabytes=0.025, memory=0.025,
+            words="clip", gigabytes=0.025, memory=0.025,
             licence="Apache-2.0; drawn from CC-BY and MIT designs too",
         ),
         Preset(

@@ -27,7 +27,8 @@ def overlay(
 
     labels: a label map, or truth as u8 [H, W] with the names of its labels; 255 is void.
     The background stays as it is; each class has its colour, an outline and its name once.
-    Small pictures are enlarged by a whole n until their shorter side has 320 pixels.
+    Small pictures are enlarged by a whole n until their shorter side has 320 pixels, unless
+    the longer side would pass 1,600.
     """  # fmt: skip
     labels, names = _named(labels, names)
     check_size(picture, labels.shape, "label map")
@@ -122,7 +123,7 @@ def _named(labels: LabelMap | np.ndarray, names: Sequence[str]) -> tuple[np.ndar
 
 
 def _enlargement(size: tuple[int, int]) -> int:
-    return -(-READABLE // min(size)) if min(size) < READABLE else 1
+    return max(1, min(-(-READABLE // min(size)), 5 * READABLE // max(size)))
 
 
 def _tinted(

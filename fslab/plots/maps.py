@@ -102,7 +102,7 @@ def feature_colours(
     """Show maps by their first three principal components as red, green and blue.
 
     layers: one or several keys of the features, all of them if empty. Like colours are like
-    features within a map; between maps colours mean nothing.
+    features within a map; between maps colours mean nothing. Titles shorten the layers' paths.
     """
     asked = (layers,) if isinstance(layers, str) else tuple(layers)
     panels = []
@@ -110,9 +110,11 @@ def feature_colours(
         value = _map_of(features, layer)
         share = variance_shown(value)
         shape = " x ".join(map(str, value.shape))
-        words = f"{_short(layer)}\n[{shape}], {share:.0%} shown"
+        words = f"{_short(layer)}\n[{shape}], {share:.0%}"
         panels.append(Panel(words, pca_colours(value), photo=False))
-    return compose(panels, title or f"{features.name}: first three components of each map")
+    return compose(
+        panels, title or f"{features.name}: three main components, and their share of the variance"
+    )
 
 
 def similarity(

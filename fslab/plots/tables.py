@@ -120,8 +120,9 @@ def iou_bars(score: ScoreLike, subject: str = "", colours: np.ndarray | None = N
         )
     )  # fmt: skip
     images = f"{score.images} picture{'s' if score.images != 1 else ''}"
-    words = f"{subject + ': ' if subject else ''}mIoU {score.miou:.3f} ({score.metric}, {images})"
-    finish(figure, words, max(24 * len(bars), 48), side=120)
+    mean = f"mIoU {score.miou:.3f} ({score.metric}, {images})"
+    words = f"{subject}\n{mean}" if subject else mean
+    finish(figure, words, max(24 * len(bars), 48), top=62 if subject else 36, side=120)
     missing = len(names) - len(bars)
     below = f"IoU by class; {missing} of {len(names)} do not occur" if missing else "IoU by class"
     figure.update_xaxes(title_text=below, title_standoff=8, range=[0, 1.08], gridcolor="#ddd")

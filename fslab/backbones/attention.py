@@ -1,0 +1,72 @@
+"""Where a word looks: cross-attention maps of a Stable Diffusion UNet.
+
+The maps come from what the layers' query and key projections output, so nothing inside the
+network is replaced. Source of the reading: DAAM (Tang et al., ACL 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from fslab.backbones.base import pick_layers
+from fslab.backbones.diffusion import StableDiffusion
+from fslab.records import Extraction, FslabError, Picture
+
+
+@torch.no_grad()
+def word_attention(
+    backbone: StableDiffusion,
+    picture: Picture,
+    size: tuple[int, int],
+    words: Sequence[str],
+    settings: Extraction,
+) -> Tensor:
+    """Return how much each cell attends to each word of the prompt: f32 [words, h, w], 0..1.
+
+    A cell's attention is a softmax over the prompt's tokens; a word's is the sum over its own
+    tokens, averaged over heads, noise draws, timesteps and layers, on the grid of the finest.
+    settings.layers: patterns of cross-attention queries (paths that end in attn2.to_q).
+    Raises FslabError for a word that the prompt does not hold, and for other layers.
+    """
+    queries = pick_layers(settings.layers, backbone.layers())
+    others = [layer.path for layer in queries if not layer.path.endswith("attn2.to_q")]
+    if others:
+        raise FslabError(f"{others[0]!r} is no cross-attention query; such paths end in attn2.to_q")
+    columns = [_columns(backbone, settings.prompt, word) for word in words]
+    keys = [layer.path.removesuffix("to_q") + "to_k" for layer in queries]
+    wanted = [path for layer, key in zip(queries, keys, strict=True) for path in (layer.path, key)]
+    found: dict[str, list[Tensor]] = {layer.path: [] for layer in queries}
+    steps = dict.fromkeys(settings.timesteps, wanted)
+    for _, seen in backbone.passes(picture, size, steps, settings):
+        for layer, key in zip(queries, keys, strict=True):
+            attention = backbone.module(layer.path.removesuffix(".to_q"), settings.precision)
+            weights = _weights(seen[layer.path][0], seen[key][0], attention.heads, attention.scale)
+            picked = torch.stack([weights[:, each].sum(1) for each in columns])
+            h, w = size[0] // layer.stride, size[1] // layer.stride
+            found[layer.path].append(picked.reshape(len(words), h, w))
+    maps = [torch.stack(each).mean(0) for each in found.values()]
+    grid = max((each.shape[1:] for each in maps), key=lambda shape: shape[0] * shape[1])
+    resized = [interpolate(each[None], grid, mode="bilinear", align_corners=False) for each in maps]
+    return torch.cat(resized).mean(0).cpu()
+
+
+def _weights(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
+    """Return softmax(q k' scale) averaged over heads: f32 [cells, tokens]."""
+    q = query.float().reshape(len(query), heads, -1).transpose(0, 1)
+    k = key.float().reshape(len(key), heads, -1).transpose(0, 1)
+    return (q @ k.transpose(1, 2) * scale).softmax(-1).mean(0)
+
+
+def _columns(backbone: StableDiffusion, prompt: str, word: str) -> list[int]:
+    """Return the places of a word's tokens in the prompt, its first mention."""
+    lower = prompt.lower()
+    start = lower.find(word.lower())
+    if start < 0:
+        raise FslabError(f"the prompt {prompt!r} does not hold the word {word!r}")
+    end = start + len(word)
+    spans = backbone.token_spans(lower)
+    return [place for place, (a, b) in enumerate(spans) if a < b and a < end and b > start]

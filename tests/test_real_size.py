@@ -1,0 +1,93 @@
+"""Stable Diffusion 1.x in its true configuration with random weights: run with -m slow."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fslab.records import Extraction
+
+UNET = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 512,
+}
+TEXT = {
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "max_position_embeddings": 77,
+}  # fmt: skip
+
+RUN = """
+import json, resource, sys, time
+import numpy as np
+from fslab.lab import Lab
+from fslab.records import Picture
+folder, store, precision = sys.argv[1:]
+picture = Picture(np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8))
+lab = Lab(folder, store=store)
+start = time.perf_counter()
+features = lab.extract(picture, timestep=0, squash=True, precision=precision)
+loaded = time.perf_counter()
+lab.extract(picture, timestep=1, squash=True, precision=precision)
+again = time.perf_counter()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(json.dumps({
+    "shapes": {path: value.shape for path, value in features.items()},
+    "with_loading_s": loaded - start, "pass_s": again - loaded, "peak_gib": peak,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from models import tokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    place, tokens = tmp_path_factory.mktemp("sd1"), tokenizer()
+    text = {**TEXT, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        UNet2DConditionModel(**UNET).half().save_pretrained(place / "unet")
+        AutoencoderKL(**VAE).half().save_pretrained(place / "vae")
+        CLIPTextModel(CLIPTextConfig(**text)).half().save_pretrained(place / "text_encoder")
+    tokens.model_max_length = 77
+    tokens.save_pretrained(place / "tokenizer")
+    DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    ).save_pretrained(place / "scheduler")
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_papers_five_layers_in_one_early_stopped_pass(folder, tmp_path, precision):
+    command = [sys.executable, "-c", RUN, str(folder), str(tmp_path), precision]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(precision, {key: round(value, 2) for key, value in found.items() if key != "shapes"})
+    attention = "transformer_blocks.0.attn2.to_q"
+    paths = [f"down_blocks.2.attentions.{number}.{attention}" for number in (0, 1)]
+    paths += [f"up_blocks.1.attentions.{number}.{attention}" for number in (0, 1, 2)]
+    assert found["shapes"] == {path: [1280, 16, 16] for path in paths}
+
+
+@pytest.mark.slow
+def test_the_up_blocks_after_the_last_layer_never_run(folder):
+    from conftest import noise_picture
+
+    from fslab.lab import Lab
+
+    backbone = Lab(folder).backbone
+    unet, fired = backbone._part("unet", torch.bfloat16), set()
+    for path in ("up_blocks.1", "up_blocks.2", "up_blocks.3", "conv_out"):
+        unet.get_submodule(path).register_forward_hook(lambda *_, path=path: fired.add(path))
+    wanted = {0: backbone.default_layers}
+    backbone.run(noise_picture(512, 512), (512, 512), wanted, Extraction(precision="bf16"))
+    assert fired == set()
