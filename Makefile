@@ -33,7 +33,7 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
 		{ echo "fslab needs Python 3.11 or 3.12; this is $$($(PYTHON) --version). Give one: make PYTHON=python3.11"; exit 1; }
-	@command -v c++ g++ clang++ >/dev/null || \
+	@{ command -v c++ || command -v g++ || command -v clang++; } >/dev/null || \
 		{ echo "fslab needs a C++ compiler to build pydensecrf2: apt-get install g++ (macOS: xcode-select --install)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'

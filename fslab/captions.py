@@ -222,11 +222,11 @@ def candidates(
     vocabulary lacks are added behind its classes. "all": every class, and the text is not read.
     Raises FslabError if the mapping needs `embed` and none is given.
     """
-    if recipe.vocabulary == "all":
+    if recipe.words == "all":
         return Caption("", (), vocabulary.classes), vocabulary
     by_word = _nouns_by_word(text, recipe.tagger)
     words = tuple(dict.fromkeys(by_word.values()))
-    if recipe.vocabulary == "open":
+    if recipe.words == "open":
         found = _open_candidates(text, by_word, vocabulary)
         return Caption(text, words, found), vocabulary.extended(found)
     if recipe.mapping == "name":

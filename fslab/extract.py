@@ -47,6 +47,7 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
     if wanted:
         for pair, value in backbone.run(picture, size, wanted, settings).items():
             found[pair] = np.ascontiguousarray(value.numpy())
+            found[pair].setflags(write=False)  # as the store gives them
             store.put(keys[pair], {"map": found[pair]})
     several = len(settings.timesteps) > 1
     maps = {f"{path}@{step}" if several else path: found[path, step] for path, step in pairs}
@@ -55,7 +56,7 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
 
 def listed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
     """Return the backbone's layers, from the store if they were listed before."""
-    key = digest_of(["layers-1", backbone.fingerprint, backbone.resolution])
+    key = digest_of(["layers-2", backbone.fingerprint, backbone.resolution])
     entry = store.get(key)
     if entry is None:
         layers = backbone.layers()
@@ -92,7 +93,7 @@ def _key(
     device = getattr(backbone, "device", "cpu")
     return digest_of(
         [
-            "map-1",
+            "map-2",
             backbone.fingerprint,
             picture.digest,
             size,

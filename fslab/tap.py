@@ -37,9 +37,13 @@ def layer_paths(net: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
 
 def unknown_layer(pattern: str, paths: Sequence[str]) -> str:
     """Return the sentence for a layer that is not there, with the nearest names."""
+    plain = pattern.strip("*")
+    words = plain.split(".")
+    holding = [path for path in paths if plain in path]
+    alike = [path for path in paths if path.endswith(words[-1]) and path.startswith(words[0])]
     near = difflib.get_close_matches(pattern, paths, n=4, cutoff=0.3)
-    hint = f"the nearest are {', '.join(near)}" if near else "`fslab layers` lists them"
-    return f"no layer is called {pattern!r}; {hint}"
+    offered = list(dict.fromkeys([*holding[:4], *near, *alike[:4], *paths[-1:]]))[:4]
+    return f"no layer is called {pattern!r}; the nearest are {', '.join(offered)}"
 
 
 @contextmanager
@@ -58,6 +62,8 @@ def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str
     modules = dict(net.named_modules())
 
     def keep(path: str, output: Any) -> None:
+        if stop and path in seen:
+            return
         seen[path] = first_tensor(output, path)
         if stop and len(seen) == len(wanted):
             raise _AllSeen(seen)

@@ -177,7 +177,7 @@ def test_candidates_closed_by_name_needs_no_embedding():
 
 def test_candidates_open_adds_the_nouns_that_are_no_class():
     caption, vocabulary = candidates(
-        "a photo of a tv monitor and two men on grass", VOCABULARY, Captioning(vocabulary="open")
+        "a photo of a tv monitor and two men on grass", VOCABULARY, Captioning(words="open")
     )
     assert caption.nouns == ("photo", "tv", "monitor", "man", "grass")
     assert caption.candidates == ("photo", "tvmonitor", "person", "grass")
@@ -185,15 +185,13 @@ def test_candidates_open_adds_the_nouns_that_are_no_class():
 
 
 def test_candidates_open_never_adds_the_background():
-    caption, vocabulary = candidates(
-        "a dog on a background", VOCABULARY, Captioning(vocabulary="open")
-    )
+    caption, vocabulary = candidates("a dog on a background", VOCABULARY, Captioning(words="open"))
     assert caption.candidates == ("dog",)
     assert vocabulary.names == VOCABULARY.names
 
 
 def test_candidates_all_reads_no_text():
-    caption, vocabulary = candidates("a dog", VOCABULARY, Captioning(vocabulary="all"))
+    caption, vocabulary = candidates("a dog", VOCABULARY, Captioning(words="all"))
     assert (caption.text, caption.nouns) == ("", ())
     assert caption.candidates == VOCABULARY.classes
     assert vocabulary is VOCABULARY

@@ -132,6 +132,28 @@ def test_layers_doctor_and_cache(run, tiny, own_store):
     assert Store().usage().entries == 0
 
 
+def test_demo_compares_the_methods_and_writes_a_page(run, tiny, dataset, tmp_path):
+    words = ("demo", dataset, "--preset", tiny, "--limit", 2, "--pictures", 1, "--out", tmp_path)
+    code, out, _ = run(*words)
+    assert code == 0
+    table = [line.split() for line in out.splitlines()]
+    assert [line[0] for line in table[1:6]] == ["freeseg-diff", *["fslab"] * 4]
+    page = (tmp_path / "demo.html").read_text()
+    assert "noise_0" in page
+    assert page.count("<article") == 1
+    again = run(*words)[1]
+    assert again == out
+
+
+def test_scenes_are_a_voc_layout_set(run, tmp_path):
+    assert run("scenes", tmp_path / "set", "--count", 2, "--seed", 5)[0] == 0
+    found = datasets.voc(tmp_path / "set")
+    assert len(found) == 2
+    assert all(sample.picture().size == sample.truth().shape for sample in found)
+    captions = (tmp_path / "set" / "captions.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in captions] == [sample.name for sample in found]
+
+
 def refusals(tiny, dataset, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 no picture")
@@ -150,6 +172,9 @@ def refusals(tiny, dataset, tmp_path):
         "short.png": (*segment, tiny, tmp_path / "short.png"),
         "'zebra' is no class": (*segment, tiny, "--classes", "zebra"),
         "both become": (*segment, tiny, picture),
+        "is a picture that was given": ("segment", picture, "--out", picture.parent, "--preset", tiny),
+        "names no pixels": (*evaluation, "--cluster", "kmeans"),
+        "is a file; give a folder for": (*agnostic, "--out", tmp_path / "file"),
         "is a file": ("segment", picture, "--out", tmp_path / "file", "--preset", tiny),
         "no method 'nosuch'": (*segment, tiny, "--method", "nosuch"),
         "no setting 'cluster.q'": (*segment, tiny, "--set", "cluster.q=1"),
@@ -157,7 +182,7 @@ def refusals(tiny, dataset, tmp_path):
         "hf download": (*segment, "sd14"),
         "no layer is called 'down_block.1'": (*segment, tiny, "--set", 'extract.layers=["down_block.1"]'),
         "timestep is 1000": (*segment, tiny, "--set", "extract.timesteps=[1000]"),
-        "K is 5000": (*agnostic, "--k", "5000"),
+        "K is 5000": (*agnostic, "--k", "5000", "--out", tmp_path / "out"),
         "no metric 'miou'": (*evaluation, "--metric", "miou"),
         "no split 'test'": (*evaluation, "--split", "test"),
         "does not exist": ("evaluate", tmp_path / "nowhere", "--preset", tiny),
@@ -165,16 +190,19 @@ def refusals(tiny, dataset, tmp_path):
         "holds no PNG masks": ("score", tmp_path / "empty", masks),
         "vocabulary is 'ade'": ("score", masks, masks, "--vocabulary", "ade"),
         "--prune is 'much'": ("cache", "--prune", "much"),
+        "is there already": ("scenes", dataset, "--count", "1"),
+        "--count is 0": ("scenes", tmp_path / "out", "--count", "0"),
         "no preset and no folder": ("layers", "nosuch"),
     }  # fmt: skip
 
 
 CASES = (
     "missing.jpg", "bad.jpg", "short.png", "'zebra' is no class", "both become", "is a file",
+    "is a picture that was given", "names no pixels", "is a file; give a folder for",
     "no method 'nosuch'", "no setting 'cluster.q'", "--set takes", "hf download",
     "no layer is called 'down_block.1'", "timestep is 1000", "K is 5000", "no metric 'miou'",
     "no split 'test'", "does not exist", "limit is 0", "holds no PNG masks",
-    "vocabulary is 'ade'", "--prune is 'much'", "no preset and no folder",
+    "vocabulary is 'ade'", "--prune is 'much'", "is there already", "--count is 0", "no preset and no folder",
 )  # fmt: skip
 
 

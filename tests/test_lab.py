@@ -202,7 +202,9 @@ REFUSALS = {
         picture, timestep=1000
     ),
     "timestep is -1": lambda lab, picture: lab.extract(picture, timestep=-1),
-    r"timestep is 5\.5": lambda lab, picture: lab.extract(picture, timestep=5.5),
+    r"extraction.timesteps is \(5\.5,\); it is a whole number": lambda lab, picture: lab.extract(
+        picture, timestep=5.5
+    ),
     "no method 'freeseg'.*did you mean freeseg-diff": lambda lab, picture: lab.segment(
         picture, "freeseg"
     ),
@@ -213,6 +215,55 @@ REFUSALS = {
         picture, candidates=["zebra"]
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("cluster.seed", -1), ("cluster.seed", 1.5), ("extract.seed", "abc"), ("extract.prompt", 3),
+        ("extract.layers", None), ("extract.layers", "conv_in"), ("cluster.position", "abc"),
+        ("cluster.position", float("nan")), ("match.templates", [1]), ("match.background", "sky"),
+        ("match.synonyms", "no"), ("extract.squash", 1), ("refine.gaussian_compat", "a"),
+        ("refine.dilations", 5), ("refine.dilations", [0]), ("refine.certainty", True),
+        ("cluster.k", "a"), ("caption.words", "some"), ("extract.draws", 0),
+    ],
+)  # fmt: skip
+def test_settings_of_another_type_are_refused(setting, value):
+    with pytest.raises(FslabError, match=setting.split(".")[1]):
+        Recipe().change({setting: value})
+
+
+def test_numpy_numbers_are_numbers(lab, picture):
+    plain = lab.extract(picture, layers=[LAYER], timestep=50, seed=3)
+    given = lab.extract(picture, layers=[LAYER], timestep=np.int64(50), seed=np.int64(3))
+    assert np.array_equal(plain[LAYER], given[LAYER])
+    both = lab.extract(picture, layers=[LAYER], timestep=np.array([50, 60]))
+    assert set(both) == {f"{LAYER}@50", f"{LAYER}@60"}
+    assert not both.at(60)[LAYER].flags.writeable
+
+
+def test_a_folder_without_a_text_encoder_compares_words_by_clip(tmp_path, picture):
+    from models import save_captioner, save_matcher, save_vision
+
+    folder = save_vision(tmp_path / "vit", "vit")
+    save_captioner(folder / "blip")
+    save_matcher(folder / "clip")
+    result = Lab(folder).segment(picture)
+    assert result.labels.size == picture.size
+
+
+def test_attention_reads_whole_words(tiny, picture):
+    prompt = "a photo of doggrass and dog"
+    lab = Lab(tiny)
+    whole = lab.attention(picture, ["dog"], prompt=prompt, timestep=50)["dog"]
+    spans = lab.backbone.token_spans(prompt)
+    assert [prompt[a:b] for a, b in spans if a >= prompt.rindex("dog")] == ["dog"]
+    other = lab.attention(picture, ["doggrass"], prompt=prompt, timestep=50)["doggrass"]
+    assert not np.array_equal(whole, other)
+    with pytest.raises(FslabError, match="beyond the tokens"):
+        lab.attention(picture, ["dog"], prompt="a " * 60 + "dog", timestep=50)
+    with pytest.raises(FslabError, match="give a list"):
+        lab.attention(picture, "dog", timestep=50)
 
 
 @pytest.mark.parametrize("message", REFUSALS)

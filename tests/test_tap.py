@@ -46,6 +46,25 @@ def test_stop_ends_the_pass_after_the_last_wanted_layer():
     assert hooks(net) == 0
 
 
+def test_a_layer_that_fires_twice_gives_its_first_output_with_stop():
+    shared = Counting()
+    net = nn.Sequential(shared, shared, Counting())
+    with tap(net, "0", "2", stop=True) as seen:
+        net(torch.zeros(1))
+    assert seen["0"].item() == 1
+    with tap(net, "0") as seen:
+        net(torch.zeros(1))
+    assert seen["0"].item() == 2
+
+
+def test_what_people_type_is_offered_something_near():
+    net = nn.ModuleDict({"up_blocks": nn.ModuleDict({"attn2": nn.ModuleDict({"to_q": chain()})})})
+    for typed in ("nope", "to_q", "up_blocks.attn2.to_k", "attn2.to_q"):
+        expected = r"the nearest are \S+" if typed == "nope" else "to_q"
+        with pytest.raises(FslabError, match=expected):
+            layer_paths(net, [typed])
+
+
 def test_unhooks_when_the_pass_fails():
     def fail(x):
         raise RuntimeError("broken layer")

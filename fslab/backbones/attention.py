@@ -6,6 +6,7 @@ network is replaced. Source of the reading: DAAM (Tang et al., ACL 2023).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +33,8 @@ def word_attention(
     settings.layers: patterns of cross-attention queries (paths that end in attn2.to_q).
     Raises FslabError for a word that the prompt does not hold, and for other layers.
     """
+    if isinstance(words, str) or not words:
+        raise FslabError(f"words are {words!r}; give a list of at least one word")
     queries = pick_layers(settings.layers, backbone.layers())
     others = [layer.path for layer in queries if not layer.path.endswith("attn2.to_q")]
     if others:
@@ -63,10 +66,11 @@ def _weights(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
 
 def _columns(backbone: StableDiffusion, prompt: str, word: str) -> list[int]:
     """Return the places of a word's tokens in the prompt, its first mention."""
-    lower = prompt.lower()
-    start = lower.find(word.lower())
-    if start < 0:
+    found = re.search(rf"\b{re.escape(word)}\b", prompt, re.IGNORECASE)
+    if not word or found is None:
         raise FslabError(f"the prompt {prompt!r} does not hold the word {word!r}")
-    end = start + len(word)
-    spans = backbone.token_spans(lower)
-    return [place for place, (a, b) in enumerate(spans) if a < b and a < end and b > start]
+    spans = enumerate(backbone.token_spans(prompt))
+    columns = [place for place, (a, b) in spans if a < b and a < found.end() and b > found.start()]
+    if not columns:
+        raise FslabError(f"the word {word!r} lies beyond the tokens that the text encoder reads")
+    return columns

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -111,7 +113,8 @@ def spatial_layers(
     """Find a network's spatial layers by passing two sizes through it, on the meta device.
 
     run: calls `net` for a square picture of that side, in pixels. A layer is spatial if its
-    output grows with the picture; text-side and time-side layers do not.
+    output grows with the picture; text-side and time-side layers do not. A module that is called
+    more than once in a pass, such as a block's shared activation, has no output of its own.
     """
     other = side + multiple
     small, large = _shapes(net, run, side), _shapes(net, run, other)
@@ -124,9 +127,13 @@ def spatial_layers(
 
 
 def _shapes(net: nn.Module, run: Callable[[int], object], side: int) -> dict[str, tuple[int, ...]]:
-    with torch.no_grad(), tap(net, "*") as seen:
+    calls: Counter[str] = Counter()
+    with ExitStack() as hooks, torch.no_grad(), tap(net, "*") as seen:
+        for path, module in net.named_modules():
+            count = module.register_forward_hook(lambda *_, path=path: calls.update([path]))
+            hooks.callback(count.remove)
         run(side)
-    return {path: tuple(output.shape) for path, output in seen.items()}
+    return {path: tuple(output.shape) for path, output in seen.items() if calls[path] == 1}
 
 
 def _stride(shape: tuple[int, ...], larger: tuple[int, ...], side: int, other: int) -> int | None:

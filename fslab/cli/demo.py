@@ -48,15 +48,15 @@ def _title(dataset: Dataset) -> str:
     return f"{name} {dataset.split}"
 
 
-def _line(report: Report) -> dict[str, str]:
+def _line(report: Report) -> dict[str, str | float]:
     each = sum(report.seconds.values()) / report.score.images
     return {
         "method": report.method,
         "features": report.backbone,
         "preset": report.preset,
-        "images": str(report.score.images),
-        "mIoU (VOC21)": f"{100 * report.score.miou:.1f}",
-        "s / picture": f"{each:.2f}",
+        "images": report.score.images,
+        "mIoU (VOC21)": round(100 * report.score.miou, 1),
+        "s / picture": round(each, 2),
     }
 
 
@@ -75,11 +75,11 @@ def _row(lab: Lab, report: Report, dataset: Dataset, number: int) -> GalleryRow:
     )
 
 
-def _as_text(table: list[dict[str, str]]) -> str:
+def _as_text(table: list[dict[str, str | float]]) -> str:
     """Return rows under their headings, columns aligned."""
     heads = list(table[0])
-    widths = [max(len(head), *(len(row[head]) for row in table)) for head in heads]
-    lines = [heads, *([row[head] for head in heads] for row in table)]
+    lines = [heads, *([str(row[head]) for head in heads] for row in table)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines

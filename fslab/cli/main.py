@@ -27,7 +27,7 @@ BackboneOption = Annotated[
 MethodOption = Annotated[str, typer.Option(help="a method by name")]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="instead of --method: kmeans or agglomerative, with no text side"),
+    typer.Option(help="instead of --method: kmeans or agglomerative, for hungarian, oracle, mbo"),
 ]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -65,7 +65,7 @@ def segment(
 
     recipe = chosen_recipe(method, None, None, parse_settings(settings or []))
     if open_words:
-        recipe = recipe.change({"caption.vocabulary": "open"})
+        recipe = recipe.change({"caption.words": "open"})
     names = tuple(word.strip() for word in classes.split(",") if word.strip())
     segment_files(Lab(preset, backbone), pictures, recipe, names, open_words, out)
 
@@ -97,7 +97,11 @@ def evaluate(
     from fslab.lab import Lab
     from fslab.score import find_metric
 
-    find_metric(metric)
+    if find_metric(metric).needs == "guess" and cluster:
+        raise FslabError(
+            f"--cluster names no pixels, and metric {metric} counts names; "
+            "take --metric hungarian, oracle or mbo, or a --method"
+        )
     recipe = chosen_recipe(method, cluster, k, parse_settings(settings or []))
     data = datasets.load(dataset, split, format)
     report = run(Lab(preset, backbone), data, recipe, metric, limit, out)
@@ -204,7 +208,7 @@ def cache(
     store = Store()
     if limit is not None:
         dropped = store.prune(limit)
-        print(f"dropped {dropped.entries} entries, {dropped.bytes / 1e6:.1f} MB")
+        print(f"{store.location}: dropped {dropped.entries} entries, {dropped.bytes / 1e6:.1f} MB")
     usage = store.usage()
     print(f"{store.location}: {usage.entries} entries, {usage.bytes / 1e6:.1f} MB")
 
@@ -219,6 +223,10 @@ def scenes(
     """Draw scenes of the mini world in VOC layout, split val, with captions.tsv."""
     from fslab.mini.scenes import write
 
+    if count < 1:
+        raise FslabError(f"--count is {count}; it is a whole number from 1 up")
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise FslabError(f"{out_dir} is there already; give a new folder, or an empty one")
     write(out_dir, count, seed, hard)
     print(f"{out_dir}: {count} scenes, split val")
 

@@ -17,6 +17,9 @@ from fslab.lab import Lab, Result
 from fslab.plots import overlay
 from fslab.records import FslabError, Recipe, Vocabulary
 
+ENDINGS = (".png", ".overlay.png", ".json")
+"""How the three files of a picture end."""
+
 
 def segment_files(
     lab: Lab,
@@ -65,8 +68,15 @@ def _look_for(
 def _check(paths: Sequence[Path], out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise FslabError(f"--out {out} is a file; give a folder")
+    inputs = {path.resolve() for path in paths}
     seen: dict[str, Path] = {}
     for path in paths:
+        for ending in ENDINGS:
+            target = out / f"{path.stem}{ending}"
+            if target.resolve() in inputs:
+                raise FslabError(f"{target} is a picture that was given; choose another --out")
+        if path.stem.removesuffix(".overlay") != path.stem:
+            raise FslabError(f"{path} is named like an overlay; give the picture itself")
         if path.stem in seen:
             raise FslabError(f"{seen[path.stem]} and {path} would both become {path.stem}.png")
         seen[path.stem] = path

@@ -168,7 +168,8 @@ class _Log:
 
     def __init__(self, path: Path, vocabulary: Vocabulary) -> None:
         self._path, self._names = path, vocabulary.names
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.exists() and not path.parent.is_dir():
+            raise FslabError(f"{path.parent} is a file; give a folder for the results")
         self._lines = dict(self._read())
 
     def get(self, key: str) -> ImageResult | None:
@@ -191,10 +192,14 @@ class _Log:
             "seconds": dict(row.seconds),
             "score": row.score.to_dict(),
         }
-        with self._path.open("ab") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write(json.dumps(entry).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FslabError(f"{self._path} cannot be written: {error}") from error
 
     def _read(self) -> Iterator[tuple[str, dict[str, Any]]]:
         if not self._path.is_file():

@@ -66,7 +66,7 @@ class Lab(Models):
 
     @cached_property
     def _memory(self) -> Memory:
-        return Memory(self.store)
+        return Memory(self.store, self.device)
 
     def layers(self) -> tuple[Layer, ...]:
         """List the backbone's layers, with channels and stride in pixels; loads no weights."""
@@ -104,12 +104,7 @@ class Lab(Models):
         for a map each; settings: the rest of `Extraction`. Raises FslabError for a layer or a
         timestep that does not exist.
         """
-        if timestep is None:
-            timesteps: tuple[int, ...] = ()
-        else:
-            timesteps = (
-                (timestep,) if not isinstance(timestep, (tuple, list, range)) else tuple(timestep)
-            )
+        timesteps = () if timestep is None else tuple(np.atleast_1d(timestep).tolist())
         layers = (layers,) if isinstance(layers, str) else tuple(layers)
         return self._extract(
             picture, _build(Extraction, layers=layers, timesteps=timesteps, seed=seed, **settings)
@@ -152,7 +147,11 @@ class Lab(Models):
         return self._cluster(features, _build(Clustering, **settings), candidates)
 
     def caption(self, picture: Picture, vocabulary: Vocabulary = VOC, **settings: Any) -> Caption:
-        """Caption a picture and find its candidate classes; settings as in `Captioning`."""
+        """Caption a picture and find its candidate classes; settings as in `Captioning`.
+
+        With words="open" candidates may lie outside the vocabulary: match them in
+        `vocabulary.extended(caption.candidates)`.
+        """
         return self._caption(picture, vocabulary, _build(Captioning, **settings))[0]
 
     def match(
@@ -251,7 +250,7 @@ class Lab(Models):
         from fslab.captions import candidates
 
         text = ""
-        if settings.vocabulary != "all":
+        if settings.words != "all":
             text = self._memory.text(
                 [
                     "caption-1",

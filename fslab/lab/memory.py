@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Memory:
     """Asks the store for a stage's result, and files what had to be computed."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, device: str) -> None:
+        self._store, self._device = store, device
 
     def array(self, inputs: list[Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
         """Return an array by the digest of its inputs."""
@@ -68,7 +68,7 @@ class Memory:
     def _kept(
         self, inputs: list[Any], compute: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
-        key = digest_of(inputs)
+        key = digest_of([self._device, *inputs])
         entry = self._store.get(key)
         if entry is None:
             entry = compute()

@@ -81,7 +81,9 @@ class Models:
     @cached_property
     def text_fingerprint(self) -> str:
         """Name of the text side's weights: BLIP, CLIP and the diffusion model's text encoder."""
-        parts = (self.captioner_fingerprint, self.clip_fingerprint, self.text_model.fingerprint)
+        parts = [self.captioner_fingerprint, self.clip_fingerprint]
+        if self.preset.words == "diffusion":
+            parts.append(self.text_model.fingerprint)
         return "-".join(parts)
 
     def _open_diffusion(self, random: int | None = None) -> Backbone:

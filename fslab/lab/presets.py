@@ -98,7 +98,8 @@ def find_preset(source: str | os.PathLike[str]) -> Preset:
     folder = Path(name).expanduser()
     if folder.is_dir():
         parts = {part: str(folder / sub) for part, sub in _TEXT_SIDE if (folder / sub).is_dir()}
-        return replace(Preset(folder.resolve().name, str(folder)), **parts)
+        words = "diffusion" if (folder / "text_encoder").is_dir() else "clip"
+        return replace(Preset(folder.resolve().name, str(folder), words=words), **parts)
     near = difflib.get_close_matches(name, PRESETS, n=2)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise FslabError(

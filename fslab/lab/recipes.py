@@ -51,8 +51,8 @@ GROUNDS = (
 
 FSLAB = Recipe(
     "fslab",
-    Extraction(layers=("up_blocks.1.attentions.*.attn1.to_q",), timesteps=(50,)),
-    Clustering("kmeans", k=6, normalise="l2", position=0.5),
+    Extraction(layers=("up_blocks.1.attentions.*.attn2.to_q",), timesteps=(50,)),
+    Clustering("kmeans", k=6, normalise="l2"),
     Captioning("closed", "name"),
     Matching(
         "mean",
@@ -61,15 +61,21 @@ FSLAB = Recipe(
         compete="candidates",
         assignment="argmax",
     ),
-    Refinement("crf-joint", gaussian_sxy=3.0, gaussian_compat=3.0, bilateral_compat=10.0),
+    Refinement(
+        "crf-joint",
+        gaussian_sxy=3.0,
+        gaussian_compat=3.0,
+        bilateral_srgb=10.0,
+        bilateral_compat=10.0,
+    ),
 )
 """A simple recipe of our own: what each stage of the paper suggests, and nothing more.
 
-Features: self-attention queries of the decoder at t = 50, unit length, and half as much of a
-cell's place. Segments: k-means, K = 6, features interpolated before pixels choose. Candidates:
-classes that the caption names, by name or synonym. Names: the region on the picture's mean
-colour; classes compete with words for grounds, which mean background (as in SCLIP, Wang et al.
-2024); segments may share a class. Edges: one joint dense CRF. Settings were chosen on mini-VOC's
+Features: cross-attention queries of the decoder at t = 50, unit length. Segments: k-means, K = 6,
+features interpolated before pixels choose. Candidates: classes that the caption names, by name or
+synonym. Names: the region on the picture's mean colour; classes compete with words for grounds,
+which mean background (as in SCLIP, Wang et al. 2024); segments may share a class. Edges: one joint
+dense CRF over the labels present. Settings were chosen on mini-VOC's
 search split; docs/method.md has the figures.
 """
 

@@ -165,7 +165,7 @@ def _written(
     image = Image.fromarray(drawn)
     draw = ImageDraw.Draw(image)
     times = drawn.shape[0] // labels.shape[0]
-    letters = max(20, min(drawn.shape[:2]) // 20)
+    letters = max(24, min(drawn.shape[:2]) // 16)
     font = ImageFont.load_default(letters)
     widths = [draw.textlength(word, font=font) for word in words]
     centres = [tuple(times * (at + 0.5) for at in middle(labels == label)) for label in present]

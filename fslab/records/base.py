@@ -31,7 +31,12 @@ class FslabError(ValueError):
     """A refusal: the message says what was given, what was expected and what to do."""
 
 
+def _plain(value: Any) -> Any:
+    """Return what JSON knows for what it does not: numpy numbers and other sequences."""
+    return value.item() if isinstance(value, np.generic) else list(value)
+
+
 def digest_of(value: Any) -> str:
     """Return 32 hexadecimal digits that name a JSON-able value, whatever its key order."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

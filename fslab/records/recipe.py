@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from fslab.records.base import FslabError, digest_of
 
 
-def _check_choices(part: Any) -> None:
-    """Refuse a Literal field whose value is not one of its choices."""
+def _check_types(part: Any) -> None:
+    """Bring numbers and lists to plain Python, and refuse a setting of another type."""
     for name, kind in get_type_hints(type(part)).items():
         given = getattr(part, name)
-        if get_origin(kind) is Literal and given not in get_args(kind):
-            choices = ", ".join(map(repr, get_args(kind)))
-            raise FslabError(
-                f"{type(part).__name__.lower()}.{name} is {given!r}; it is one of {choices}"
-            )
+        try:
+            object.__setattr__(part, name, _as(kind, given))
+        except TypeError as error:
+            setting = f"{type(part).__name__.lower()}.{name}"
+            raise FslabError(f"{setting} is {given!r}; it is {error}") from None
+
+
+def _as(kind: Any, given: Any) -> Any:
+    """Return a value as the type says; TypeError with what was expected."""
+    if get_origin(kind) is Literal:
+        if given not in get_args(kind):
+            raise TypeError(f"one of {', '.join(map(repr, get_args(kind)))}")
+        return given
+    if get_origin(kind) is tuple:
+        if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
+            raise TypeError("a list")
+        return tuple(_as(get_args(kind)[0], entry) for entry in given)
+    if type(None) in get_args(kind):
+        return None if given is None else _as(get_args(kind)[0], given)
+    number = isinstance(given, numbers.Real) and not isinstance(given, (bool, np.bool_))
+    if kind is int and number and int(given) == given:
+        return int(given)
+    if kind is float and number and math.isfinite(given):
+        return float(given)
+    if kind in (str, bool) and isinstance(given, kind):
+        return given
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    raise TypeError(words[kind])
 
 
 def _check_positive(part: Any, *names: str) -> None:
     for name in names:
-        given = getattr(part, name)
-        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-            raise FslabError(
-                f"{type(part).__name__.lower()}.{name} is {given!r}; it is a whole number from 1 up"
-            )
+        if getattr(part, name) < 1:
+            setting = f"{type(part).__name__.lower()}.{name}"
+            raise FslabError(f"{setting} is {getattr(part, name)}; it is a whole number from 1 up")
+
+
+def _check_seed(part: Any) -> None:
+    if not 0 <= part.seed < 2**32:
+        raise FslabError(f"seed is {part.seed}; it is a whole number from 0 to {2**32 - 1}")
 
 
 @dataclass(frozen=True)
@@ -52,25 +82,14 @@ class Extraction:
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         _check_positive(self, "draws")
+        _check_seed(self)
         if self.resolution is not None:
             _check_positive(self, "resolution")
-        if isinstance(self.layers, str) or not all(
-            isinstance(path, str) and path for path in self.layers
-        ):
-            raise FslabError(f"extraction.layers is {self.layers!r}; it is a list of module paths")
-        if isinstance(self.timesteps, int):
-            raise FslabError(
-                f"extraction.timesteps is {self.timesteps!r}; it is a list of whole numbers"
-            )
         for timestep in self.timesteps:
-            if (
-                isinstance(timestep, bool)
-                or not isinstance(timestep, int)
-                or not 0 <= timestep <= 999
-            ):
-                raise FslabError(f"timestep is {timestep!r}; it is a whole number from 0 to 999")
+            if not 0 <= timestep <= 999:
+                raise FslabError(f"timestep is {timestep}; it is a whole number from 0 to 999")
         if len(set(self.timesteps)) != len(self.timesteps):
             raise FslabError(f"timesteps {list(self.timesteps)} name one timestep twice")
 
@@ -99,8 +118,9 @@ class Clustering:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         _check_positive(self, "restarts")
+        _check_seed(self)
         if self.k_is == "fixed":
             _check_positive(self, "k")
         if self.grid is not None:
@@ -113,20 +133,20 @@ class Clustering:
 class Captioning:
     """How candidate classes are found.
 
-    vocabulary: "closed" maps caption nouns to the nearest classes, "open" adds the nouns to
+    words: "closed" maps caption nouns to the nearest classes, "open" adds the nouns to
     the vocabulary, "all" asks no captioner and takes every class.
     mapping: "embedding" compares mean text embeddings by correlation, as the released code
     does; "name" takes a noun that is a class name or synonym and drops the others.
     """
 
-    vocabulary: Literal["closed", "open", "all"] = "closed"
+    words: Literal["closed", "open", "all"] = "closed"
     mapping: Literal["embedding", "name"] = "embedding"
     tagger: Literal["textblob", "spacy"] = "textblob"
     max_new_tokens: int = 20
     beams: int = 1
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         _check_positive(self, "max_new_tokens", "beams")
 
 
@@ -152,7 +172,7 @@ class Matching:
     assignment: Literal["one-per-class", "argmax"] = "one-per-class"
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         if not self.templates or any(template.count("{}") != 1 for template in self.templates):
             raise FslabError(
                 f"matching.templates is {self.templates!r}; each template holds one {{}}"
@@ -181,12 +201,14 @@ class Refinement:
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _check_types(self)
         _check_positive(self, "iterations")
         if not 0.5 < self.certainty < 1:
             raise FslabError(
                 f"refinement.certainty is {self.certainty!r}; it lies between 0.5 and 1"
             )
+        if not self.dilations or min(self.dilations) < 1:
+            raise FslabError(f"refinement.dilations is {self.dilations}; all are 1 or more")
         for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise FslabError(f"refinement.{name} is {getattr(self, name)!r}; it is above 0")

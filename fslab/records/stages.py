@@ -117,7 +117,14 @@ class Vocabulary:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(set(self.names)) != len(self.names) or len(self.names) < 2:
+        loose = [name for name, words in self.synonyms.items() if isinstance(words, str)]
+        if loose:
+            raise FslabError(f"the synonyms of {loose[0]!r} are one string; give a tuple of words")
+        if (
+            isinstance(self.names, str)
+            or len(set(self.names)) != len(self.names)
+            or len(self.names) < 2
+        ):
             raise FslabError(
                 f"a vocabulary holds the background and distinct classes, not {self.names!r}"
             )

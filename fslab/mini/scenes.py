@@ -1,0 +1,302 @@
+"""The drawn world: scenes of one to three objects whose colours the ground shares.
+
+`Scene` number i of a seed is the same however many are made. Colour must not tell objects from
+grounds here: objects are partly repainted in the ground's colours, grounds carry blots of the
+objects' colours, and light falls unevenly over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fslab.datasets import VOC_CLASSES, voc_palette
+from fslab.mini.captions import caption
+from fslab.mini.grounds import GROUND_NAMES, noise, paint
+from fslab.mini.sprites import Sprite, premultiplied, sprites_of
+from fslab.records import VOID
+
+SIDE = 96
+"""Shorter side of every scene, pixels."""
+SHAPES = ((SIDE, SIDE), (SIDE, 128), (128, SIDE))
+"""Sizes (H, W) of scenes; seven of ten are square."""
+TWO_GROUNDS = 0.3
+"""Share of scenes with a horizon between two grounds."""
+CAMOUFLAGE = (0.0, 0.4)
+"""How far an object's colours go towards the ground's, drawn evenly from this range."""
+BLOTS = 0.25
+"""Share of objects whose colours also lie as blots on the ground."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One drawn scene.
+
+    pixels: u8 [H, W, 3]; mask: u8 [H, W], VOC ids with 255 on the rim of objects; objects: VOC ids
+    from the largest visible area down; sides: "left", "right" or "" for each; grounds: their names.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray
+    caption: str
+    objects: tuple[int, ...]
+    sides: tuple[str, ...]
+    grounds: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """A cut-out at its place: f32 [h, w, 4] premultiplied, 0..255, and its corner (row, column)."""
+
+    voc_class: int
+    cutout: np.ndarray
+    corner: tuple[int, int]
+
+    def window(self, size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Return the slices of the canvas and of the cut-out where both overlap."""
+        canvas, own = [], []
+        for start, length, limit in zip(self.corner, self.cutout.shape[:2], size, strict=True):
+            low, high = max(0, start), min(limit, start + length)
+            canvas.append(slice(low, high))
+            own.append(slice(low - start, high - start))
+        return (canvas[0], canvas[1]), (own[0], own[1])
+
+
+def scene(seed: int, index: int, hard: bool = False, square: bool = False) -> Scene:
+    """Draw scene `index` of a seed; `hard` shows only held-out designs, `square` only 96 x 96."""
+    rng = np.random.default_rng([seed, index])
+    shape = SHAPES[int(rng.choice(3, p=(0.7, 0.15, 0.15)))]
+    size = SHAPES[0] if square else shape
+    grounds, canvas = _paint_grounds(rng, size)
+    count = int(rng.choice(3, p=(0.45, 0.43, 0.12))) + 1
+    classes = [int(one) for one in rng.permutation(20)[:count] + 1]
+    sprites = [_choose(rng, sprites_of(one, hard)) for one in classes]
+    placed = _place(rng, sprites, size)
+    canvas = _add_blots(rng, canvas, placed)
+    placed = [_repaint(rng, one, canvas) for one in placed]
+    canvas, labels = _compose(rng, canvas, placed)
+    pixels = _light(rng, canvas)
+    objects, sides = _seen(labels, classes)
+    names = [VOC_CLASSES[one] for one in objects]
+    text = caption(rng, names, grounds, sides)
+    return Scene(pixels, _with_rim(labels), text, objects, sides, grounds)
+
+
+def scenes(count: int, seed: int, hard: bool = False) -> Iterator[Scene]:
+    """Draw `count` scenes of a seed, one after the other."""
+    for index in range(count):
+        yield scene(seed, index, hard)
+
+
+def write(folder: Path, count: int, seed: int, hard: bool = False, split: str = "val") -> list[str]:
+    """Write scenes as a VOC-layout data set (or add a split to one); return the scenes' names.
+
+    JPEGImages/*.png, SegmentationClass/*.png, ImageSets/Segmentation/<split>.txt, captions.tsv.
+    """
+    pictures, masks = folder / "JPEGImages", folder / "SegmentationClass"
+    lists = folder / "ImageSets" / "Segmentation"
+    for part in (pictures, masks, lists):
+        part.mkdir(parents=True, exist_ok=True)
+    palette = voc_palette().tobytes()
+    names, captions = [], []
+    for index, one in enumerate(scenes(count, seed, hard)):
+        names.append(f"{split}_{index:04d}")
+        captions.append(f"{names[-1]}\t{one.caption}\n")
+        Image.fromarray(one.pixels).save(pictures / f"{names[-1]}.png", optimize=True)
+        mask = Image.fromarray(one.mask).convert("P")
+        mask.putpalette(palette)
+        mask.save(masks / f"{names[-1]}.png", optimize=True)
+    (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    _merge_captions(folder / "captions.tsv", split, captions)
+    return names
+
+
+def single(
+    rng: np.random.Generator, voc_class: int, side: int = 64, hard: bool = False
+) -> np.ndarray:
+    """Draw one object, cut out by its sprite's alpha, large on a ground or on a plain colour.
+
+    Returns u8 [side, side, 4]: the picture and, as fourth channel, the object's alpha, so that
+    training can put the same object on black, on its mean colour or with ragged borders.
+    """
+    size = (side, side)
+    _, canvas = _paint_grounds(rng, size)
+    sprite = _choose(rng, sprites_of(voc_class, hard))
+    placed = _placed(rng, sprite, size, (0.62, 1.05))
+    placed = _repaint(rng, placed, canvas)
+    canvas, labels = _compose(rng, canvas, [placed])
+    return np.dstack([_light(rng, canvas), np.where(labels > 0, 255, 0).astype(np.uint8)])
+
+
+def ground_only(rng: np.random.Generator, name: str, side: int = 64) -> np.ndarray:
+    """Draw one ground, blots of some object on it but no object: u8 [side, side, 3]."""
+    canvas = paint(rng, name, (side, side))
+    sprite = _choose(rng, sprites_of(int(rng.integers(1, 21)), False))
+    canvas = _add_blots(rng, canvas, [_placed(rng, sprite, (side, side), (0.4, 0.8))])
+    return _light(rng, canvas)
+
+
+def _choose(rng: np.random.Generator, sprites: tuple[Sprite, ...]) -> Sprite:
+    """Choose a design set first, then one of its glyphs, so that no set outweighs another."""
+    designs = sorted({sprite.design for sprite in sprites})
+    design = designs[int(rng.integers(len(designs)))]
+    glyphs = [sprite for sprite in sprites if sprite.design == design]
+    return glyphs[int(rng.integers(len(glyphs)))]
+
+
+def _paint_grounds(
+    rng: np.random.Generator, size: tuple[int, int]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Paint one ground, or two with an uneven horizon between: names and f32 [H, W, 3]."""
+    first, second = (GROUND_NAMES[int(one)] for one in rng.permutation(len(GROUND_NAMES))[:2])
+    canvas = paint(rng, first, size)
+    if rng.random() >= TWO_GROUNDS:
+        return (first,), canvas
+    height, width = size
+    wave = noise(rng, (4, width), (24, 4))[0].astype(np.float32) / 255 * height * 0.2
+    below = np.arange(height)[:, None] > wave + height * (0.3 + 0.3 * rng.random())
+    return (first, second), np.where(below[..., None], paint(rng, second, size), canvas)
+
+
+def _placed(
+    rng: np.random.Generator, sprite: Sprite, size: tuple[int, int], scale: tuple[float, float]
+) -> _Placed:
+    """Give a sprite a size (a share of the picture's shorter side), a turn and a place."""
+    longer = min(size) * (scale[0] + (scale[1] - scale[0]) * rng.random())
+    factor = longer / max(sprite.picture.size)
+    stretch = 0.85 + 0.3 * rng.random()
+    width, height = sprite.picture.size
+    fitted = max(8, round(width * factor * stretch)), max(8, round(height * factor / stretch))
+    degrees = float(rng.integers(-20, 21))
+    cutout = premultiplied(sprite, fitted, bool(rng.integers(2)), degrees)
+    corner = []
+    for limit, length in zip(size, cutout.shape[:2], strict=True):
+        low, high = sorted((-length // 10, limit - length + length // 10))
+        corner.append(int(rng.integers(low, high + 1)))
+    return _Placed(sprite.voc_class, cutout, (corner[0], corner[1]))
+
+
+def _place(rng: np.random.Generator, sprites: list[Sprite], size: tuple[int, int]) -> list[_Placed]:
+    """Place sprites so that none hides more than 25 % of one that was there, if eight tries do."""
+    scale = {1: (0.55, 1.0), 2: (0.45, 0.76), 3: (0.4, 0.6)}[len(sprites)]
+    placed: list[_Placed] = []
+    for sprite in sprites:
+        for _ in range(8):
+            one = _placed(rng, sprite, size, scale)
+            if all(_hidden(other, one, size) < 0.25 for other in placed):
+                break
+        placed.append(one)
+    return placed
+
+
+def _hidden(lower: _Placed, upper: _Placed, size: tuple[int, int]) -> float:
+    """Return which share of the lower cut-out the upper one hides."""
+    covers = []
+    for one in (lower, upper):
+        cover = np.zeros(size, dtype=bool)
+        canvas, own = one.window(size)
+        cover[canvas] = one.cutout[own][..., 3] > 127
+        covers.append(cover)
+    return float((covers[0] & covers[1]).sum() / max(1, covers[0].sum()))
+
+
+def _add_blots(rng: np.random.Generator, canvas: np.ndarray, placed: list[_Placed]) -> np.ndarray:
+    """Lay blots in the objects' own colours over the ground, with borders as sharp as theirs."""
+    size = canvas.shape[:2]
+    for one in placed:
+        solid = one.cutout[one.cutout[..., 3] > 200][:, :3]
+        if len(solid) == 0 or rng.random() > BLOTS:
+            continue
+        for colour in solid[rng.integers(0, len(solid), 1 + int(rng.integers(2)))]:
+            cell = (10 + 16 * rng.random(), 10 + 16 * rng.random())
+            blot = noise(rng, size, cell).astype(np.float32) - (165 + 25 * rng.random())
+            cover = np.clip(blot / 12, 0, 0.9)[..., None]
+            shade = 0.75 + noise(rng, size, (6, 6)).astype(np.float32)[..., None] / 510
+            canvas = canvas * (1 - cover) + colour * shade * cover
+    return canvas
+
+
+def _repaint(rng: np.random.Generator, one: _Placed, canvas: np.ndarray) -> _Placed:
+    """Paint an object's light and dark parts in two of the ground's colours, to some degree."""
+    alpha = one.cutout[..., 3:] / 255
+    rgb = one.cutout[..., :3] / np.maximum(alpha, 1 / 255)
+    rows, columns = (rng.integers(0, limit, 3) for limit in canvas.shape[:2])
+    colours = canvas[rows, columns]
+    grey = (rgb[..., 0] * 0.3 + rgb[..., 1] * 0.59 + rgb[..., 2] * 0.11) / 255
+    part = noise(rng, grey.shape, (14, 14)) > 128
+    warm = rgb[..., 0] > rgb[..., 2] + 24
+    chosen = np.where(
+        warm[..., None], colours[0], np.where(part[..., None], colours[1], colours[2])
+    )
+    target = chosen * (0.45 + 1.0 * grey[..., None])
+    strength = CAMOUFLAGE[0] + (CAMOUFLAGE[1] - CAMOUFLAGE[0]) * rng.random()
+    mixed = np.clip(rgb * (1 - strength) + target * strength, 0, 255)
+    return _Placed(one.voc_class, np.dstack([mixed * alpha, one.cutout[..., 3]]), one.corner)
+
+
+def _compose(
+    rng: np.random.Generator, canvas: np.ndarray, placed: list[_Placed]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the objects over the ground: f32 [H, W, 3] and ids u8 [H, W].
+
+    Sometimes the ground comes up in front of an object's foot, as grass or snow does.
+    """
+    size = canvas.shape[:2]
+    labels = np.zeros(size, dtype=np.uint8)
+    canvas = canvas.copy()
+    for one in placed:
+        window, own = one.window(size)
+        piece = one.cutout[own]
+        if rng.random() < 0.15:
+            rise = noise(rng, piece.shape[:2], (7, 9)).astype(np.float32) / 255
+            depth = np.arange(piece.shape[0])[:, None] / piece.shape[0]
+            piece = piece * (depth + 0.25 * rise < 0.95)[..., None]
+        alpha = piece[..., 3:] / 255
+        canvas[window] = canvas[window] * (1 - alpha) + piece[..., :3]
+        labels[window] = np.where(piece[..., 3] > 127, one.voc_class, labels[window])
+    return canvas, labels
+
+
+def _light(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+    """Light a scene unevenly, lay a common grain over it and round to u8 [H, W, 3]."""
+    size = canvas.shape[:2]
+    shade = noise(rng, size, (64, 64)).astype(np.float32) / 255
+    shade = 0.62 + 0.62 * shade + 0.1 * (noise(rng, size, (4, 4)).astype(np.float32) / 255 - 0.5)
+    tint = 1 + (rng.random(3, dtype=np.float32) - 0.5) * 0.16
+    grain = rng.integers(-7, 8, size, dtype=np.int16)[..., None]
+    return np.clip(canvas * shade[..., None] * tint + grain, 0, 255).astype(np.uint8)
+
+
+def _seen(labels: np.ndarray, classes: list[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Order classes by visible area, largest first, and say on which side each one lies."""
+    areas = {one: int((labels == one).sum()) for one in classes}
+    objects = tuple(sorted(classes, key=lambda one: -areas[one]))
+    sides = []
+    for one in objects:
+        columns = np.nonzero(labels == one)[1]
+        middle = columns.mean() / labels.shape[1] if len(columns) else 0.5
+        sides.append("left" if middle < 0.36 else "right" if middle > 0.64 else "")
+    return objects, tuple(sides)
+
+
+def _with_rim(labels: np.ndarray) -> np.ndarray:
+    """Mark as 255 each pixel beside one of another id: VOC's rim, two pixels wide in all."""
+    mask = labels.copy()
+    for axis in (0, 1):
+        low = tuple(slice(None, -1) if one == axis else slice(None) for one in (0, 1))
+        high = tuple(slice(1, None) if one == axis else slice(None) for one in (0, 1))
+        differs = labels[low] != labels[high]
+        mask[low][differs] = VOID
+        mask[high][differs] = VOID
+    return mask
+
+
+def _merge_captions(path: Path, split: str, lines: list[str]) -> None:
+    """Put a split's captions into captions.tsv in place of those it had."""
+    kept = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    kept = [line for line in kept if not line.startswith(f"{split}_")]
+    path.write_text("".join(sorted(kept + lines)))

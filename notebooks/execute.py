@@ -1,0 +1,165 @@
+"""Run notebooks top to bottom in fresh kernels and keep their outputs.
+
+`python notebooks/execute.py` runs all of this folder in place; name notebooks to run only those,
+and give `--out DIR` to leave the originals alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
+FIGURE = "application/vnd.plotly.v1+json"
+KERNEL_SETTINGS = {"PLOTLY_RENDERER": "plotly_mimetype", "TQDM_DISABLE": "1"}
+"""Figures as plotly's data; no progress bars, which differ from run to run."""
+
+COLOURS = 160
+"""Colours that a static picture keeps: enough for these figures, at a third of the bytes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Execute what the command line names; return how many notebooks failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of this folder")
+    parser.add_argument("--out", type=Path, help="write here instead of in place")
+    parser.add_argument("--timeout", type=int, default=600, help="seconds a cell may take")
+    options = parser.parse_args(arguments)
+    failed = 0
+    for path in options.notebooks or sorted(HERE.glob("[0-9]*_*.ipynb")):
+        start = time.perf_counter()
+        target = (options.out or path.parent) / path.name
+        error = _attempt(path, target, options.timeout)
+        failed += error is not None
+        said = f"FAILED\n{error}" if error else f"{time.perf_counter() - start:.1f} s"
+        print(f"{path.name}: {said}", file=sys.stderr if error else sys.stdout, flush=True)
+    return failed
+
+
+def _attempt(path: Path, target: Path, timeout: int) -> str | None:
+    """Execute one notebook and write it; return what went wrong, with nothing written then."""
+    if not path.is_file():
+        return f"there is no notebook {str(path)!r}"
+    try:
+        notebook = execute(nbformat.read(path, as_version=4), path.parent, timeout)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        return _COLOUR_CODES.sub("", str(error))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    nbformat.write(notebook, aside)
+    aside.replace(target)
+    return None
+
+
+def execute(notebook: NotebookNode, folder: Path, timeout: int = 600) -> NotebookNode:
+    """Run a notebook in a fresh kernel whose working folder is `folder`; return it cleaned.
+
+    Raises nbclient's CellExecutionError at the first cell that fails.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        startup_timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],
+    )
+    client.execute(env={**os.environ, **KERNEL_SETTINGS})
+    add_pictures([output.data for output in figures_of(notebook)])
+    return cleaned(notebook)
+
+
+def figures_of(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the outputs that are plotly figures, in order."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if FIGURE in output.get("data", {})]
+
+
+def add_pictures(bundles: Sequence[dict]) -> None:
+    """Put a static picture beside each figure, where a browser and kaleido are there to draw it.
+
+    One browser draws all of a notebook's figures, with the plotly.js of the installed package.
+    Without a browser the figures stay as they are; one that fails is said on stderr.
+    """
+    if not bundles or not browser() or find_spec("kaleido") is None:
+        return
+    try:
+        pictures = asyncio.run(_drawn([bundle[FIGURE] for bundle in bundles]))
+    except (RuntimeError, TimeoutError) as error:
+        print(f"no static pictures, the browser failed: {error}", file=sys.stderr)
+        return
+    for bundle, picture in zip(bundles, pictures, strict=True):
+        bundle["image/png"] = base64.b64encode(smaller(picture)).decode()
+
+
+def browser() -> str | None:
+    """Return the browser that kaleido will find: its own variable's, or one on the path."""
+    return os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+async def _drawn(figures: Sequence[dict]) -> list[bytes]:
+    from kaleido import Kaleido
+
+    async with Kaleido(n=1, timeout=300, mathjax=False) as drawer:
+        return [await drawer.calc_fig(_plain(figure), opts=_size(figure)) for figure in figures]
+
+
+def _plain(figure: dict) -> dict:
+    return {"data": figure["data"], "layout": figure["layout"]}
+
+
+def _size(figure: dict) -> dict:
+    layout = figure["layout"]
+    return {
+        "format": "png", "scale": 1,
+        "width": layout.get("width", 700), "height": layout.get("height", 450),
+    }  # fmt: skip
+
+
+def cleaned(notebook: NotebookNode) -> NotebookNode:
+    """Drop what differs from run to run or from machine to machine."""
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": kernel, "language_info": {"name": "python"}}
+    )
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+    return notebook
+
+
+def smaller(picture: bytes) -> bytes:
+    """Return a PNG with a palette of its own."""
+    image = Image.open(BytesIO(picture)).convert("RGB")
+    small = BytesIO()
+    image.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        small, "PNG", optimize=True
+    )
+    return small.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main() else 0)

@@ -1,0 +1,247 @@
+"""What holds for every notebook, and for the tool that runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import re
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from fslab.records import FslabError
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*_*.ipynb"))
+FIGURE = "application/vnd.plotly.v1+json"
+
+every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells_of(path):
+    return nbformat.read(path, as_version=4).cells
+
+
+def code_of(path):
+    return [cell for cell in cells_of(path) if cell.cell_type == "code"]
+
+
+def outputs_of(path):
+    return [output for cell in code_of(path) for output in cell.outputs]
+
+
+def test_there_are_notebooks():
+    assert [path.stem for path in NOTEBOOKS][:1] == ["00_quickstart"]
+
+
+@every
+def test_cells_ran_from_first_to_last(path):
+    counts = [cell.execution_count for cell in code_of(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@every
+def test_outputs_hold_no_error_and_no_warning(path):
+    for output in outputs_of(path):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+        assert "Warning" not in output.get("text", "")
+
+
+@every
+def test_cells_are_short_and_few(path):
+    cells = cells_of(path)
+    assert len(cells) <= 45
+    assert max(len(cell.source.splitlines()) for cell in cells if cell.cell_type == "code") <= 20
+
+
+@every
+def test_outputs_are_small(path):
+    assert sum(len(json.dumps(output)) for output in outputs_of(path)) <= 300_000
+
+
+@every
+def test_first_cells_follow_the_pattern(path):
+    first, imports, parameters = cells_of(path)[:3]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    for words in ("Question", "At the end", "Needs"):
+        assert words in first.source
+    assert "import fslab" in imports.source
+    (printed,) = imports.outputs
+    assert len(printed.text.strip().splitlines()) == 1
+    for words in ("fslab ", "torch ", "mini", "device "):
+        assert words in printed.text
+    assert parameters.metadata.tags == ["parameters"]
+    assert 'preset = "mini"' in parameters.source
+    assert "#" in parameters.source
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells_of(path)) == 1
+
+
+@every
+def test_figures_stand_between_words_and_are_static_too(path):
+    cells = cells_of(path)
+    for place, cell in enumerate(cells):
+        figures = [out for out in cell.get("outputs", []) if FIGURE in out.get("data", {})]
+        assert len(figures) <= 1
+        if figures:
+            assert cells[place - 1].cell_type == "markdown"
+            assert cells[place + 1].cell_type == "markdown"
+            assert "image/png" in figures[0].data
+
+
+@every
+def test_sources_name_no_place_and_no_device(path):
+    for cell in cells_of(path):
+        assert not re.search(r"""["'`(\s](/|~/|[A-Z]:\\)\w""", cell.source)
+        if cell.cell_type == "code":
+            assert not re.search(r"""^\s*[!%]|sys\.path|["']cuda""", cell.source, re.MULTILINE)
+
+
+@every
+def test_outputs_name_no_place(path):
+    texts = [output.get("text", "") for output in outputs_of(path)]
+    assert not re.search(r"/(home|root|work|tmp|usr|Users)/", "".join(texts))
+
+
+@every
+def test_metadata_holds_nothing_of_a_run(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+
+
+@every
+def test_ends_with_a_way_on(path):
+    last = cells_of(path)[-1]
+    assert last.cell_type == "markdown"
+    assert "way on" in last.source.lower()
+
+
+@every
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"preset": "mimi"}, "there is no preset and no folder 'mimi'.*did you mean mini"),
+        ({"picture": "no_such.png"}, "'no_such.png' does not exist; check the path"),
+        ({"method": "freeseg"}, "there is no method 'freeseg'.*did you mean freeseg-diff"),
+    ],
+    ids=["preset", "picture", "method"],
+)
+def test_bad_parameters_fail_in_the_first_cells(path, given, sentence):
+    cells = code_of(path)
+    if not all(re.search(f"^{name} = ", cells[1].source, re.MULTILINE) for name in given):
+        pytest.skip("this notebook has no such parameter")
+    names: dict = {}
+    with contextlib.chdir(FOLDER):
+        exec(cells[0].source, names)
+        exec(cells[1].source, names)
+        names.update(given)
+        with pytest.raises(FslabError, match=sentence) as caught:
+            exec(cells[2].source, names)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def execute():
+    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def written(folder, name, *sources):
+    cells = [new_code_cell(source) for source in sources]
+    cells[0].metadata = {"tags": ["parameters"], "collapsed": True}
+    path = folder / name
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# t"), *cells]), path)
+    return path
+
+
+def test_execute_runs_beside_the_notebook_and_leaves_the_original(execute, tmp_path, capsys):
+    (tmp_path / "word.txt").write_text("here")
+    path = written(tmp_path, "0_a.ipynb", "n = 1", "n += 1\nprint(open('word.txt').read(), n)")
+    before = path.read_bytes()
+    assert execute.main([str(path), "--out", str(tmp_path / "out")]) == 0
+    assert path.read_bytes() == before
+    done = nbformat.read(tmp_path / "out" / "0_a.ipynb", as_version=4)
+    assert [cell.execution_count for cell in done.cells[1:]] == [1, 2]
+    assert done.cells[2].outputs[0].text == "here 2\n"
+    assert done.cells[1].metadata == {"tags": ["parameters"]}
+    assert set(done.metadata) == {"kernelspec", "language_info"}
+    assert "0_a.ipynb" in capsys.readouterr().out
+
+
+def test_execute_fails_loudly_and_writes_nothing(execute, tmp_path, capsys):
+    path = written(tmp_path, "0_b.ipynb", "1 / 0", "print(1)")
+    before = path.read_bytes()
+    assert execute.main([str(path), str(tmp_path / "none.ipynb")]) == 2
+    assert path.read_bytes() == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["0_b.ipynb"]
+    said = capsys.readouterr().err
+    assert "0_b.ipynb: FAILED" in said
+    assert "ZeroDivisionError" in said
+    assert "there is no notebook" in said
+
+
+def test_execute_keeps_figures_as_data_without_a_browser(execute, monkeypatch):
+    monkeypatch.delenv("BROWSER_PATH", raising=False)
+    monkeypatch.setattr(execute.shutil, "which", lambda name: None)
+    bundle = {FIGURE: {"data": [], "layout": {}}}
+    execute.add_pictures([bundle])
+    assert set(bundle) == {FIGURE}
+
+
+def test_execute_says_when_the_browser_fails(execute, monkeypatch, capsys):
+    async def broken(figures):
+        raise RuntimeError("it would not start")
+
+    monkeypatch.setenv("BROWSER_PATH", "chromium")
+    monkeypatch.setattr(execute, "_drawn", broken)
+    bundle = {FIGURE: {"data": [], "layout": {}}}
+    execute.add_pictures([bundle])
+    assert set(bundle) == {FIGURE}
+    assert "it would not start" in capsys.readouterr().err
+
+
+def noisy_png():
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    pixels[:, :40] = (0, 114, 178)
+    encoded = BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    return pixels, encoded.getvalue()
+
+
+def test_execute_puts_a_small_picture_beside_each_figure(execute, monkeypatch):
+    pixels, picture = noisy_png()
+
+    async def drawn(figures):
+        return [picture for _ in figures]
+
+    monkeypatch.setenv("BROWSER_PATH", "chromium")
+    monkeypatch.setattr(execute, "_drawn", drawn)
+    bundle = {FIGURE: {"data": [], "layout": {}}}
+    execute.add_pictures([bundle])
+    stored = b64decode(bundle["image/png"])
+    assert len(stored) < len(picture) / 2
+    small = np.asarray(Image.open(BytesIO(stored)).convert("RGB")).astype(int)
+    assert small.shape == (60, 80, 3)
+    assert np.abs(small[:, :40] - pixels[:, :40]).max() < 12
+
+
+def test_execute_finds_figures_and_only_them(execute):
+    outputs = [
+        new_output("display_data", data={FIGURE: {"data": []}}),
+        new_output("stream", text="words"),
+        new_output("display_data", data={"text/plain": "x"}),
+    ]
+    notebook = new_notebook(cells=[new_markdown_cell("# t"), new_code_cell("x", outputs=outputs)])
+    assert [out.data[FIGURE] for out in execute.figures_of(notebook)] == [{"data": []}]
