@@ -34,6 +34,9 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
     Layers of one timestep that are missing share a pass, which ends after the last of them.
     Raises FslabError for an unknown layer or timestep.
     """
+    if not isinstance(picture, Picture):
+        kind = type(picture).__name__
+        raise FslabError(f"picture is {kind}; give a Picture: fslab.read(path) or Picture(pixels)")
     settings = complete(settings, backbone)
     size = backbone.input_size(picture, settings)
     paths = _paths(settings, backbone, store)

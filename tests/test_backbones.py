@@ -288,6 +288,22 @@ def test_pickled_weights_are_refused(diffusion_folders, picture, tmp_path):
         StableDiffusion(folder).run(picture, (64, 64), {0: ("down_blocks.0",)}, Extraction())
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"block_out_channels": None}, r"unet/config\.json lacks block_out_channels"),
+        ({"sample_size": None}, "lacks sample_size"),
+        ({"in_channels": 9}, "takes 9 channels and its VAE gives 4"),
+    ],
+)
+def test_configurations_of_other_networks_are_refused(diffusion_folders, tmp_path, change, message):
+    folder = shutil.copytree(diffusion_folders["sd1"], tmp_path / "changed")
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(FslabError, match=message):
+        StableDiffusion(folder)
+
+
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(FslabError, match=r"no config\.json"):
         open_backbone(tmp_path)

@@ -194,6 +194,7 @@ def test_presets_have_what_a_reader_asks_for():
 
 
 REFUSALS = {
+    "picture is ndarray; give a Picture": lambda lab, picture: lab.extract(picture.pixels),
     "no preset and no folder 'min'.*did you mean mini": lambda lab, picture: Lab("min"),
     "no layer is called 'down_block.1'.*down_blocks.1": lambda lab, picture: lab.extract(
         picture, ["down_block.1"]

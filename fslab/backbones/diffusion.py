@@ -56,6 +56,7 @@ class StableDiffusion(MetaListing, Backbone):
         self._config = read_config(folder / "unet")
         self._vae_config = read_config(folder / "vae")
         self._own_layers = tuple(layers)
+        _check_configs(folder, self._config, self._vae_config)
         factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
         self.multiple = factor * 2 ** (len(self._config["block_out_channels"]) - 1)
         self.resolution = resolution or factor * self._config["sample_size"]
@@ -289,6 +290,21 @@ def prepare(picture: Picture, size: tuple[int, int]) -> Tensor:
         image = image.resize(size[::-1], Image.Resampling.LANCZOS)
     array = np.asarray(image, dtype=np.float32) / 255.0
     return 2.0 * torch.from_numpy(array.transpose(2, 0, 1).copy())[None] - 1.0
+
+
+def _check_configs(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
+    """Refuse configurations that no Stable Diffusion of these types has."""
+    needed = {"unet": ("block_out_channels", "in_channels", "sample_size", "cross_attention_dim")}
+    needed["vae"] = ("block_out_channels", "latent_channels")
+    for part, config in (("unet", unet), ("vae", vae)):
+        lacking = [key for key in needed[part] if not config.get(key)]
+        if lacking:
+            raise FslabError(f"{folder / part}/config.json lacks {', '.join(lacking)}")
+    if unet["in_channels"] != vae["latent_channels"]:
+        raise FslabError(
+            f"the UNet of {folder} takes {unet['in_channels']} channels and its VAE gives "
+            f"{vae['latent_channels']}: inpainting and other conditioned UNets are not read"
+        )
 
 
 def _model_class(name: str) -> Any:
