@@ -137,7 +137,7 @@ def test_demo_compares_the_methods_and_writes_a_page(run, tiny, dataset, tmp_pat
     code, out, _ = run(*words)
     assert code == 0
     table = [line.split() for line in out.splitlines()]
-    assert [line[0] for line in table[1:6]] == ["freeseg-diff", *["fslab"] * 4]
+    assert [line[0] for line in table[2:7]] == ["freeseg-diff", *["fslab"] * 4]
     page = (tmp_path / "demo.html").read_text()
     assert "noise_0" in page
     assert page.count("<article") == 1

@@ -37,15 +37,16 @@ def run_demo(dataset: Dataset, preset: str, pictures: int, out: Path) -> str:
     table = [_line(report) for report in reports]
     lab = Lab(preset)
     rows = [_row(lab, reports[1], dataset, number) for number in range(min(pictures, len(dataset)))]
-    note = f"{_title(dataset)}. {reports[0].score.note.capitalize()}."
+    note = f"{_title(dataset)}: {reports[0].score.note}. The pictures are by {reports[1].method}."
     page = gallery(rows, f"fslab on {_title(dataset)}", note, table)
     write_aside(out / PAGE, page.encode())
-    return f"{_as_text(table)}\n\npictures, clusters, names and truth: {out / PAGE}"
+    return (
+        f"{_title(dataset)}\n{_as_text(table)}\n\npictures, clusters, names and truth: {out / PAGE}"
+    )
 
 
 def _title(dataset: Dataset) -> str:
-    name = "mini-VOC" if dataset.name == "minivoc" else dataset.name
-    return f"{name} {dataset.split}"
+    return f"{dataset.name} {dataset.split}"
 
 
 def _line(report: Report) -> dict[str, str | float]:

@@ -16,6 +16,9 @@ from fslab.records import VOID, FslabError, Picture, Vocabulary
 
 _NAMED_AT_MOST = 20
 
+SPOKEN = {"minivoc": "mini-VOC"}
+"""What a data set is called where its folder's name will not do: a mini score is never VOC's."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -100,7 +103,8 @@ def voc(root: str | os.PathLike[str], split: str = "val", vocabulary: Vocabulary
         raise FslabError(f"{str(home)!r} lacks {listed(missing)} of split {split!r}")
     known = len(vocabulary.names)
     samples = (Sample(name, pictures[name], masks[name], known) for name in names)
-    return Dataset(home.resolve().name, vocabulary, split, tuple(samples))
+    name = home.resolve().name
+    return Dataset(SPOKEN.get(name, name), vocabulary, split, tuple(samples))
 
 
 def folder(
