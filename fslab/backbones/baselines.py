@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -53,9 +54,9 @@ class Descriptor(Backbone):
         }
         return {(path, step): maps[path] for step, paths in wanted.items() for path in paths}
 
+    @abstractmethod
     def describe(self, colour: np.ndarray) -> dict[str, np.ndarray]:
         """Return full-size maps [C, H, W] of a picture f64 [H, W, 3] in 0..1, by layer name."""
-        raise NotImplementedError
 
 
 class Rgb(Descriptor):
