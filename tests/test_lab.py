@@ -223,7 +223,7 @@ REFUSALS = {
     [
         ("cluster.seed", -1), ("cluster.seed", 1.5), ("extract.seed", "abc"), ("extract.prompt", 3),
         ("extract.layers", None), ("extract.layers", "conv_in"), ("cluster.position", "abc"),
-        ("cluster.position", float("nan")), ("match.templates", [1]), ("match.background", "sky"),
+        ("cluster.position", float("nan")), ("cluster.k", float("inf")), ("match.templates", [1]), ("match.background", "sky"),
         ("match.synonyms", "no"), ("extract.squash", 1), ("refine.gaussian_compat", "a"),
         ("refine.dilations", 5), ("refine.dilations", [0]), ("refine.certainty", True),
         ("cluster.k", "a"), ("caption.words", "some"), ("extract.draws", 0),

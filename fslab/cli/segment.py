@@ -75,7 +75,7 @@ def _check(paths: Sequence[Path], out: Path) -> None:
             target = out / f"{path.stem}{ending}"
             if target.resolve() in inputs:
                 raise FslabError(f"{target} is a picture that was given; choose another --out")
-        if path.stem.removesuffix(".overlay") != path.stem:
+        if path.stem.endswith(".overlay"):
             raise FslabError(f"{path} is named like an overlay; give the picture itself")
         if path.stem in seen:
             raise FslabError(f"{seen[path.stem]} and {path} would both become {path.stem}.png")

@@ -38,9 +38,10 @@ def _as(kind: Any, given: Any) -> Any:
     if type(None) in get_args(kind):
         return None if given is None else _as(get_args(kind)[0], given)
     number = isinstance(given, numbers.Real) and not isinstance(given, (bool, np.bool_))
-    if kind is int and number and int(given) == given:
+    finite = number and math.isfinite(given)
+    if kind is int and finite and int(given) == given:
         return int(given)
-    if kind is float and number and math.isfinite(given):
+    if kind is float and finite:
         return float(given)
     if kind in (str, bool) and isinstance(given, kind):
         return given

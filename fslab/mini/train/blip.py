@@ -17,7 +17,7 @@ from fslab.mini.captions import plain_caption
 from fslab.mini.grounds import GROUND_NAMES
 from fslab.mini.train import augment
 from fslab.mini.train.checkpoint import load_checkpoint, save_checkpoint
-from fslab.mini.train.clip import GROUND_WEIGHT, IMAGE, NOUNS, PATCH, WIDTH, rate
+from fslab.mini.train.clip import GROUND_WEIGHT, IMAGE, NOUNS, VISION_TOWER, WIDTH, rate
 from fslab.mini.train.losslog import LossLog
 from fslab.mini.train.optim import make_optimizers, set_rate
 from fslab.mini.train.pools import SEED, Pool
@@ -34,15 +34,7 @@ NOUN_WEIGHT = 0.5
 def make_blip(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
     """Return the untrained model: vision as CLIP's, text 128 x 3."""
     config = BlipConfig(
-        vision_config={
-            "hidden_size": WIDTH,
-            "intermediate_size": 4 * WIDTH,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 5,
-            "image_size": IMAGE,
-            "patch_size": PATCH,
-            "hidden_act": "gelu",
-        },
+        vision_config={**VISION_TOWER, "hidden_act": "gelu"},
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": 128,

@@ -25,6 +25,15 @@ from fslab.mini.train.pools import SEED, Pool
 from fslab.mini.train.tokens import LENGTH, make_clip_tokenizer
 
 IMAGE, PATCH, WIDTH = 64, 8, 160
+VISION_TOWER = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 4 * WIDTH,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 5,
+    "image_size": IMAGE,
+    "patch_size": PATCH,
+}
+"""The shape of CLIP's vision tower, and of BLIP's, which starts from it."""
 NOUNS = (*VOC_CLASSES[1:], *GROUND_NAMES)
 """What pictures are labelled with: 20 classes, then 10 grounds."""
 GROUND_WEIGHT = 0.15
@@ -61,12 +70,7 @@ def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
         },
         vision_config={
             **shared,
-            "hidden_size": WIDTH,
-            "intermediate_size": 4 * WIDTH,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 5,
-            "image_size": IMAGE,
-            "patch_size": PATCH,
+            **VISION_TOWER,
         },
         projection_dim=128,
     )
