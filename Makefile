@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test lint lab notebooks mini clean
+.PHONY: demo test lint bench lab notebooks ablations mini voc coco clean
 
 demo: $(READY)
 	$(BIN)/python notebooks/execute.py notebooks/00_quickstart.ipynb --out out
@@ -18,14 +18,36 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+bench: $(READY)
+	$(BIN)/python tests/bench/run.py --large --out out/bench.json
+
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 notebooks: $(READY)
 	$(BIN)/python notebooks/execute.py
 
+ablations: $(READY)
+	@mkdir -p notebooks/experiments/results
+	@for file in notebooks/experiments/*.toml; do \
+		name=$$(basename $$file .toml); \
+		$(BIN)/fslab ablate $$file --dataset data/minivoc --out out/ablations/$$name || exit 1; \
+		cp out/ablations/$$name/table.csv notebooks/experiments/results/$$name.csv; \
+	done
+	@for name in methods backbones; do \
+		$(BIN)/fslab ablate notebooks/experiments/$$name.toml --dataset data/minivoc \
+			--split val-hard --out out/ablations/$$name-hard || exit 1; \
+		cp out/ablations/$$name-hard/table.csv notebooks/experiments/results/$$name-hard.csv; \
+	done
+
 mini: $(READY)
 	$(BIN)/python -m fslab.mini.train --out out/mini
+
+voc: $(READY)
+	$(BIN)/fslab fetch voc data
+
+coco: $(READY)
+	$(BIN)/fslab fetch coco data/coco
 
 clean:
 	rm -rf .venv out

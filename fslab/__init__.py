@@ -38,8 +38,11 @@ _HOMES = {
     "agglomerative": "cluster",
     "crf": "refine",
     "kmeans": "cluster",
+    "merge": "cluster",
+    "ncut": "cluster",
     "read": "datasets",
     "show": "plots",
+    "spectral": "cluster",
 }
 
 __all__ = [
@@ -67,8 +70,11 @@ __all__ = [
     "agglomerative",
     "crf",
     "kmeans",
+    "merge",
+    "ncut",
     "read",
     "show",
+    "spectral",
 ]
 
 
@@ -83,7 +89,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from fslab.cluster import agglomerative, kmeans
+    from fslab.cluster import agglomerative, kmeans, merge, ncut, spectral
     from fslab.datasets import COCO_OBJECT, VOC, read
     from fslab.lab import METHODS, PRESETS, Lab, Result
     from fslab.plots import show

@@ -59,7 +59,7 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
 
 def listed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
     """Return the backbone's layers, from the store if they were listed before."""
-    key = digest_of(["layers-2", backbone.fingerprint, backbone.resolution])
+    key = digest_of(["layers-3", backbone.fingerprint, backbone.resolution])
     entry = store.get(key)
     if entry is None:
         layers = backbone.layers()

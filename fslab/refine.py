@@ -12,6 +12,9 @@ from torch import Tensor
 
 from fslab.records import FslabError, LabelMap, Picture, Refinement
 
+_LEAST = 1e-4
+"""The least belief that a CRF starts from: its energy, a logarithm, has to be finite."""
+
 _AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
 
 
@@ -24,6 +27,7 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
     "crf-joint": one CRF over the labels present, the background among them, which costs one
     pass instead of one a class and settles overlaps inside the model.
     "pamr": pixel-adaptive mask refinement over the labels present.
+    The last two start from the map's beliefs where it has them, from its labels otherwise.
     A map with one label only is returned as it is. Raises FslabError if the sizes differ.
     """
     if picture.size != labels.size:
@@ -31,16 +35,19 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
             f"{picture.name} is {picture.size} and its label map is {labels.size}; "
             "both have the height and width of one picture"
         )
-    present, indices = np.unique(labels.labels, return_inverse=True)
+    voted = bool(labels.beliefs) and recipe.method != "crf"
+    present = np.array(list(labels.beliefs)) if voted else np.unique(labels.labels)
     if recipe.method == "none" or len(present) == 1:
         return labels
-    indices = indices.reshape(labels.size)
+    indices = np.searchsorted(present, labels.labels)
     if recipe.method == "crf":
         sharp = _crf_each(picture.pixels, indices, present, recipe)
     elif recipe.method == "crf-joint":
-        sharp = present[_dense_crf(picture.pixels, indices, recipe).argmax(0)]
+        unary = _belief_energy(labels) if voted else _label_energy(indices, recipe)
+        sharp = present[_dense_crf(picture.pixels, unary, recipe).argmax(0)]
     else:
-        masks = (indices[None] == np.arange(len(present))[:, None, None]).astype(np.float32)
+        masks = list(labels.beliefs.values()) if voted else indices == _column(len(present))
+        masks = np.asarray(masks, np.float32)
         soft = pamr(picture.pixels, masks, recipe.iterations, recipe.dilations)
         sharp = present[soft.argmax(0)]
     return LabelMap(sharp.astype(np.uint8), labels.names, labels.scores)
@@ -60,24 +67,45 @@ def _crf_each(
 ) -> np.ndarray:
     classes = np.flatnonzero(present != 0)
     claims = np.stack(
-        [_dense_crf(pixels, (indices == index).astype(int), recipe)[1] for index in classes]
+        [
+            _dense_crf(pixels, _label_energy((indices == index).astype(int), recipe), recipe)[1]
+            for index in classes
+        ]
     )
     return np.where(claims.max(0) > 0.5, present[classes][claims.argmax(0)], 0)
 
 
-def _dense_crf(pixels: np.ndarray, indices: np.ndarray, recipe: Refinement) -> np.ndarray:
-    """Return f32 [L, H, W], the probabilities of labels 0..L-1 after mean-field inference.
+def _column(count: int) -> np.ndarray:
+    return np.arange(count)[:, None, None]
 
-    Source: Kraehenbuehl and Koltun, NIPS 2011, through pydensecrf. Label 0 is a label like any
-    other: `zero_unsure` would let the background mean "unknown".
+
+def _label_energy(indices: np.ndarray, recipe: Refinement) -> np.ndarray:
+    """Return each label's energy at each pixel, f32 [L, pixels], of labels that may be wrong.
+
+    Label 0 is a label like any other: `zero_unsure` would let the background mean "unknown".
     """
-    from pydensecrf.densecrf import DenseCRF2D
     from pydensecrf.utils import unary_from_labels
 
-    height, width = indices.shape
-    count = int(indices.max()) + 1
+    return unary_from_labels(indices, int(indices.max()) + 1, recipe.certainty, zero_unsure=False)
+
+
+def _belief_energy(labels: LabelMap) -> np.ndarray:
+    """Return each label's energy at each pixel, f32 [L, pixels], of the map's own beliefs."""
+    beliefs = np.stack(list(labels.beliefs.values()))
+    return -np.log(np.clip(beliefs, _LEAST, 1)).reshape(len(beliefs), -1).astype(np.float32)
+
+
+def _dense_crf(pixels: np.ndarray, unary: np.ndarray, recipe: Refinement) -> np.ndarray:
+    """Return f32 [L, H, W], the probabilities of labels 0..L-1 after mean-field inference.
+
+    Source: Kraehenbuehl and Koltun, NIPS 2011, through pydensecrf.
+    """
+    from pydensecrf.densecrf import DenseCRF2D
+
+    height, width = pixels.shape[:2]
+    count = len(unary)
     field = DenseCRF2D(width, height, count)
-    field.setUnaryEnergy(unary_from_labels(indices, count, recipe.certainty, zero_unsure=False))
+    field.setUnaryEnergy(np.ascontiguousarray(unary))
     field.addPairwiseGaussian(sxy=recipe.gaussian_sxy, compat=recipe.gaussian_compat)
     field.addPairwiseBilateral(
         sxy=recipe.bilateral_sxy,

@@ -137,7 +137,8 @@ def test_layers_are_listed_as_they_come_out(diffusion_folders):
         assert not [path for path in paths if path.endswith(("attn2.to_k", "attn2.to_v"))]
         found = backbone.run(picture, (64, 96), {0: paths}, Extraction())
         for layer in listed:
-            shape = (layer.channels, 64 // layer.stride, 96 // layer.stride)
+            h, w = 64 // layer.stride, 96 // layer.stride
+            shape = (h * w if layer.path.endswith(".probs") else layer.channels, h, w)
             assert tuple(found[layer.path, 0].shape) == shape, layer
 
 
@@ -219,7 +220,8 @@ def test_vision_layers_are_listed_as_they_come_out(vision_folders):
             noise_picture(32, 48), (32, 48), {0: [x.path for x in listed]}, Extraction()
         )
         for layer in listed:
-            shape = (layer.channels, 32 // layer.stride, 48 // layer.stride)
+            h, w = 32 // layer.stride, 48 // layer.stride
+            shape = (h * w if layer.path.endswith(".probs") else layer.channels, h, w)
             assert tuple(found[layer.path, 0].shape) == shape, layer
 
 
@@ -352,3 +354,11 @@ def test_word_attention_refuses_other_words_and_layers(diffusion_folders, pictur
     other = Extraction(layers=("down_blocks.0",), timesteps=(50,), prompt="a photo of dog")
     with pytest.raises(FslabError, match=r"'down_blocks\.0' is no cross-attention query"):
         word_attention(backbone, picture, (64, 64), ["dog"], other)
+
+
+def test_a_part_of_a_model_is_loaded_without_a_report(clip, picture, capfd):
+    """CLIP's text side is of no use to its vision tower, and nobody need hear of it."""
+    backbone = open_backbone(clip)
+    backbone.run(picture, (16, 16), {0: list(backbone.default_layers)}, Extraction(timesteps=(0,)))
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""

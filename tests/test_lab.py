@@ -14,6 +14,8 @@ from fslab.captions import closest_classes, load_captioner
 from fslab.cluster import cluster
 from fslab.extract import listed_layers
 from fslab.lab import METHODS, PRESETS, Lab
+from fslab.lab.recipes import CLUSTERINGS, clustering_recipe
+from fslab.lab.words import evidence_for
 from fslab.match import load_matcher, match
 from fslab.records import Clustering, FslabError, Matching, Recipe
 from fslab.refine import refine
@@ -122,9 +124,11 @@ def test_a_method_is_its_stages_one_after_the_other(tiny, wide_picture, method):
         assert np.array_equal(features[path, timestep].numpy(), result.features[path])
     segments = cluster(result.features, recipe.cluster, len(candidates))
     assert np.array_equal(segments.labels, result.segments.labels)
-    named = match(
-        wide_picture, segments, vocabulary, candidates, recipe.match, load_matcher(tiny / "clip")
+    evidence = evidence_for(
+        lab.attention, wide_picture, candidates, vocabulary, recipe.match, lab.backbone
     )
+    clip = load_matcher(tiny / "clip")
+    named = match(wide_picture, segments, vocabulary, candidates, recipe.match, clip, evidence)
     assert np.array_equal(named.labels, result.named.labels)
     assert named.scores == result.named.scores
     labels = refine(wide_picture, named, recipe.refine)
@@ -160,7 +164,7 @@ def test_a_baseline_keeps_the_text_side_and_imposes_its_clustering(tiny):
     lab = Lab(tiny, backbone="rgb")
     recipe = lab.recipe("fslab")
     assert (recipe.cluster.normalise, recipe.cluster.position) == ("none", 0.0)
-    assert recipe.match == METHODS["fslab"].match
+    assert recipe.match == replace(METHODS["fslab"].match, attention=0.0)
     assert recipe.extract.layers == ("colour", "position")
 
 
@@ -170,6 +174,53 @@ def test_a_vision_transformer_serves_class_agnostic_segments(vision_folders, wid
     assert lab.segments(wide_picture, recipe).size == wide_picture.size
     with pytest.raises(FslabError, match="has no timesteps"):
         lab.extract(wide_picture, timestep=50)
+
+
+@pytest.mark.parametrize("method", ["freeseg-diff", "fslab", "diffcut"])
+def test_layers_of_a_unet_become_a_timeless_backbones_own(vision_folders, method):
+    recipe = Lab(vision_folders["dinov2"]).recipe(method)
+    assert (recipe.extract.layers, recipe.extract.timesteps) == (("layernorm",), (0,))
+    changed = METHODS[method].change({"extract.layers": ["up_blocks.0.attentions.*"]})
+    assert Lab(vision_folders["dinov2"]).recipe(changed).extract.layers == ("layernorm",)
+    named = METHODS[method].change({"extract.layers": ["encoder.layer.0"]})
+    assert Lab(vision_folders["dinov2"]).recipe(named).extract.layers == ("encoder.layer.0",)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
+def test_diffcut_and_diffseg_read_what_they_say(diffusion_folders, wide_picture, kind):
+    lab = Lab(diffusion_folders[kind])
+    size = lab.backbone.input_size(wide_picture, METHODS["diffcut"].extract)
+    assert size[0] == size[1]
+    recipe = lab.recipe("diffcut").extract
+    (path,) = lab.extract(wide_picture, layers=recipe.layers, timestep=50)
+    encoder = [
+        layer.path
+        for layer in lab.layers()
+        if layer.path.startswith("down_blocks") and layer.path.endswith("attn1")
+    ]
+    assert path == encoder[-1]
+    every = lab.extract(wide_picture, layers=lab.recipe("diffseg").extract.layers, timestep=300)
+    assert len(every) == len([x for x in lab.layers() if x.path.endswith("attn1")])
+    assert len({value.shape for value in every.values()}) == 2
+    for method in ("diffcut", "diffseg"):
+        assert lab.segments(wide_picture, method).size == wide_picture.size
+
+
+@pytest.mark.parametrize("name", [*CLUSTERINGS])
+def test_every_clustering_serves_every_network(tiny, vision_folders, wide_picture, name):
+    for folder in (tiny, vision_folders["dinov2"]):
+        lab = Lab(folder)
+        recipe = clustering_recipe(name)
+        assert recipe.name == name
+        segments = lab.segments(wide_picture, recipe)
+        assert segments.size == wide_picture.size
+        features = lab.extract(wide_picture, layers=recipe.extract.layers)
+        assert np.array_equal(segments.labels, cluster(features, recipe.cluster).labels)
+
+
+def test_an_unknown_clustering_is_refused_with_those_that_are():
+    with pytest.raises(FslabError, match=r"no clustering 'mean-shift'; there is kmeans, .*merge"):
+        clustering_recipe("mean-shift")
 
 
 def test_attention_to_words(tiny, wide_picture):

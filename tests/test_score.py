@@ -17,6 +17,8 @@ from fslab import score
 from fslab.records import VOID, FslabError, Segments
 
 NAMES = ("background", "cat", "dog", "emu")
+COCO_NAMES = ("background", *(f"thing {number}" for number in range(80)))
+ANY = tuple(metric for metric in score.METRICS if metric != "coco-object")
 V = VOID
 
 
@@ -62,7 +64,7 @@ def test_voc20_counts_objects_only():
     assert found.miou == pytest.approx(1 / 6)
 
 
-@pytest.mark.parametrize("metric", score.METRICS)
+@pytest.mark.parametrize("metric", ANY)
 def test_a_perfect_prediction_scores_one(metric):
     truth = grid((0, 1, V, 2), (0, 1, V, 2))
     found = of(metric, (truth, truth))
@@ -127,13 +129,103 @@ def test_image_score_goes_through_json_to_the_last_bit():
     truth, guess, cuts = rng.integers(0, 4, (3, 9, 11), dtype=np.uint8)
     given = score.score_image(truth, NAMES, guess, Segments(cuts.astype(np.int32)))
     back = score.ImageScore.from_dict(json.loads(json.dumps(given.to_dict())), NAMES)
-    for metric in score.METRICS:
+    for metric in ANY:
         assert score.summarise(metric, [back, back]) == score.summarise(metric, [given, given])
     assert back.overlaps == given.overlaps
+    assert back.to_dict() == given.to_dict()
     alone = score.ImageScore.from_dict(score.score_image(truth, NAMES, guess).to_dict(), NAMES)
     assert alone.oracle is None
     with pytest.raises(FslabError, match=r"'oracle' needs segments.*1 of 2 images"):
         score.summarise("oracle", [given, alone])
+
+
+def test_results_of_before_contours_were_counted_have_none():
+    truth = grid((0, 1, V, 2))
+    data = score.score_image(truth, NAMES, truth, cut((0, 1, 2, 3))).to_dict()
+    old = {key: data[key] for key in ("named", "oracle", "hungarian", "overlaps")}
+    image = score.ImageScore.from_dict(json.loads(json.dumps(old)), NAMES)
+    assert image.boundary is None
+    assert image.named_boundary is None
+    assert score.summarise("mbo", [image]).miou == 1.0
+    assert score.applicable([image]) == (
+        "voc21",
+        "voc20",
+        "per-image",
+        "hungarian",
+        "oracle",
+        "mbo",
+    )
+    with pytest.raises(FslabError, match=r"'boundary' needs segments.*1 of 1 images"):
+        score.summarise("boundary", [image])
+
+
+def test_coco_object_is_for_coco_s_classes():
+    truth, guess = grid((0, 80, 80, 3, V)), grid((0, 80, 0, 3, 1))
+    found = score.score_pairs([("a", truth, guess)], COCO_NAMES, "coco-object")
+    assert found.iou["thing 79"] == 0.5
+    assert found.miou == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    assert found.vocabulary == "80 classes and the background"
+    assert len(found.absent) == 78
+    counted = score.score_image(truth, COCO_NAMES, guess)
+    assert {"coco-object", "per-image"} <= set(score.applicable([counted]))
+    assert not {"voc21", "voc20"} & set(score.applicable([counted]))
+    with pytest.raises(FslabError, match=r"COCO's 80 classes.*has 3 classes, so take voc21"):
+        of("coco-object", (truth, truth))
+
+
+def test_every_figure_says_what_it_is():
+    truth = grid((0, 1, V, 2), (0, 1, V, 2))
+    image = score.score_image(truth, NAMES, truth, cut((0, 1, 2, 3), (0, 1, 2, 3)))
+    found = score.summarise_all([image, image], draws=10)
+    assert set(found) == set(ANY)
+    for metric, each in found.items():
+        data = json.loads(json.dumps(each.to_dict()))
+        assert (data["metric"], data["images"], data["miou"]) == (metric, 2, 1.0)
+        assert data["interval"] == [1.0, 1.0]
+        assert all(data[key] for key in ("protocol", "background", "vocabulary"))
+        assert bool(data["iou"]) == (not metric.startswith("boundary"))
+    assert found["voc20"].vocabulary == "3 classes"
+    assert found["voc21"].vocabulary == "3 classes and the background"
+    assert found["mbo"].vocabulary.startswith("none")
+    assert found["boundary"].sides == {"precision": 1.0, "recall": 1.0}
+
+
+def test_a_figure_of_which_nothing_counts_is_left_out_of_all():
+    ground = grid((0, 0, 0))
+    found = score.summarise_all(score.count_pairs([("a", ground, ground)] * 2, NAMES))
+    assert "voc21" in found
+    assert not {"mbo", "voc20"} & set(found)
+    void = grid((V, V))
+    with pytest.raises(FslabError, match="no pixel of 1 images"):
+        score.summarise_all(score.count_pairs([("a", void, void)], NAMES))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 999))
+def test_images_may_come_in_any_order(seed):
+    rng = np.random.default_rng(seed)
+    truths = rng.choice([0, 1, 2, 3, V], (5, 7, 8)).astype(np.uint8)
+    guesses = rng.integers(0, 4, (5, 7, 8), dtype=np.uint8)
+    triples = list(zip("abcde", truths, guesses, strict=True))
+    images = score.count_pairs(triples, NAMES)
+    turned = [images[place] for place in rng.permutation(5)]
+    assert score.summarise_all(turned, draws=0) == score.summarise_all(images, draws=0)
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_long_runs_and_noise_count_alike(runs):
+    rng = np.random.default_rng(3)
+    truth, guess = rng.choice([0, 1, 2, 3, V], (2, 8, 9)).astype(np.uint8)
+    guess[guess == V] = 0
+    if runs:
+        truth, guess = (np.repeat(each, 40, axis=1) for each in (truth, guess))
+    counts = score.confusion(truth, guess, NAMES).counts
+    for row in range(4):
+        for column in range(4):
+            assert counts[row, column] == ((truth == row) & (guess == column)).sum()
+    many = Segments(np.arange(truth.size, dtype=np.int32).reshape(truth.shape))  # 1 pixel each
+    expected = np.where(truth == V, 0, truth)
+    np.testing.assert_array_equal(score.oracle(many, truth, NAMES).labels, expected)
 
 
 def test_refusals():

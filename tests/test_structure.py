@@ -16,7 +16,15 @@ PACKAGE = ROOT / "fslab"
 GROUND = ("records", "files", "tap")
 SIDE_BY_SIDE = ("store", "datasets", "backbones", "cluster", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")
-FLOORS = [*({name} for name in GROUND), {*SIDE_BY_SIDE}, {*MODELS}, {"lab"}, {"evaluate"}, {"cli"}]
+FLOORS = [
+    *({name} for name in GROUND),
+    {*SIDE_BY_SIDE},
+    {*MODELS},
+    {"lab"},
+    {"evaluate"},
+    {"widgets"},
+    {"cli"},
+]
 MAY_IMPORT = {"mini": {"records", "files", "datasets"}}
 for level, floor in enumerate(FLOORS):
     for room in floor:

@@ -1,12 +1,13 @@
 """One interface over Stable Diffusion UNets, vision transformers and hand-made descriptors."""
 
 from fslab.backbones.attention import word_attention
-from fslab.backbones.base import Backbone, Layer, pick_layers
+from fslab.backbones.base import Backbone, Layer, pick_layers, written_for_unet
 from fslab.backbones.baselines import Handmade, Rgb
 from fslab.backbones.diffusion import StableDiffusion
 from fslab.backbones.open import open_backbone
 from fslab.backbones.vision import VisionTransformer
 from fslab.backbones.weights import locate
+from fslab.backbones.words import word_keys, word_maps
 
 __all__ = [
     "Backbone",
@@ -19,4 +20,7 @@ __all__ = [
     "open_backbone",
     "pick_layers",
     "word_attention",
+    "word_keys",
+    "word_maps",
+    "written_for_unet",
 ]

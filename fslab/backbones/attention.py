@@ -39,7 +39,7 @@ def word_attention(
     others = [layer.path for layer in queries if not layer.path.endswith("attn2.to_q")]
     if others:
         raise FslabError(f"{others[0]!r} is no cross-attention query; such paths end in attn2.to_q")
-    columns = [_columns(backbone, settings.prompt, word) for word in words]
+    columns = [word_columns(backbone, settings.prompt, word) for word in words]
     keys = [layer.path.removesuffix("to_q") + "to_k" for layer in queries]
     wanted = [path for layer, key in zip(queries, keys, strict=True) for path in (layer.path, key)]
     found: dict[str, list[Tensor]] = {layer.path: [] for layer in queries}
@@ -64,7 +64,7 @@ def _weights(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
     return (q @ k.transpose(1, 2) * scale).softmax(-1).mean(0)
 
 
-def _columns(backbone: StableDiffusion, prompt: str, word: str) -> list[int]:
+def word_columns(backbone: StableDiffusion, prompt: str, word: str) -> list[int]:
     """Return the places of a word's tokens in the prompt, its first mention."""
     found = re.search(rf"\b{re.escape(word)}\b", prompt, re.IGNORECASE)
     if not word or found is None:

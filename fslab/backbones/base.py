@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fslab.records import Extraction, FslabError, Picture
-from fslab.tap import tap, unknown_layer
+from fslab.tap import unknown_layer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -93,61 +90,44 @@ class Backbone(ABC):
         return {layer.path: layer for layer in self.layers()}
 
 
+LAST = "last:"
+PROBABILITIES = ".probs"
+UNET_WORDS = frozenset(
+    ("conv_in", "down_blocks", "mid_block", "up_blocks", "conv_out", "attn1", "attn2")
+)
+"""What the parts of a diffusers UNet are called, and of no vision transformer."""
+
+
 def pick_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Return the layers that any pattern fits, in the network's order.
 
+    "last:" before a pattern picks the last layer that it fits: "last:down_blocks.*.attn1" is the
+    encoder's last self-attention, however many blocks it has. Probabilities, gigabytes for fine
+    layers, are picked only by a pattern that ends in "probs".
     Raises FslabError for a pattern that fits no layer with a spatial output.
     """
     paths = [layer.path for layer in layers]
-    for pattern in patterns:
-        if not any(fnmatchcase(path, pattern) for path in paths):
-            raise FslabError(unknown_layer(pattern, paths))
-    return tuple(
-        layer for layer in layers if any(fnmatchcase(layer.path, pattern) for pattern in patterns)
-    )
+    picked = {path for pattern in patterns for path in _fitting(pattern, paths)}
+    return tuple(layer for layer in layers if layer.path in picked)
 
 
-def spatial_layers(
-    net: nn.Module, run: Callable[[int], object], side: int, multiple: int
-) -> tuple[Layer, ...]:
-    """Find a network's spatial layers by passing two sizes through it, on the meta device.
-
-    run: calls `net` for a square picture of that side, in pixels. A layer is spatial if its
-    output grows with the picture; text-side and time-side layers do not. A module that is called
-    more than once in a pass, such as a block's shared activation, has no output of its own.
-    """
-    other = side + multiple
-    small, large = _shapes(net, run, side), _shapes(net, run, other)
-    found = []
-    for path, shape in small.items():
-        stride = _stride(shape, large[path], side, other) if path in large else None
-        if stride:
-            found.append(Layer(path, shape[1] if len(shape) == 4 else shape[2], stride))
-    return tuple(found)
+def _fitting(pattern: str, paths: Sequence[str]) -> list[str]:
+    plain = pattern.removeprefix(LAST)
+    wants_probabilities = plain.endswith(PROBABILITIES.lstrip("."))
+    found = [
+        path
+        for path in paths
+        if fnmatchcase(path, plain) and (wants_probabilities or not path.endswith(PROBABILITIES))
+    ]
+    if not found:
+        raise FslabError(unknown_layer(plain, paths))
+    return found[-1:] if pattern.startswith(LAST) else found
 
 
-def _shapes(net: nn.Module, run: Callable[[int], object], side: int) -> dict[str, tuple[int, ...]]:
-    calls: Counter[str] = Counter()
-    with ExitStack() as hooks, torch.no_grad(), tap(net, "*") as seen:
-        for path, module in net.named_modules():
-            count = module.register_forward_hook(lambda *_, path=path: calls.update([path]))
-            hooks.callback(count.remove)
-        run(side)
-    return {path: tuple(output.shape) for path, output in seen.items() if calls[path] == 1}
-
-
-def _stride(shape: tuple[int, ...], larger: tuple[int, ...], side: int, other: int) -> int | None:
-    """Return the stride that explains both shapes, or None where the output is no map."""
-    if len(shape) == 4 and shape[2] == shape[3] and shape[2] != larger[2]:
-        stride = side // shape[2]
-        return stride if (side, other) == (shape[2] * stride, larger[2] * stride) else None
-    if len(shape) == 3 and shape[1] != larger[1]:
-        for stride in range(1, side + 1):
-            cells, more = (side // stride) ** 2, (other // stride) ** 2
-            whole = side % stride == 0 and other % stride == 0
-            if whole and more - cells == larger[1] - shape[1] and cells <= shape[1]:
-                return stride
-    return None
+def written_for_unet(patterns: Sequence[str]) -> bool:
+    """Return whether all patterns, of which there is one at least, name parts of a UNet."""
+    words = [set(pattern.removeprefix(LAST).replace("*", ".").split(".")) for pattern in patterns]
+    return bool(words) and all(each & UNET_WORDS for each in words)
 
 
 def fold(output: Tensor, size: tuple[int, int], stride: int) -> Tensor:
@@ -160,19 +140,3 @@ def fold(output: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     h, w = size[0] // stride, size[1] // stride
     tokens = output[0, output.shape[1] - h * w :]
     return tokens.transpose(0, 1).reshape(-1, h, w)
-
-
-class MetaListing:
-    """Layer listing for networks that can be built on the meta device; mix in before Backbone."""
-
-    @cached_property
-    def _listing(self) -> tuple[Layer, ...]:
-        net, run = self._meta()
-        return spatial_layers(net, run, self._listing_side(), self.multiple)
-
-    def layers(self) -> tuple[Layer, ...]:
-        """List the layers with a spatial output; see `Backbone.layers`."""
-        return self._listing
-
-    def _listing_side(self) -> int:
-        return max(round(self.resolution / self.multiple), 2) * self.multiple

@@ -17,7 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fslab.backbones.base import DTYPES, Backbone, MetaListing, fold
+from fslab.backbones.base import DTYPES, Backbone
+from fslab.backbones.listing import MetaListing
+from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.weights import (
     fingerprint,
     load_model,
@@ -99,7 +101,7 @@ class StableDiffusion(MetaListing, Backbone):
         sums: dict[tuple[str, int], Tensor] = {}
         for timestep, seen in self.passes(picture, size, wanted, settings):
             for path in wanted[timestep]:
-                value = fold(seen[path], size, strides[path]).float()
+                value = fold_layer(seen, path, size, strides[path]).float()
                 key = path, timestep
                 sums[key] = sums[key] + value if key in sums else value
         return {key: (total / settings.draws).cpu() for key, total in sums.items()}
@@ -186,9 +188,9 @@ class StableDiffusion(MetaListing, Backbone):
         step = torch.tensor([timestep])
         noisy = self._scheduler.add_noise(latent, noise, step).to(self.device, dtype)
         unet = self._part("unet", dtype)
-        with tap(unet, *paths, stop=True) as seen:
+        with tap(unet, *sources(paths, unet), stop=True) as seen:
             unet(noisy, step.to(self.device), states, **self._added(pooled, size))
-        return seen
+        return with_derived(seen, paths, unet)
 
     def _added(self, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
         """Return SDXL's added conditions: pooled text, and size, crop and target size."""
@@ -261,7 +263,8 @@ class StableDiffusion(MetaListing, Backbone):
     def _random_unet(self, name: str, dtype: torch.dtype) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random)  # the initialisers know only the global generator
-            return _model_class(name).from_config(self._config).to(dtype)
+            unet = _model_class(name).from_config(self._config)
+        return nn.Module.to(unet, dtype)  # diffusers' own `to` warns of parts that it has not
 
     def _meta(self) -> tuple[nn.Module, Callable[[int], object]]:
         with torch.device("meta"):

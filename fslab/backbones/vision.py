@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fslab.backbones.base import DTYPES, Backbone, MetaListing, fold
+from fslab.backbones.base import DTYPES, Backbone
+from fslab.backbones.listing import MetaListing
+from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.weights import fingerprint, load_model, read_config, weight_files
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
@@ -83,10 +85,11 @@ class VisionTransformer(MetaListing, Backbone):
         net = self._net(dtype)
         found = {}
         for timestep, paths in wanted.items():
-            with tap(net, *paths, stop=True) as seen:
+            with tap(net, *sources(paths, net), stop=True) as tapped:
                 self._call(net, pixels)
+            seen = with_derived(tapped, paths, net)
             for path in paths:
-                found[path, timestep] = fold(seen[path], size, strides[path]).float().cpu()
+                found[path, timestep] = fold_layer(seen, path, size, strides[path]).float().cpu()
         return found
 
     def prepare(self, picture: Picture, size: tuple[int, int]) -> Tensor:

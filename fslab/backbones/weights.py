@@ -134,7 +134,8 @@ def load_tokenizer(kind: Any, folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep both libraries' loading bars off the screen, and put them back as they were."""
+    """Keep both libraries' loading bars, and reports of weights that a part of a model has no use
+    for, off the screen, and put them back as they were; what is missing `load_model` says."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -143,9 +144,12 @@ def _quiet() -> Iterator[None]:
     ]
     for log in shown:
         log.disable_progress_bar()
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(level)
         for log in shown:
             log.enable_progress_bar()
 

@@ -27,7 +27,7 @@ BackboneOption = Annotated[
 MethodOption = Annotated[str, typer.Option(help="a method by name")]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="instead of --method: kmeans or agglomerative, for hungarian, oracle, mbo"),
+    typer.Option(help="instead of --method: a clustering by name, for hungarian, oracle, mbo"),
 ]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -82,34 +82,60 @@ def evaluate(
     k: KOption = None,
     settings: SetOption = None,
     metric: Annotated[
-        str, typer.Option(help="voc21, voc20, per-image, hungarian, oracle or mbo")
-    ] = "voc21",
+        Optional[str],  # noqa: UP045
+        typer.Option(help="the figure that comes first; voc21, or coco-object, if left out"),
+    ] = None,
     limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="keep each picture's result here, and go on from what is there"),
+        typer.Option(help="keep results here with a page, and go on from what is there"),
+    ] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="leave out listed files that are not there")
+    ] = False,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="so many processes on this machine"),
+    ] = None,
+    dask: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="the workers of a Dask scheduler, such as tcp://10.0.0.1:8786"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a method on a dataset with truth."""
-    from fslab import datasets
-    from fslab.evaluate import evaluate as run
+    """Score a method on a dataset by every protocol; a folder without truth gives pictures."""
+    from fslab.cli import evaluate as work
+    from fslab.evaluate.workers import connected
     from fslab.lab import Lab
-    from fslab.score import find_metric
 
-    if find_metric(metric).needs == "guess" and cluster:
-        raise FslabError(
-            f"--cluster names no pixels, and metric {metric} counts names; "
-            "take --metric hungarian, oracle or mbo, or a --method"
-        )
     recipe = chosen_recipe(method, cluster, k, parse_settings(settings or []))
-    data = datasets.load(dataset, split, format)
-    report = run(Lab(preset, backbone), data, recipe, metric, limit, out)
-    if as_json:
-        print(json.dumps(report.to_dict()))
+    data = work.open_set(dataset, split, format, skip_missing)
+    lab = Lab(preset, backbone)
+    if not any(sample.has_truth for sample in data):
+        work.draw_set(lab, data, recipe, limit, out, named=cluster is None)
         return
-    title = f"{report.method} on {report.dataset} {report.split}, {report.backbone}"
-    _print_score(report.score, title)
+    metric = work.chosen_metric(metric, data, cluster)
+    with connected(dask, workers) as client:
+        work.evaluate_set(lab, data, recipe, metric, limit, out, client, as_json)
+
+
+@app.command()
+def ablate(
+    file: Annotated[Path, typer.Argument(help="a TOML file of recipes")],
+    dataset: Annotated[Path, typer.Option(help="a dataset's folder")],
+    split: Annotated[Optional[str], typer.Option(help="the split, if not the file's")] = None,  # noqa: UP045
+    format: Annotated[str, typer.Option(help="voc or coco")] = "voc",
+    preset: PresetOption = "mini",
+    limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="write table and figure here, and go on from what is there"),
+    ] = None,
+) -> None:
+    """Compare recipes over the same pictures, each with what it gains over the first."""
+    from fslab.cli.ablate import ablate_file
+
+    ablate_file(file, dataset, split, format, preset, limit, out)
 
 
 @app.command()
@@ -117,28 +143,19 @@ def score(
     pred_dir: Annotated[Path, typer.Argument(help="index PNGs to score")],
     truth_dir: Annotated[Path, typer.Argument(help="index PNGs of the truth, same names")],
     metric: Annotated[
-        str, typer.Option(help="voc21, voc20, per-image, hungarian, oracle or mbo")
-    ] = "voc21",
+        Optional[str],  # noqa: UP045
+        typer.Option(help="one figure only, such as voc21 or boundary; all that apply if left out"),
+    ] = None,
     vocabulary: Annotated[str, typer.Option(help="voc or coco: whose labels they are")] = "voc",
+    draws: Annotated[int, typer.Option(help="resamples for the intervals, 0 for none")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Score index PNGs of any origin."""
-    from fslab.datasets import COCO_OBJECT, VOC, mask_pairs
-    from fslab.score import find_metric, score_pairs
+    """Score index PNGs of any origin, by every protocol that applies."""
+    from fslab.cli import score as scoring
 
-    find_metric(metric)
-    known = {"voc": VOC, "coco": COCO_OBJECT}
-    if vocabulary not in known:
-        raise FslabError(f"vocabulary is {vocabulary!r}; it is one of {', '.join(known)}")
-    found = score_pairs(mask_pairs(pred_dir, truth_dir), known[vocabulary].names, metric)
-    if as_json:
-        print(json.dumps({
-            "predictions": str(pred_dir), "truth": str(truth_dir), "images": found.images,
-            "metric": found.metric, "protocol": found.note, "miou": found.miou,
-            "iou": dict(found.iou), "absent": list(found.absent),
-        }))  # fmt: skip
-        return
-    _print_score(found, f"{pred_dir} against {truth_dir}")
+    scores = scoring.score_folders(pred_dir, truth_dir, metric, vocabulary, draws)
+    write = scoring.as_json if as_json else scoring.as_text
+    print(write(scores, pred_dir, truth_dir))
 
 
 @app.command()
@@ -214,6 +231,17 @@ def cache(
 
 
 @app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="voc or coco")],
+    folder: Annotated[Path, typer.Argument(help="where to put it, such as data or data/coco")],
+) -> None:
+    """Download a real data set from its publisher: resumable, checked, safely unpacked."""
+    from fslab.cli.fetch import fetch_set
+
+    fetch_set(name, folder)
+
+
+@app.command()
 def scenes(
     out_dir: Annotated[Path, typer.Argument(help="a folder that is not there yet, or is empty")],
     count: Annotated[int, typer.Option(help="how many scenes")] = 100,
@@ -229,13 +257,3 @@ def scenes(
         raise FslabError(f"{out_dir} is there already; give a new folder, or an empty one")
     write(out_dir, count, seed, hard)
     print(f"{out_dir}: {count} scenes, split val")
-
-
-def _print_score(found: object, title: str) -> None:
-    print(f"{title}: {found.metric} {100 * found.miou:.1f} over {found.images} pictures")
-    print(found.note)
-    for name, value in found.iou.items():
-        if value is not None:
-            print(f"  {name:<14} {100 * value:5.1f}")
-    if found.absent:
-        print(f"  in neither map, so in no mean: {', '.join(found.absent)}")

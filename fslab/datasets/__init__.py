@@ -3,7 +3,7 @@
 from fslab.datasets.coco import coco, coco_labels
 from fslab.datasets.load import load
 from fslab.datasets.read import picture_size, read, read_mask, write_mask
-from fslab.datasets.samples import Dataset, Sample, folder, mask_pairs, voc
+from fslab.datasets.samples import Dataset, MissingFiles, Sample, folder, mask_pairs, voc
 from fslab.datasets.vocabularies import COCO_OBJECT, VOC, VOC_CLASSES
 from fslab.records import voc_palette
 
@@ -12,6 +12,7 @@ __all__ = [
     "VOC",
     "VOC_CLASSES",
     "Dataset",
+    "MissingFiles",
     "Sample",
     "coco",
     "coco_labels",

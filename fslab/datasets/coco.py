@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fslab.datasets.read import picture_size
-from fslab.datasets.samples import Dataset, Sample, listed
+from fslab.datasets.samples import Dataset, MissingFiles, Sample, listed
 from fslab.datasets.vocabularies import COCO_OBJECT
 from fslab.records import VOID, FslabError
 
@@ -52,6 +52,11 @@ class CocoSample(Sample):
     size: tuple[int, int] = (0, 0)
     outlines: tuple[Outline, ...] = ()
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether there is a truth: always, a picture without an object is all background."""
+        return True
+
     def truth(self) -> np.ndarray:
         """Paint the truth, u8 [H, W]: 0 background, 1..80 things, 255 crowds.
 
@@ -73,11 +78,14 @@ class CocoSample(Sample):
         return labels
 
 
-def coco(root_or_json: str | os.PathLike[str], split: str = "val2017") -> Dataset:
+def coco(
+    root_or_json: str | os.PathLike[str], split: str = "val2017", skip_missing: bool = False
+) -> Dataset:
     """Open COCO-Object: pictures of ROOT/SPLIT/, truth from ROOT/annotations/instances_SPLIT.json.
 
     A json's own path will do too; the split is what follows "instances_" in its name then. Every
-    picture of the json takes part, also those without an object (all background).
+    picture of the json takes part, also those without an object (all background), unless its
+    file is not there and skip_missing says to leave it out.
 
     Raises FslabError where files are missing (naming them) or the json is not of that kind.
     """
@@ -94,10 +102,14 @@ def coco(root_or_json: str | os.PathLike[str], split: str = "val2017") -> Datase
         raise FslabError(f"{str(source)!r} is no instances json ({error!r})") from error
     if not samples:
         raise FslabError(f"{str(source)!r} lists no images")
-    missing = [sample.path.name for sample in samples if not sample.path.is_file()]
-    if missing:
-        raise FslabError(f"{str(root / split)!r} lacks {listed(missing)}, which the json names")
-    return Dataset(root.resolve().name, COCO_OBJECT, split, samples)
+    missing = {each.name: each.path.name for each in samples if not each.path.is_file()}
+    if missing and (not skip_missing or len(missing) == len(samples)):
+        files = list(missing.values())
+        raise MissingFiles(
+            f"{str(root / split)!r} lacks {listed(files)}, which the json names", files
+        )
+    there = tuple(sample for sample in samples if sample.name not in missing)
+    return Dataset(root.resolve().name, COCO_OBJECT, split, there, missing)
 
 
 def coco_labels(categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:

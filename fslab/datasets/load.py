@@ -12,17 +12,23 @@ from fslab.records import FslabError
 
 
 def load(
-    root: str | os.PathLike[str], split: str = "val", format: Literal["voc", "coco"] = "voc"
+    root: str | os.PathLike[str],
+    split: str = "val",
+    format: Literal["voc", "coco"] = "voc",
+    skip_missing: bool = False,
 ) -> Dataset:
     """Open a data set in VOC's or COCO's layout.
 
     A folder without ImageSets/Segmentation is taken as plain pictures without truth; it has no
-    splits, and its data set says "all". Raises FslabError as `voc`, `coco` and `folder` do.
+    splits, and its data set says "all". skip_missing: leave out samples whose files are not
+    there. Raises FslabError as `voc`, `coco` and `folder` do.
     """
     if not Path(root).exists():
         raise FslabError(f"{str(root)!r} does not exist; check the path")
     if format == "coco":
-        return coco(root, split)
+        return coco(root, split, skip_missing)
     if format != "voc":
         raise FslabError(f"format is {format!r}; it is 'voc' or 'coco'")
-    return voc(root, split) if voc_home(root) is not None else folder(root)
+    if voc_home(root) is None:
+        return folder(root)
+    return voc(root, split, skip_missing=skip_missing)

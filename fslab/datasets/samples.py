@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,14 @@ SPOKEN = {"minivoc": "mini-VOC"}
 """What a data set is called where its folder's name will not do: a mini score is never VOC's."""
 
 
+class MissingFiles(FslabError):
+    """Files that a data set lists and does not hold; `names` has them all, the message twenty."""
+
+    def __init__(self, message: str, names: Iterable[str]) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One picture and its truth, read when asked for.
@@ -31,6 +39,11 @@ class Sample:
     path: Path
     truth_path: Path | None = None
     classes: int = VOID
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there is a truth to read at all."""
+        return self.truth_path is not None
 
     def picture(self) -> Picture:
         """Read the picture: u8 [H, W, 3]."""
@@ -62,12 +75,16 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples in a fixed order, and the vocabulary that their labels count in."""
+    """Samples in a fixed order, and the vocabulary that their labels count in.
+
+    missing: the file that is not there, by the name of each sample that was left out for it.
+    """
 
     name: str
     vocabulary: Vocabulary
     split: str
     samples: tuple[Sample, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
@@ -82,12 +99,17 @@ class Dataset:
         return replace(self, samples=self.samples[:count])
 
 
-def voc(root: str | os.PathLike[str], split: str = "val", vocabulary: Vocabulary = VOC) -> Dataset:
+def voc(
+    root: str | os.PathLike[str],
+    split: str = "val",
+    vocabulary: Vocabulary = VOC,
+    skip_missing: bool = False,
+) -> Dataset:
     """Open a folder in the layout of VOC 2012 (Everingham et al., IJCV 2015).
 
     ImageSets/Segmentation/SPLIT.txt lists names; JPEGImages/NAME.{jpg,jpeg,png} are the
     pictures, SegmentationClass/NAME.png the truth. A folder that holds VOC2012/ or
-    VOCdevkit/VOC2012/ will do too.
+    VOCdevkit/VOC2012/ will do too. skip_missing: leave out the names whose files are not there.
 
     Raises FslabError where the split is unknown, or, naming all, where files are missing.
     """
@@ -97,14 +119,17 @@ def voc(root: str | os.PathLike[str], split: str = "val", vocabulary: Vocabulary
     names = _split_names(home, split)
     pictures = _by_stem(home / "JPEGImages", frozenset((".jpg", ".jpeg", ".png")))
     masks = _by_stem(home / "SegmentationClass", frozenset((".png",)))
-    missing = [f"JPEGImages/{name}.jpg" for name in names if name not in pictures]
-    missing += [f"SegmentationClass/{name}.png" for name in names if name not in masks]
-    if missing:
-        raise FslabError(f"{str(home)!r} lacks {listed(missing)} of split {split!r}")
+    absent = [(name, f"JPEGImages/{name}.jpg") for name in names if name not in pictures]
+    absent += [(name, f"SegmentationClass/{name}.png") for name in names if name not in masks]
+    missing = dict(reversed(absent))
+    if absent and (not skip_missing or len(missing) == len(names)):
+        files = [file for _, file in absent]
+        raise MissingFiles(f"{str(home)!r} lacks {listed(files)} of split {split!r}", files)
     known = len(vocabulary.names)
-    samples = (Sample(name, pictures[name], masks[name], known) for name in names)
+    there = [name for name in names if name not in missing]
+    samples = (Sample(name, pictures[name], masks[name], known) for name in there)
     name = home.resolve().name
-    return Dataset(SPOKEN.get(name, name), vocabulary, split, tuple(samples))
+    return Dataset(SPOKEN.get(name, name), vocabulary, split, tuple(samples), missing)
 
 
 def folder(

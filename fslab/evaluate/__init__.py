@@ -1,5 +1,32 @@
 """Methods over datasets."""
 
-from fslab.evaluate.run import ImageResult, Report, evaluate, within
+from fslab.evaluate.ablation import Ablation, AblationRow, ablate, read_table
+from fslab.evaluate.experiment import Experiment, Variant, read_experiment
+from fslab.evaluate.job import ImageResult, Job, plan, score_sample, within
+from fslab.evaluate.log import Log
+from fslab.evaluate.page import report_page, write_page
+from fslab.evaluate.pictures import Drawn, draw
+from fslab.evaluate.run import Report, SampleMap, evaluate
 
-__all__ = ["ImageResult", "Report", "evaluate", "within"]
+__all__ = [
+    "Ablation",
+    "AblationRow",
+    "Drawn",
+    "Experiment",
+    "ImageResult",
+    "Job",
+    "Log",
+    "Report",
+    "SampleMap",
+    "Variant",
+    "ablate",
+    "draw",
+    "evaluate",
+    "plan",
+    "read_experiment",
+    "read_table",
+    "report_page",
+    "score_sample",
+    "within",
+    "write_page",
+]

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from fslab.datasets import Dataset, Sample
-from fslab.files import write_aside
+from fslab.evaluate.job import ImageResult, Job, plan, score_sample
+from fslab.evaluate.log import Log
+from fslab.evaluate.versions import versions
 from fslab.lab import Lab
-from fslab.records import FslabError, Picture, Recipe, Vocabulary, digest_of
-from fslab.score import ImageScore, Score, find_metric, score_image, summarise
+from fslab.records import FslabError, Recipe, Vocabulary
+from fslab.score import ImageScore, Score, summarise, summarise_all
 
-RESULTS = "results.jsonl"
+if TYPE_CHECKING:
+    from distributed import Client
+
 REPORT = "report.json"
 
+SampleMap = Callable[[Iterable[Sample]], Iterator[ImageResult]]
+"""Where pictures are scored: here one after the other, or elsewhere, in any order."""
 
-@dataclass(frozen=True)
-class ImageResult:
-    """What one picture gave: its counts, its caption and candidates, seconds by stage."""
+DRAWS = 1000
+"""How often the pictures are drawn again for an interval, as `summarise_all` does."""
 
-    name: str
-    score: ImageScore
-    seconds: Mapping[str, float]
-    caption: str = ""
-    candidates: tuple[str, ...] = ()
+_HOPELESS = 3
+"""So many pictures refused by the method, and none scored, are no accident of one picture."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A method's figure over a dataset, and the pictures' results that it was made of."""
+    """A method's figures over a dataset, and the pictures' results that they were made of.
+
+    scores: every metric that could be computed, each with its interval; score: the one that
+    was asked for. rows: the scored pictures in the dataset's order; refused: why each of the
+    others has no score, by name. device: what the models ran on; versions: of the packages.
+    """
 
     dataset: str
     split: str
@@ -47,6 +51,10 @@ class Report:
     recipe: Recipe
     score: Score
     rows: tuple[ImageResult, ...]
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    versions: Mapping[str, str] = field(default_factory=versions)
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -54,26 +62,36 @@ class Report:
         stages = dict.fromkeys(stage for row in self.rows for stage in row.seconds)
         return {stage: sum(row.seconds.get(stage, 0.0) for row in self.rows) for stage in stages}
 
+    @property
+    def left_out(self) -> str:
+        """Say how many pictures have no score, and why the first has none; empty for none."""
+        if not self.refused:
+            return ""
+        count, all_of_them = len(self.refused), len(self.refused) + len(self.rows)
+        first = next(iter(self.refused.values()))
+        return (
+            f"{count} of {all_of_them} pictures were left out of every figure; the first: {first}"
+        )
+
     def rescored(self, metric: str) -> Score:
         """Return another figure of the same pictures."""
         return summarise(metric, [row.score for row in self.rows])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figure with everything that says what it is, for JSON."""
+        """Return the figures with everything that says what they are, for JSON."""
         return {
             "dataset": self.dataset,
             "split": self.split,
-            "images": self.score.images,
             "method": self.method,
             "preset": self.preset,
             "backbone": self.backbone,
-            "metric": self.score.metric,
-            "protocol": self.score.note,
-            "miou": self.score.miou,
-            "iou": dict(self.score.iou),
-            "absent": list(self.score.absent),
+            "device": self.device,
+            **self.score.to_dict(),
+            "scores": {name: score.to_dict() for name, score in self.scores.items()},
+            "refused": dict(self.refused),
             "seconds": self.seconds,
             "recipe": self.recipe.to_dict(),
+            "versions": dict(self.versions),
         }
 
 
@@ -85,134 +103,121 @@ def evaluate(
     limit: int | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    client: Client | None = None,
 ) -> Report:
     """Score a method on a dataset's first `limit` pictures, or on all.
 
-    A class-agnostic metric runs features and clusters only. With `out`, each picture's result
-    is appended to results.jsonl as it comes, a run that was stopped goes on where it was, and
-    report.json holds the figure. Raises FslabError for a picture or a truth that cannot be
-    read, a dataset without truth, and whatever the stages refuse; what was done is kept.
-    """
-    from tqdm.auto import tqdm
+    Every metric is computed in the one pass; `metric` is the one that `report.score` holds. A
+    class-agnostic one runs features and clusters only, and has the class-agnostic ones beside
+    it. With `out`, each picture's result is appended to results.jsonl as it comes, a run that
+    was stopped goes on where it was, and report.json holds the figures. client: of a Dask
+    scheduler, whose workers then do the work.
 
+    A picture that cannot be read or scored is left out of every figure, and `report.refused`
+    says why. Raises FslabError where none is left, for a dataset without truth, for a folder
+    that another run has or that cannot be written, and for settings that no picture can be
+    run with; what was done is kept.
+    """
     dataset = dataset.limit(limit) if limit is not None else dataset
-    named = find_metric(metric).needs == "guess"
-    recipe = lab.recipe(method)
-    log = _Log(Path(out) / RESULTS, dataset.vocabulary) if out is not None else None
-    base = _base_key(lab, recipe, dataset.vocabulary, named)
-    rows = []
-    for sample in tqdm(dataset, desc=f"{recipe.name} on {dataset.name}", disable=not progress):
-        picture, truth = sample.picture(), _truth(sample)
-        key = digest_of([base, sample.name, picture.digest, hashlib.sha256(truth).hexdigest()])
-        row = log.get(key) if log else None
-        if row is None:
-            row = _run(lab, recipe, dataset.vocabulary, sample.name, picture, truth, named)
-            if log:
-                log.append(key, row)
-        rows.append(row)
-    score = summarise(metric, [row.score for row in rows])
-    report = Report(
-        dataset.name, dataset.split, recipe.name, lab.preset.name, lab.backbone.name,
-        dataset.vocabulary, recipe, score, tuple(rows),
-    )  # fmt: skip
-    if out is not None:
-        write_aside(Path(out) / REPORT, json.dumps(report.to_dict(), indent=1).encode())
+    check_truth(dataset)
+    job = plan(lab, method, dataset.vocabulary, [metric])
+    with Log(out, job.vocabulary.names) if out is not None else nullcontext() as log:
+        found = gather(job, dataset, log, _sample_map(lab, job, client), progress)
+        report = _report(lab, dataset, job, metric, found)
+        if log is not None:
+            log.settle()
+            log.write(REPORT, report_json(report))
     return report
 
 
-def within(labels: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Return labels u8 [H, W] with words outside the dataset's vocabulary as background."""
-    return np.where(labels < len(vocabulary.names), labels, 0).astype(np.uint8)
+def gather(
+    job: Job, dataset: Dataset, log: Log | None, run: SampleMap, progress: bool
+) -> list[ImageResult]:
+    """Return every sample's result in the dataset's order, those that the log has from there."""
+    from tqdm.auto import tqdm
+
+    found: dict[str, ImageResult] = {}
+    title = f"{job.recipe.name} on {dataset.name}"
+    with tqdm(total=len(dataset), desc=title, disable=not progress) as bar:
+        pending = []
+        for sample in dataset:
+            known = log.done(job, sample) if log else None
+            if known is None:
+                pending.append(sample)
+            else:
+                found[sample.name] = known
+                bar.update()
+        for result in run(pending):
+            if log and not result.refused:
+                log.append(result)
+            found[result.name] = result
+            check_hope(found)
+            bar.update()
+    return [found[sample.name] for sample in dataset]
 
 
-def _truth(sample: Sample) -> np.ndarray:
-    truth = sample.truth()
-    if truth is None:
-        raise FslabError(f"{sample.name} has no truth; an evaluation needs a mask of every picture")
-    return truth
+def figures(metric: str, per_image: list[ImageScore]) -> dict[str, Score]:
+    """Return the figure asked for and every other that these scores give, each with its interval.
+
+    Raises FslabError where nothing of the truth counts for the one asked for.
+    """
+    others = summarise_all(per_image)
+    asked = others[metric] if metric in others else summarise(metric, per_image, DRAWS)
+    return {metric: asked, **others}
 
 
-def _run(
-    lab: Lab,
-    recipe: Recipe,
-    vocabulary: Vocabulary,
-    name: str,
-    picture: Picture,
-    truth: np.ndarray,
-    named: bool,
-) -> ImageResult:
-    if not named:
-        segments, seconds = lab.timed_segments(picture, recipe)
-        return ImageResult(name, score_image(truth, vocabulary.names, segments=segments), seconds)
-    result = lab.segment(picture, recipe, vocabulary)
-    score = score_image(
-        truth, vocabulary.names, within(result.labels.labels, vocabulary), result.segments
-    )
-    return ImageResult(name, score, result.seconds, result.caption.text, result.caption.candidates)
+def report_json(report: Report) -> bytes:
+    """Return what report.json holds: all of a report that is the same on every run."""
+    data = {key: value for key, value in report.to_dict().items() if key != "seconds"}
+    return json.dumps(data, indent=1).encode() + b"\n"
 
 
-def _base_key(lab: Lab, recipe: Recipe, vocabulary: Vocabulary, named: bool) -> str:
-    """Name what all pictures of a run share: settings, weights, vocabulary."""
-    stages = recipe.to_dict()
-    parts: list[Any] = [lab.backbone.fingerprint, vocabulary.names]
-    if named:
-        texts = [dict(vocabulary.spoken), dict(vocabulary.synonyms)]
-        parts += [stages, texts, lab.text_fingerprint]
-    else:
-        parts += [stages["extract"], stages["cluster"]]
-    return digest_of(["result-1", named, *parts])
+def _sample_map(lab: Lab, job: Job, client: Client | None) -> SampleMap:
+    if client is None:
+        return partial(_one_by_one, lab, job)
+    from fslab.evaluate.workers import map_samples
+
+    return partial(map_samples, client, lab, job)
 
 
-class _Log:
-    """Results by key in a file of JSON lines; the line that a kill cut short is dropped."""
+def _one_by_one(lab: Lab, job: Job, samples: Iterable[Sample]) -> Iterator[ImageResult]:
+    for sample in samples:
+        yield score_sample(lab, job, sample)
 
-    def __init__(self, path: Path, vocabulary: Vocabulary) -> None:
-        self._path, self._names = path, vocabulary.names
-        if path.parent.exists() and not path.parent.is_dir():
-            raise FslabError(f"{path.parent} is a file; give a folder for the results")
-        self._lines = dict(self._read())
 
-    def get(self, key: str) -> ImageResult | None:
-        """Return a picture's result if it was computed before."""
-        if key not in self._lines:
-            return None
-        entry = self._lines[key]
-        score = ImageScore.from_dict(entry["score"], self._names)
-        return ImageResult(
-            entry["name"], score, entry["seconds"], entry["caption"], tuple(entry["candidates"])
+def _report(lab: Lab, dataset: Dataset, job: Job, metric: str, found: list[ImageResult]) -> Report:
+    rows = tuple(result for result in found if not result.refused)
+    refused = {name: f"{file} is not there" for name, file in dataset.missing.items()}
+    refused |= {result.name: result.refused for result in found if result.refused}
+    if not rows:
+        raise FslabError(_nothing_left(found))
+    scores = figures(metric, [row.score for row in rows])
+    return Report(
+        dataset.name, dataset.split, job.recipe.name, lab.preset.name, lab.backbone.name,
+        dataset.vocabulary, job.recipe, scores[metric], rows, scores, refused,
+        str(lab.device),
+    )  # fmt: skip
+
+
+def check_truth(dataset: Dataset) -> None:
+    """Refuse a dataset that has no truth at all."""
+    if not any(sample.has_truth for sample in dataset):
+        raise FslabError(
+            f"{dataset.name} has no truth, so there is no score; an evaluation needs a mask of "
+            "every picture"
         )
 
-    def append(self, key: str, row: ImageResult) -> None:
-        """Add a line and see it to the disk."""
-        entry = {
-            "key": key,
-            "name": row.name,
-            "caption": row.caption,
-            "candidates": row.candidates,
-            "seconds": dict(row.seconds),
-            "score": row.score.to_dict(),
-        }
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
-                file.write(json.dumps(entry).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise FslabError(f"{self._path} cannot be written: {error}") from error
 
-    def _read(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        if not self._path.is_file():
-            return
-        data = self._path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            write_aside(self._path, whole)
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                yield entry["key"], entry
-            except (ValueError, KeyError, TypeError) as error:
-                raise FslabError(
-                    f"{self._path}: line {number} is no result; remove the file"
-                ) from error
+def check_hope(found: Mapping[str, ImageResult]) -> None:
+    """Stop a run whose settings fit no picture before it has gone through them all."""
+    if any(not result.refused for result in found.values()):
+        return
+    if sum(result.refused_by == "stage" for result in found.values()) >= _HOPELESS:
+        raise FslabError(_nothing_left(list(found.values())))
+
+
+def _nothing_left(found: list[ImageResult]) -> str:
+    """Say why there is no figure: a setting that fits no picture says more than a bad file."""
+    by_stage = [result.refused for result in found if result.refused_by == "stage"]
+    first = by_stage[0] if by_stage else found[0].refused
+    return f"{first}; none of {len(found)} pictures could be scored" if len(found) > 1 else first

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,10 @@ from fslab.datasets import VOC
 from fslab.lab.clock import Clock
 from fslab.lab.memory import Memory
 from fslab.lab.models import Models
-from fslab.lab.recipes import METHODS, find_recipe
+from fslab.lab.recipes import find_recipe
+from fslab.lab.result import Result
+from fslab.lab.settings import build
+from fslab.lab.words import check_reads_text, evidence_for, looked_for, sentence_of, with_words
 from fslab.records import (
     Caption,
     Captioning,
@@ -33,25 +36,6 @@ from fslab.records import (
 if TYPE_CHECKING:
     from fslab.backbones import Layer
     from fslab.match import Match
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """One picture's way through a method, every stage kept.
-
-    named: the label map before refinement; seconds: by stage, a model's loading included in
-    the first stage that uses it.
-    """
-
-    picture: Picture
-    recipe: Recipe
-    vocabulary: Vocabulary
-    caption: Caption
-    features: Features
-    segments: Segments
-    named: LabelMap
-    labels: LabelMap
-    seconds: Mapping[str, float]
 
 
 class Lab(Models):
@@ -77,18 +61,25 @@ class Lab(Models):
     def recipe(self, method: str | Recipe = "freeseg-diff") -> Recipe:
         """Return a method's recipe, with what this backbone fills in or imposes.
 
-        The layers and timesteps that a method names are a UNet's: another backbone takes its own.
+        A backbone without timesteps takes its own layers where the recipe names parts of a UNet,
+        and one that reads no text gives no evidence for names.
         """
+        from fslab.backbones import StableDiffusion, written_for_unet
         from fslab.extract import complete
 
         recipe = find_recipe(method)
         cluster = replace(recipe.cluster, **self.backbone.imposed)
         extraction = recipe.extract
         if self.backbone.timestep is None:
-            own = {known.extract.layers for known in METHODS.values()}
-            layers = () if extraction.layers in own else extraction.layers
+            layers = () if written_for_unet(extraction.layers) else extraction.layers
             extraction = replace(extraction, layers=layers, timesteps=())
-        return replace(recipe, extract=complete(extraction, self.backbone), cluster=cluster)
+        if extraction.attention != "none":
+            check_reads_text(self.backbone)
+        match = recipe.match
+        if not isinstance(self.backbone, StableDiffusion):
+            match = replace(match, attention=0.0)
+        extraction = complete(extraction, self.backbone)
+        return replace(recipe, extract=extraction, cluster=cluster, match=match)
 
     def extract(
         self,
@@ -96,19 +87,21 @@ class Lab(Models):
         layers: Sequence[str] | str = (),
         timestep: int | Sequence[int] | None = None,
         seed: int = 0,
+        words: Sequence[str] = (),
         **settings: Any,
     ) -> Features:
         """Return the named layers' maps f32 [C, h, w], from the store where they are.
 
         layers: module paths or patterns, the preset's own if empty; timestep: one, or several
-        for a map each; settings: the rest of `Extraction`. Raises FslabError for a layer or a
-        timestep that does not exist.
+        for a map each; words: their attention maps join the layers; settings: the rest of
+        `Extraction`. Raises FslabError for a layer or a timestep that does not exist.
         """
         timesteps = () if timestep is None else tuple(np.atleast_1d(timestep).tolist())
         layers = (layers,) if isinstance(layers, str) else tuple(layers)
-        return self._extract(
-            picture, _build(Extraction, layers=layers, timesteps=timesteps, seed=seed, **settings)
-        )
+        part = build(Extraction, layers=layers, timesteps=timesteps, seed=seed, **settings)
+        if isinstance(words, str) or (part.attention != "none" and not words):
+            raise FslabError(f"words are {words!r}; attention to words needs a list of them")
+        return self._extract(picture, part, words)
 
     def attention(
         self,
@@ -125,15 +118,14 @@ class Lab(Models):
         queries. settings: the rest of `Extraction`. Raises FslabError for a word that the prompt
         does not hold, and for a backbone that reads no text.
         """
-        from fslab.backbones import StableDiffusion, word_attention
+        from fslab.backbones import word_attention
         from fslab.extract import complete
 
         backbone = self.backbone
-        if not isinstance(backbone, StableDiffusion):
-            raise FslabError(f"{backbone.name} reads no text, so it has no attention to words")
-        prompt = prompt or f"a photo of {' and '.join(f'a {word}' for word in words)}"
+        check_reads_text(backbone)
+        prompt = prompt or sentence_of(words)
         steps = () if timestep is None else (timestep,)
-        part = _build(Extraction, layers=layers, timesteps=steps, prompt=prompt, **settings)
+        part = build(Extraction, layers=layers, timesteps=steps, prompt=prompt, **settings)
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
         inputs = ["attention-1", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
@@ -144,7 +136,7 @@ class Lab(Models):
 
     def cluster(self, features: Features, candidates: int = 0, **settings: Any) -> Segments:
         """Return segments at the picture's size; settings as in `Clustering`."""
-        return self._cluster(features, _build(Clustering, **settings), candidates)
+        return self._cluster(features, build(Clustering, **settings), candidates)
 
     def caption(self, picture: Picture, vocabulary: Vocabulary = VOC, **settings: Any) -> Caption:
         """Caption a picture and find its candidate classes; settings as in `Captioning`.
@@ -152,7 +144,7 @@ class Lab(Models):
         With words="open" candidates may lie outside the vocabulary: match them in
         `vocabulary.extended(caption.candidates)`.
         """
-        return self._caption(picture, vocabulary, _build(Captioning, **settings))[0]
+        return self._caption(picture, vocabulary, build(Captioning, **settings))[0]
 
     def match(
         self,
@@ -163,7 +155,7 @@ class Lab(Models):
         **settings: Any,
     ) -> LabelMap:
         """Name segments among the candidates; settings as in `Matching`."""
-        return self._match(picture, segments, vocabulary, candidates, _build(Matching, **settings))
+        return self._match(picture, segments, vocabulary, candidates, build(Matching, **settings))
 
     def score_segments(
         self,
@@ -174,28 +166,41 @@ class Lab(Models):
         **settings: Any,
     ) -> Match:
         """Return CLIP's whole matrix of segments against texts; settings as in `Matching`."""
-        return self._score(picture, segments, vocabulary, candidates, _build(Matching, **settings))
+        return self._score(picture, segments, vocabulary, candidates, build(Matching, **settings))
 
     def refine(self, picture: Picture, labels: LabelMap, **settings: Any) -> LabelMap:
         """Sharpen a label map on the picture's edges; settings as in `Refinement`."""
-        return self._refine(picture, labels, _build(Refinement, **settings))
+        return self._refine(picture, labels, build(Refinement, **settings))
 
-    def segments(self, picture: Picture, method: str | Recipe = "freeseg-diff") -> Segments:
+    def segments(
+        self,
+        picture: Picture,
+        method: str | Recipe = "freeseg-diff",
+        vocabulary: Vocabulary = VOC,
+    ) -> Segments:
         """Run a method's class-agnostic half: features and clusters, no text side.
 
-        Raises FslabError for a recipe whose K depends on the caption.
+        vocabulary: read only by a recipe with attention to it. Raises FslabError for a recipe
+        whose features or K depend on the caption.
         """
-        return self.timed_segments(picture, method)[0]
+        return self.timed_segments(picture, method, vocabulary)[0]
 
     def timed_segments(
-        self, picture: Picture, method: str | Recipe = "freeseg-diff"
+        self,
+        picture: Picture,
+        method: str | Recipe = "freeseg-diff",
+        vocabulary: Vocabulary = VOC,
     ) -> tuple[Segments, dict[str, float]]:
         """Return what `segments` does, and the seconds of its two stages."""
         recipe, clock = self.recipe(method), Clock()
-        if recipe.cluster.k_is == "candidates":
-            raise FslabError(f"K of {recipe.name} depends on the caption; run the whole method")
+        for what, setting in (("K", recipe.cluster.k_is), ("attention", recipe.extract.attention)):
+            if setting == "candidates":
+                raise FslabError(
+                    f"{what} of {recipe.name} depends on the caption; run the whole method"
+                )
         with clock.stage("extract"):
-            features = self._extract(picture, recipe.extract)
+            words = looked_for(recipe.extract, vocabulary, ())
+            features = self._extract(picture, recipe.extract, words)
         with clock.stage("cluster"):
             segments = self._cluster(features, recipe.cluster, 0)
         return segments, clock.seconds
@@ -220,7 +225,8 @@ class Lab(Models):
             else:
                 caption = Caption("", (), tuple(candidates))
         with clock.stage("extract"):
-            features = self._extract(picture, recipe.extract)
+            words = looked_for(recipe.extract, vocabulary, caption.candidates)
+            features = self._extract(picture, recipe.extract, words)
         with clock.stage("cluster"):
             segments = self._cluster(features, recipe.cluster, len(caption.candidates))
         with clock.stage("match"):
@@ -231,10 +237,15 @@ class Lab(Models):
             picture, recipe, vocabulary, caption, features, segments, named, labels, clock.seconds
         )
 
-    def _extract(self, picture: Picture, settings: Extraction) -> Features:
+    def _extract(
+        self, picture: Picture, settings: Extraction, words: Sequence[str] = ()
+    ) -> Features:
         from fslab.extract import extract
 
-        return extract(picture, settings, self.backbone, self.store)
+        features = extract(picture, settings, self.backbone, self.store)
+        if settings.attention == "none" and not words:
+            return features
+        return with_words(features, words, settings, self.backbone, self._memory)
 
     def _cluster(self, features: Features, settings: Clustering, candidates: int) -> Segments:
         def compute() -> Segments:
@@ -285,13 +296,19 @@ class Lab(Models):
         candidates: Sequence[str],
         settings: Matching,
     ) -> LabelMap:
-        from fslab.match import paint
+        from fslab.match import paint, vote
 
         if not candidates:
             return LabelMap(np.zeros(picture.size, np.uint8), vocabulary.names)
-        return paint(
-            segments, self._score(picture, segments, vocabulary, candidates, settings), vocabulary
+        if settings.assignment != "vote":
+            scored = self._score(picture, segments, vocabulary, candidates, settings)
+            return paint(segments, scored, vocabulary)
+        voters = (segments, *segments.others)
+        scores = [self._score(picture, one, vocabulary, candidates, settings) for one in voters]
+        evidence = evidence_for(
+            self.attention, picture, candidates, vocabulary, settings, self.backbone
         )
+        return vote(voters, scores, vocabulary, candidates, evidence, settings.attention)
 
     def _score(
         self,
@@ -311,25 +328,12 @@ class Lab(Models):
         return self._memory.match(segments, inputs, compute)
 
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:
+        if settings.method == "none":
+            return labels
+
         def compute() -> LabelMap:
             from fslab.refine import refine
 
             return refine(picture, labels, settings)
 
         return self._memory.labels(labels, [picture.digest, asdict(settings)], compute)
-
-
-def _build(kind: type, **settings: Any) -> Any:
-    """Build a part of a recipe from keywords; FslabError for one that it does not have."""
-    known = kind.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise FslabError(
-                f"{kind.__name__.lower()} has no setting {name!r}; it has {', '.join(known)}"
-            )
-    return kind(
-        **{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in settings.items()
-        }
-    )

@@ -35,11 +35,18 @@ class Memory:
     ) -> Segments:
         """Return segments by what features hold, whoever made them."""
         named = [
-            "segments-1",
+            "segments-2",
             features.size,
             content({k: np.asarray(v) for k, v in features.items()}),
         ]
-        return Segments(self.array([*named, *inputs], lambda: compute().labels))
+
+        def arrays() -> dict[str, np.ndarray]:
+            found = compute()
+            return {f"{n}": one.labels for n, one in enumerate((found, *found.others))}
+
+        kept = self._kept([*named, *inputs], arrays)
+        first, *others = (kept[f"{n}"] for n in range(len(kept)))
+        return Segments(first, tuple(map(Segments, others)))
 
     def match(self, segments: Segments, inputs: list[Any], compute: Callable[[], Match]) -> Match:
         """Return a matrix of segments against texts, with its assignment."""
@@ -47,22 +54,23 @@ class Memory:
 
         def arrays() -> dict[str, np.ndarray]:
             found = compute()
-            texts = _bytes(json.dumps(found.texts))
             return {
                 "probabilities": found.probabilities,
                 "assigned": found.assigned,
-                "texts": texts,
+                "texts": _bytes(json.dumps(found.texts)),
+                "classes": np.array(found.classes),
             }
 
-        entry = self._kept(["match-1", content({"labels": segments.labels}), *inputs], arrays)
+        entry = self._kept(["match-2", content({"labels": segments.labels}), *inputs], arrays)
         texts = tuple(json.loads(_text(entry["texts"])))
-        return Match(entry["probabilities"], texts, entry["assigned"])
+        return Match(entry["probabilities"], texts, entry["assigned"], int(entry["classes"]))
 
     def labels(
         self, labels: LabelMap, inputs: list[Any], compute: Callable[[], LabelMap]
     ) -> LabelMap:
         """Return a refined label map; names and scores are those of the map that it came from."""
-        named = ["refined-1", content({"labels": labels.labels}), *inputs]
+        given = {"labels": labels.labels, **{f"{k}": v for k, v in labels.beliefs.items()}}
+        named = ["refined-1", content(given), *inputs]
         return LabelMap(self.array(named, lambda: compute().labels), labels.names, labels.scores)
 
     def _kept(

@@ -7,7 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fslab.lab.presets import DIFFUSION_FILES, TEXT_SIDE_FILES, Preset, find_preset
+from fslab.lab.presets import (
+    DIFFUSION_FILES,
+    PRESETS,
+    TEXT_SIDE_FILES,
+    Preset,
+    find_preset,
+)
+from fslab.records import FslabError
 from fslab.store import Store
 
 if TYPE_CHECKING:
@@ -31,11 +38,32 @@ class Models:
     ) -> None:
         self.preset: Preset = find_preset(preset)
         self.store = store if isinstance(store, Store) else Store(store)
+        if backbone is not None and not os.fspath(backbone).strip():
+            raise FslabError("backbone is empty; give a folder, rgb, handmade or random")
         self._backbone_source = os.fspath(backbone) if backbone is not None else None
         self._device = device
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.preset.name!r}, backbone={self._backbone_source!r})"
+
+    @property
+    def specification(self) -> tuple[str, str | None, str, str]:
+        """What opens the same lab in another process and another folder: `Lab(*these)`.
+
+        Preset, backbone, store and device as plain text, paths absolute.
+        """
+        from fslab.backbones.open import DESCRIPTORS
+
+        preset, backbone, store = self.preset, self._backbone_source, self.store.location
+        named = PRESETS.get(preset.name) == preset
+        if backbone and backbone not in (*DESCRIPTORS, "random"):
+            backbone = _absolute(backbone) if Path(backbone).expanduser().is_dir() else backbone
+        return (
+            preset.name if named else _absolute(preset.diffusion),
+            backbone,
+            store if ":" in store else _absolute(store),
+            self.device,
+        )
 
     @cached_property
     def device(self) -> str:
@@ -118,6 +146,10 @@ class Models:
     def clip_fingerprint(self) -> str:
         """Name of CLIP's weights, tokenizer and processor."""
         return _print_of(self._clip_folder)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _print_of(folder: Path) -> str:

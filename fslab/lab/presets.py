@@ -96,7 +96,7 @@ def find_preset(source: str | os.PathLike[str]) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name.strip() and folder.is_dir():
         parts = {part: str(folder / sub) for part, sub in _TEXT_SIDE if (folder / sub).is_dir()}
         words = "diffusion" if (folder / "text_encoder").is_dir() else "clip"
         return replace(Preset(folder.resolve().name, str(folder), words=words), **parts)

@@ -52,14 +52,17 @@ GROUNDS = (
 FSLAB = Recipe(
     "fslab",
     Extraction(layers=("up_blocks.1.attentions.*.attn2.to_q",), timesteps=(50,)),
-    Clustering("kmeans", k=6, normalise="l2"),
+    Clustering("kmeans", k=6, also=(4, 8, 12), normalise="l2"),
     Captioning("closed", "name"),
     Matching(
         "mean",
         synonyms=True,
         background=GROUNDS,
         compete="candidates",
-        assignment="argmax",
+        assignment="vote",
+        attention=2.0,
+        attention_layers=("up_blocks.1.attentions.*.attn2.to_q",),
+        attention_timestep=300,
     ),
     Refinement(
         "crf-joint",
@@ -69,30 +72,113 @@ FSLAB = Recipe(
         bilateral_compat=10.0,
     ),
 )
-"""A simple recipe of our own: what each stage of the paper suggests, and nothing more.
+"""Our own recipe, training-free like the paper's; docs/method.md says what each part adds.
 
-Features: cross-attention queries of the decoder at t = 50, unit length. Segments: k-means, K = 6,
-features interpolated before pixels choose. Candidates: classes that the caption names, by name or
-synonym. Names: the region on the picture's mean colour; classes compete with words for grounds,
-which mean background (as in SCLIP, Wang et al. 2024); segments may share a class. Edges: one joint
-dense CRF over the labels present. Settings were chosen on mini-VOC's
-search split; docs/method.md has the figures.
+Features: cross-attention queries of the decoder at t = 50, unit length. Segments: k-means with
+K = 4, 6, 8 and 12, features interpolated before pixels choose (DiffCut, Couairon et al. 2024, has
+it so). Candidates: classes that the caption names, by name or synonym. Names: each region on the
+picture's mean colour; classes compete with words for grounds, which mean background (as in SCLIP,
+Wang et al. 2024); the probabilities of all of a pixel's segments are averaged, as in cluster
+ensembles (Strehl and Ghosh 2002), after each is weighed by how much the diffusion model itself
+looks there for the candidate's word: its cross-attention, as the paper's last stage and DAAM
+(Tang et al. 2023) read it. Edges: one joint dense CRF that starts from those probabilities.
+Settings were chosen on mini-VOC's search split.
 """
 
-METHODS = {recipe.name: recipe for recipe in (FREESEG_DIFF, FSLAB)}
+DIFFCUT = Recipe(
+    "diffcut",
+    Extraction(layers=("last:down_blocks.*.attn1",), timesteps=(50,), squash=True),
+    Clustering("ncut", normalise="l2", tau=0.5, alpha=10.0),
+    Captioning("all"),
+    Matching(
+        "mean",
+        templates=(
+            "a photo of a {}.",
+            "There is a {} in the scene.",
+            "a photo of a {} in the scene.",
+        ),
+        synonyms=True,
+        background=GROUNDS,
+        assignment="argmax",
+    ),
+    Refinement("pamr", iterations=15, dilations=(1, 2, 4, 8, 12, 24, 32, 64)),
+)
+"""DiffCut's way (Couairon et al., NeurIPS 2024) with the models at hand.
 
+Features: what the encoder's last self-attention gives at t = 50, the picture squashed. Segments:
+recursive normalised cut of the cells' graph, cosines to the power 10, cut while a cut costs less
+than 0.5; so K is found. Pixels take the segment whose mean is nearest to their interpolated
+features. Candidates: every class of the vocabulary, no caption. Names: each segment its best
+class over several templates and synonyms; segments may share a class. Edges: PAMR.
 
-CLUSTERINGS = ("kmeans", "agglomerative")
+Where it differs, and why:
+- The paper's features are SSD-1B's at 1,024 px; here they are the preset's own UNet's, at its
+  own resolution ("ssd1b" is that model).
+- Names come from CLIP's view of a segment on the picture's mean colour. The code pools dense
+  features of a convolutional CLIP over the segment, which transformers' CLIPs do not have.
+- A few of the code's fourteen templates: those that name no size.
+- Background is words for grounds, as in the recipe "fslab"; the code scores the bare word
+  "background", which says little of what a region looks like.
+- Every place along the eigenvector is tried as the cut, not a hundred thresholds: no dearer.
+- Means are compared by distance, not by inner product, which favours long means.
+- PAMR sharpens after naming, not before: segments of one name are then one region. The code's
+  median filter is left out.
+- On mini the last such layer has 6 x 6 cells, too few to cut; `docs/clusterings.md` has the
+  setting that reads the 12 x 12 ones, and comparisons on mini-VOC should use it.
+"""
+
+DIFFSEG = Recipe(
+    "diffseg",
+    Extraction(layers=("*.probs",), timesteps=(300,), squash=True),
+    Clustering("merge", anchors=16, rounds=3, threshold=1.0),
+    Captioning("closed", "name"),
+    Matching("mean", synonyms=True, background=GROUNDS, compete="candidates", assignment="argmax"),
+    Refinement("pamr"),
+)
+"""DiffSeg's way (Tian et al., CVPR 2024) with the models at hand.
+
+Features: every self-attention's probabilities at t = 300, mean over heads, the picture squashed,
+aggregated on the finest grid in proportion to resolution. Segments: maps around a grid of 16 x 16
+anchors, merged while their symmetric Kullback-Leibler divergence is below 1, three rounds; so K
+is found. A pixel takes the segment whose map is strongest there. Candidates: classes that the
+caption names. Names: CLIP, classes against words for grounds. Edges: PAMR.
+
+Where it differs, and why:
+- The paper names no segments but for show, by cross-attention to the caption's nouns. Here the
+  text side is that of the recipe "fslab", so that the two differ in their segments and edges.
+- Maps are merged as they are; the code then offers a k-means step over all of them, "for better
+  visual consistency", which is left out.
+- PAMR is what DiffCut's authors add to it for their comparison.
+- The paper chooses the threshold for each data set; here it is one for all. The bundled models
+  look about more evenly, so that on mini it merges whole pictures; `docs/clusterings.md` has the
+  setting for them.
+"""
+
+METHODS = {recipe.name: recipe for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFFSEG)}
+
+CLUSTERINGS = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("kmeans", cluster=Clustering("kmeans", k=6, normalise="l2")),
+        Recipe("agglomerative", cluster=Clustering("agglomerative", k=6, normalise="l2")),
+        Recipe("spectral", cluster=Clustering("spectral", k=6, normalise="l2")),
+        Recipe("silhouette", cluster=Clustering(k=8, k_is="silhouette", normalise="l2")),
+        Recipe("ncut", cluster=Clustering("ncut", normalise="l2")),
+        Recipe("merge", Extraction(layers=("*.probs",)), Clustering("merge")),
+    )
+}
+"""Class-agnostic recipes by name: the picture keeps its aspect, nothing is captioned or named.
+
+Cells have unit length and pixels follow interpolated features. "silhouette" is k-means with K of
+2 to 8 by the highest silhouette; "ncut" and "merge" find K too, and take no other.
+"""
 
 
 def clustering_recipe(method: str) -> Recipe:
-    """Return a class-agnostic recipe: cells of unit length, pixels by interpolated features.
-
-    The picture keeps its aspect, and nothing is captioned or named.
-    """
+    """Return a class-agnostic recipe by name; FslabError lists the names."""
     if method not in CLUSTERINGS:
         raise FslabError(f"there is no clustering {method!r}; there is {', '.join(CLUSTERINGS)}")
-    return Recipe(method, cluster=Clustering(method, k=6, normalise="l2"))
+    return CLUSTERINGS[method]
 
 
 def find_recipe(method: str | Recipe) -> Recipe:

@@ -1,21 +1,41 @@
 """Pictures of every stage: plotly figures, drawn overlays, and a page that shows a whole run."""
 
+from fslab.plots.bars import interval_bars
+from fslab.plots.cells import cell_maps
 from fslab.plots.draw import label_picture, overlay, pca_colours, segment_picture
 from fslab.plots.gallery import GalleryRow, gallery
+from fslab.plots.grid import grid
+from fslab.plots.heat import heat_map
+from fslab.plots.layers import layer_map
+from fslab.plots.likeness import similarities
+from fslab.plots.lines import grouped_bars, lines
 from fslab.plots.maps import feature_colours, show, similarity
+from fslab.plots.regions import region_views, value_maps
+from fslab.plots.scatter import scatter
 from fslab.plots.tables import confusion_matrix, iou_bars, score_matrix
 
 __all__ = [
     "GalleryRow",
+    "cell_maps",
     "confusion_matrix",
     "feature_colours",
     "gallery",
+    "grid",
+    "grouped_bars",
+    "heat_map",
+    "interval_bars",
     "iou_bars",
     "label_picture",
+    "layer_map",
+    "lines",
     "overlay",
     "pca_colours",
+    "region_views",
+    "scatter",
     "score_matrix",
     "segment_picture",
     "show",
+    "similarities",
     "similarity",
+    "value_maps",
 ]

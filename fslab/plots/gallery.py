@@ -10,49 +10,27 @@ from types import MappingProxyType
 import numpy as np
 
 from fslab.plots.draw import data_uri, overlay, segment_picture
+from fslab.plots.page import page, paragraph, table
 from fslab.records import LabelMap, Picture, Segments
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --soft: #667; --line: #d5d5dd;
-  --card: #f6f6f9; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8ee; --paper: #15161a; --soft: #a5a7b4; --line: #3a3c46; --card: #1e2026; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 75rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; }
-h2 { font-size: 1.1rem; margin: 0 0 .25rem; }
-p { margin: .25rem 0; overflow-wrap: anywhere; }
-table { border-collapse: collapse; margin: 1rem 0 2rem; display: block; overflow-x: auto; }
-th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-article { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
-  padding: 1rem; margin: 1rem 0; }
-.stages { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(12rem, 100%), 1fr));
-  gap: .75rem; margin: .75rem 0; }
-figure { margin: 0; }
-figure img { width: 100%; max-height: 26rem; object-fit: contain; object-position: left top;
-  display: block; }
-figcaption, dt { color: var(--soft); font-size: .9rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0; }
-dd { margin: 0; overflow-wrap: anywhere; }
-"""
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, eq=False)
 class GalleryRow:
     """One picture of the page: its stages, and facts in words (what -> how it is said).
 
-    truth: u8 [H, W] with 255 for void, None where there is none.
+    labels: None where segments have no names. truth: u8 [H, W] with 255 for void, None where
+    there is none. named: the label map before refinement, to be shown too. names: of the
+    truth's labels; those of `labels` where it is left out.
     """
 
     picture: Picture
     segments: Segments
-    labels: LabelMap
+    labels: LabelMap | None = None
     truth: np.ndarray | None = None
     caption: str = ""
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    named: LabelMap | None = None
+    names: Sequence[str] = ()
 
 
 def gallery(
@@ -68,55 +46,42 @@ def gallery(
     the keys of the first. Every text is escaped, every picture is inside the page, and the
     page's own policy forbids loading anything.
     """
-    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(note)}</p>", _table(methods)]
-    parts += [_article(row, colours) for row in rows]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    parts = [f"<h1>{escape(title)}</h1>", paragraph(note), table(methods)]
+    return page(title, [*parts, *(article(row, colours) for row in rows)])
 
 
-def _table(methods: Sequence[Mapping[str, object]]) -> str:
-    if not methods:
-        return ""
-    keys = list(methods[0])
-    head = "".join(f'<th scope="col">{escape(key)}</th>' for key in keys)
-    body = "\n".join(
-        "<tr>" + "".join(_cell(method.get(key, "")) for key in keys) + "</tr>" for method in methods
-    )
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        places = 3 if abs(value) < 10 else 1
-        words = f"{value:.{places}f}" if isinstance(value, float) else str(value)
-        return f'<td class="number">{words}</td>'
-    return f"<td>{escape(str(value))}</td>"
-
-
-def _article(row: GalleryRow, colours: np.ndarray | None) -> str:
-    names = row.labels.names
-    stages = [
-        ("picture", row.picture.pixels),
-        (f"{row.segments.count} clusters", segment_picture(row.picture, row.segments)),
-        ("named masks", overlay(row.picture, row.labels, colours=colours)),
-    ]
-    if row.truth is not None:
-        stages.append(("truth", overlay(row.picture, row.truth, names, colours)))
+def article(row: GalleryRow, colours: np.ndarray | None = None) -> str:
+    """Return one picture with all its stages as HTML."""
     name = escape(row.picture.name)
-    figures = "\n".join(_figure(name, words, pixels) for words, pixels in stages)
+    figures = "\n".join(_figure(name, words, pixels) for words, pixels in _stages(row, colours))
     caption = f"<p>“{escape(row.caption)}”</p>\n" if row.caption else ""
-    facts = {"found": _found(row.labels), **row.facts}
+    facts = {"found": _found(row.labels), **row.facts} if row.labels else row.facts
     listed = "\n".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     return (
         f'<article>\n<h2>{name}</h2>\n{caption}<div class="stages">\n{figures}\n</div>\n'
         f"<dl>\n{listed}\n</dl>\n</article>"
     )
+
+
+def _stages(row: GalleryRow, colours: np.ndarray | None) -> list[tuple[str, np.ndarray]]:
+    """Return what each stage is called and its drawing, u8 [H, W, 3]."""
+    stages = [
+        ("picture", row.picture.pixels),
+        (f"{row.segments.count} clusters", segment_picture(row.picture, row.segments)),
+    ]
+    masks = {"named, before refinement": row.named, "named masks": row.labels}
+    stages += [
+        (words, overlay(row.picture, labels, colours=colours))
+        for words, labels in masks.items()
+        if labels is not None
+    ]
+    if row.truth is not None:
+        stages.append(("truth", overlay(row.picture, row.truth, row.names or _names(row), colours)))
+    return stages
+
+
+def _names(row: GalleryRow) -> Sequence[str]:
+    return row.labels.names if row.labels is not None else ()
 
 
 def _figure(name: str, words: str, pixels: np.ndarray) -> str:

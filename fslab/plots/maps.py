@@ -36,7 +36,7 @@ def show(
     known = [stage.names for stage in stages if isinstance(stage, LabelMap)]
     names = names or (known[0] if known else ())
     panels = [Panel("picture", picture.pixels)]
-    panels += [_panel(picture, stage, names, colours) for stage in stages]
+    panels += [stage_panel(picture, stage, names, colours) for stage in stages]
     if titles and len(titles) != len(panels):
         raise FslabError(f"{len(titles)} titles for {len(panels)} panels; the picture has one too")
     panels = (
@@ -47,9 +47,10 @@ def show(
     return compose(panels, title or picture.name)
 
 
-def _panel(
+def stage_panel(
     picture: Picture, stage: Stage, names: Sequence[str], colours: np.ndarray | None
 ) -> Panel:
+    """Return what `show` draws of a stage; FslabError for what it has no picture for."""
     if isinstance(stage, Picture):
         return Panel(stage.name, stage.pixels)
     if isinstance(stage, Segments):
@@ -110,7 +111,7 @@ def feature_colours(
         value = _map_of(features, layer)
         share = variance_shown(value)
         shape = " x ".join(map(str, value.shape))
-        words = f"{_short(layer)}\n[{shape}], {share:.0%}"
+        words = f"{short_path(layer)}\n[{shape}], {share:.0%}"
         panels.append(Panel(words, pca_colours(value), photo=False))
     return compose(
         panels, title or f"{features.name}: three main components, and their share of the variance"
@@ -126,7 +127,7 @@ def similarity(
     point outside the picture.
     """
     values = cosine_to(_map_of(features, layer), point, features.size)
-    panels = [Panel(_short(layer), np.zeros((*features.size, 3), np.uint8), photo=False)]
+    panels = [Panel(short_path(layer), np.zeros((*features.size, 3), np.uint8), photo=False)]
     if picture is not None:
         check_size(picture, features.size, "features")
         panels.insert(0, Panel("picture", picture.pixels))
@@ -174,7 +175,7 @@ def _map_of(features: Features, layer: str) -> np.ndarray:
     return features[layer]
 
 
-def _short(layer: str) -> str:
+def short_path(layer: str) -> str:
     """Shorten a module path for a narrow panel: the parts that all blocks share go."""
     words = layer.replace("transformer_blocks.", "").replace("attentions.", "")
     return words.replace("_blocks", "")

@@ -31,7 +31,7 @@ class Panel:
 
     base: u8 [H, W, 3]; photo: whether it may be stored as JPEG; labels: int [H, W] drawn over
     it where `shown` (label -> name) has them, in `colours` u8 [K, 3]; reads: label -> what the
-    pointer says; listed: whether the legend has the names.
+    pointer says; listed: whether the legend has the names; written: whether masks have them.
     """
 
     title: str
@@ -43,14 +43,17 @@ class Panel:
     reads: Mapping[int, str] = field(default_factory=dict)
     opacity: float = 0.7
     listed: bool = True
+    written: bool = True
 
 
-def compose(panels: Sequence[Panel], title: str, right: int = _SIDE) -> go.Figure:
-    """Draw panels in rows of up to four; equal axes in pixels, one legend entry a name.
+def compose(
+    panels: Sequence[Panel], title: str, right: int = _SIDE, across: int = COLUMNS
+) -> go.Figure:
+    """Draw panels in rows of up to `across`; equal axes in pixels, one legend entry a name.
 
     right: the margin in pixels that is left for a colour bar.
     """
-    columns = min(len(panels), COLUMNS)
+    columns = min(len(panels), across)
     rows = -(-len(panels) // columns)
     figure = make_subplots(
         rows, columns, subplot_titles=[plain(panel.title) for panel in panels],
@@ -60,12 +63,13 @@ def compose(panels: Sequence[Panel], title: str, right: int = _SIDE) -> go.Figur
     for place, panel in enumerate(panels):
         _draw(figure, panel, place // columns + 1, place % columns + 1, width)
     entries = _legend(figure, panels)
-    tallest = max(width * panel.base.shape[0] / panel.base.shape[1] for panel in panels)
+    tall = [width * panel.base.shape[0] / panel.base.shape[1] for panel in panels]
+    heights = [max(tall[row * columns : (row + 1) * columns]) for row in range(rows)]
     legend = _LEGEND_ROW * -(-entries // 6) + 8 if entries else 0
     words = _LINE * max(1 + panel.title.count("\n") for panel in panels) + 8
-    body = rows * tallest + (rows - 1) * (words + 10)
+    body = sum(heights) + (rows - 1) * (words + 10)
     finish(figure, title, round(body), top=_TITLE + words, bottom=legend + 12)
-    _space_rows(figure, columns, rows, (words + 10) / body)
+    _space_rows(figure, columns, [height / body for height in heights], (words + 10) / body)
     figure.update_layout(margin_r=right)
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": -8 / body, "yanchor": "top"})
     return figure
@@ -102,7 +106,8 @@ def _draw(figure: go.Figure, panel: Panel, row: int, column: int, width: float) 
         figure.add_trace(go.Image(source=layer, opacity=panel.opacity, hoverinfo="skip"), **at)
         for points in _readers(panel):
             figure.add_trace(points, **at)
-        _write_names(figure, panel, at, panel.base.shape[1] / width)
+        if panel.written:
+            _write_names(figure, panel, at, panel.base.shape[1] / width)
     height, across = panel.base.shape[:2]
     hidden = {"visible": False, "constrain": "domain"}
     figure.update_xaxes(range=[-0.5, across - 0.5], **hidden, **at)
@@ -169,13 +174,12 @@ def _legend(figure: go.Figure, panels: Sequence[Panel]) -> int:
     return len(entries)
 
 
-def _space_rows(figure: go.Figure, columns: int, rows: int, gap: float) -> None:
-    """Set the rows' heights so that only a panel's title stands between two of them."""
-    share = (1 - gap * (rows - 1)) / rows
-    tops = [1 - row * (share + gap) for row in range(rows)]
+def _space_rows(figure: go.Figure, columns: int, shares: Sequence[float], gap: float) -> None:
+    """Give each row its share of the height, so that only titles stand between two of them."""
+    tops = [1 - sum(shares[:row]) - row * gap for row in range(len(shares))]
     for place, axis in enumerate(figure.select_yaxes()):
         top = tops[place // columns]
-        axis.domain = (max(top - share, 0), top)
+        axis.domain = (max(top - shares[place // columns], 0), top)
     titles = [note for note in figure.layout.annotations if note.yref == "paper"]
     for place, note in enumerate(titles):
         note.y = tops[place // columns]

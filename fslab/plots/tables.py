@@ -104,6 +104,8 @@ def iou_bars(score: ScoreLike, subject: str = "", colours: np.ndarray | None = N
     Classes that do not occur have no bar; how many they are stands below.
     """
     names = list(score.iou)
+    if not names:
+        raise FslabError(f"{score.metric} has no figures by class; it is {score.miou:.3f} in all")
     first = 1 if colours is None and names[0] != "background" else 0
     palette = class_colours(colours)
     bars = [

@@ -61,15 +61,24 @@ def _check_seed(part: Any) -> None:
         raise FslabError(f"seed is {part.seed}; it is a whole number from 0 to {2**32 - 1}")
 
 
+def _check_timestep(timestep: int) -> None:
+    if not 0 <= timestep <= 999:
+        raise FslabError(f"timestep is {timestep}; it is a whole number from 0 to 999")
+
+
 @dataclass(frozen=True)
 class Extraction:
     """How features are taken from a backbone.
 
-    layers: module paths or fnmatch patterns over them; empty means the backbone's own default.
+    layers: module paths or fnmatch patterns over them, "last:" before one for the last layer that
+    it fits; empty means the backbone's own default.
     timesteps: 0..999 of the model's noise schedule, empty for the preset's own; draws: noise
     samples averaged per timestep.
     posterior: the VAE's latent as its mean, or sampled as the authors' released code does.
     resolution: the shorter side in pixels, None for the model's own; squash: ignore the aspect.
+    attention: how strongly cells answer words joins the features, a map for each head and word at
+    every cross-attention query among the layers; the words are those of the candidates or of the
+    whole vocabulary. The paper's last stage.
     """
 
     layers: tuple[str, ...] = ()
@@ -81,6 +90,7 @@ class Extraction:
     squash: bool = False
     posterior: Literal["mean", "sample"] = "mean"
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    attention: Literal["none", "candidates", "vocabulary"] = "none"
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -89,8 +99,7 @@ class Extraction:
         if self.resolution is not None:
             _check_positive(self, "resolution")
         for timestep in self.timesteps:
-            if not 0 <= timestep <= 999:
-                raise FslabError(f"timestep is {timestep}; it is a whole number from 0 to 999")
+            _check_timestep(timestep)
         if len(set(self.timesteps)) != len(self.timesteps):
             raise FslabError(f"timesteps {list(self.timesteps)} name one timestep twice")
 
@@ -99,35 +108,62 @@ class Extraction:
 class Clustering:
     """How features become segments.
 
-    k: clusters, or with k_is="candidates" what is added to the number of candidate classes.
+    method: "kmeans", "agglomerative" (Ward) and "spectral" cluster cells into K; "ncut" cuts
+    their graph again and again, and "merge" unites self-attention maps: both find K.
+    k: clusters; with k_is="candidates" what is added to the number of candidate classes, and
+    with "silhouette" the largest number tried, from 2 up. also: further values of K; their
+    segments come beside the first ones and have a say where match.assignment is "vote".
     normalise: "l2" gives every cell of every layer unit length before layers are joined.
     position: weight of the cell's row and column as two more channels, relative to one
     standard deviation of the features; 0 leaves them out.
     grid: the side, in cells, of the common grid that layers are resized to; None takes the
     finest layer's grid. upsample: "features" interpolates before pixels choose their cluster,
     "nearest" repeats the cell's label, as the paper does.
+    tau: "ncut" cuts while a cut costs less (0 is free, 2 the most). alpha: the exponent of
+    cosines as the graph's edges, for "ncut" and "spectral". anchors, rounds, threshold: "merge"
+    starts from a grid of anchors by anchors cells and unites, round after round, maps whose
+    divergence is below the threshold; normalise and position are nothing to it.
     """
 
-    method: Literal["kmeans", "agglomerative"] = "kmeans"
+    method: Literal["kmeans", "agglomerative", "spectral", "ncut", "merge"] = "kmeans"
     k: int = 4
-    k_is: Literal["fixed", "candidates"] = "fixed"
+    k_is: Literal["fixed", "candidates", "silhouette"] = "fixed"
+    also: tuple[int, ...] = ()
     normalise: Literal["none", "l2"] = "none"
     position: float = 0.0
     grid: int | None = None
     upsample: Literal["features", "nearest"] = "features"
     restarts: int = 10
     seed: int = 0
+    tau: float = 0.5
+    alpha: float = 10.0
+    anchors: int = 16
+    rounds: int = 3
+    threshold: float = 1.0
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check_positive(self, "restarts")
+        _check_positive(self, "restarts", "anchors", "rounds")
         _check_seed(self)
         if self.k_is == "fixed":
             _check_positive(self, "k")
+        if self.also and (self.k_is != "fixed" or self.method in ("ncut", "merge")):
+            raise FslabError(
+                f"clustering.also is {list(self.also)}; it goes with a fixed K, not with "
+                f"k_is={self.k_is!r} and method={self.method!r}"
+            )
+        if min(self.also, default=1) < 1:
+            raise FslabError(f"clustering.also is {list(self.also)}; each K is 1 or more")
+        if self.k_is == "silhouette" and self.k < 2:
+            raise FslabError(f"clustering.k is {self.k}; a silhouette compares 2 clusters or more")
         if self.grid is not None:
             _check_positive(self, "grid")
-        if not 0 <= self.position < float("inf"):
-            raise FslabError(f"clustering.position is {self.position!r}; it is 0 or more")
+        for name in ("position", "tau"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise FslabError(f"clustering.{name} is {getattr(self, name)!r}; it is 0 or more")
+        for name in ("alpha", "threshold"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise FslabError(f"clustering.{name} is {getattr(self, name)!r}; it is above 0")
 
 
 @dataclass(frozen=True)
@@ -161,7 +197,11 @@ class Matching:
     box, as a share of its longer side. templates: each holds one "{}".
     background: words that are scored too and mean class 0.
     compete: texts a softmax runs over: the whole vocabulary, or the candidates only.
-    assignment: "one-per-class" (a class keeps only its best segment, as the paper) or "argmax".
+    assignment: "one-per-class" (a class keeps only its best segment, as the paper), "argmax", or
+    "vote": a pixel's class is the most probable one on the mean of all its segments.
+    attention: with "vote", the weight of the diffusion model's own evidence, cross-attention to
+    the candidates' words, beside CLIP's; 0 leaves it out. attention_layers, attention_timestep,
+    attention_draws: where it is read, and how many draws of noise are averaged.
     """
 
     view: Literal["masked", "box", "mean", "masked-box", "mean-box"] = "masked"
@@ -170,10 +210,23 @@ class Matching:
     synonyms: bool = False
     background: tuple[str, ...] = ()
     compete: Literal["vocabulary", "candidates"] = "vocabulary"
-    assignment: Literal["one-per-class", "argmax"] = "one-per-class"
+    assignment: Literal["one-per-class", "argmax", "vote"] = "one-per-class"
+    attention: float = 0.0
+    attention_layers: tuple[str, ...] = ("*attn2.to_q",)
+    attention_timestep: int = 300
+    attention_draws: int = 1
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _check_positive(self, "attention_draws")
+        _check_timestep(self.attention_timestep)
+        if not 0 <= self.attention < float("inf"):
+            raise FslabError(f"matching.attention is {self.attention!r}; it is 0 or more")
+        if self.attention and self.assignment != "vote":
+            raise FslabError(
+                f"matching.attention is {self.attention!r}; it counts with assignment='vote' only, "
+                f"and assignment is {self.assignment!r}"
+            )
         if not self.templates or any(template.count("{}") != 1 for template in self.templates):
             raise FslabError(
                 f"matching.templates is {self.templates!r}; each template holds one {{}}"
@@ -187,7 +240,8 @@ class Refinement:
     """How a label map is sharpened; the defaults are the released code's.
 
     method: "crf" runs one dense CRF per binary mask, "crf-joint" one over all labels present,
-    "pamr" pixel-adaptive mask refinement. Widths are in pixels (`*_sxy`) and grey levels
+    "pamr" pixel-adaptive mask refinement; the last two start from the beliefs of a map that
+    segments voted on, where it has them. Widths are in pixels (`*_sxy`) and grey levels
     (`*_srgb`); certainty is the probability that a given label is right.
     """
 

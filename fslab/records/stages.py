@@ -85,9 +85,13 @@ class Features(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Class-agnostic segments: `labels` is int32 [H, W] with ids 0..count-1, each in use."""
+    """Class-agnostic segments: `labels` is int32 [H, W] with ids 0..count-1, each in use.
+
+    others: further segmentations of the same picture, which vote beside this one on names.
+    """
 
     labels: np.ndarray
+    others: tuple[Segments, ...] = ()
 
     @cached_property
     def count(self) -> int:
@@ -168,12 +172,14 @@ class Caption:
 class LabelMap:
     """Named pixels: `labels` is u8 [H, W], indices into `names`; 0 is the background.
 
-    scores: the matching probability of each class that was found.
+    scores: the matching probability of each class that was found. beliefs: where segments
+    voted, how probable each label that stood to choice is at each pixel: label -> f32 [H, W].
     """
 
     labels: np.ndarray
     names: tuple[str, ...]
     scores: Mapping[str, float] = field(default_factory=dict)
+    beliefs: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,26 +1,33 @@
 """Truth against guesses and segments: pixels counted once, figures that name their protocol."""
 
-from fslab.score.count import (
-    ImageScore,
-    best_overlap,
-    confusion,
-    hungarian,
-    oracle,
-    score_image,
-)
-from fslab.score.figures import METRICS, Metric, Score, find_metric, score_pairs, summarise
+from fslab.score.contours import Contours, boundary
+from fslab.score.count import UnknownLabels, best_overlap, confusion, hungarian, oracle
+from fslab.score.figures import Score, count_pairs, score_pairs, summarise, summarise_all
+from fslab.score.image import ImageScore, score_image
+from fslab.score.intervals import Difference, Interval, bootstrap, paired_bootstrap
+from fslab.score.protocols import METRICS, Metric, applicable, find_metric
 
 __all__ = [
     "METRICS",
+    "Contours",
+    "Difference",
     "ImageScore",
+    "Interval",
     "Metric",
     "Score",
+    "UnknownLabels",
+    "applicable",
     "best_overlap",
+    "bootstrap",
+    "boundary",
     "confusion",
+    "count_pairs",
     "find_metric",
     "hungarian",
     "oracle",
+    "paired_bootstrap",
     "score_image",
     "score_pairs",
     "summarise",
+    "summarise_all",
 ]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from fslab.records import VOID, Confusion, FslabError, LabelMap, Segments
+
+_SHORT_RUN = 8
+"""Pixels in a run, on average, below which counting runs is no gain."""
+
+_STRIDE = 32
+"""Every so many pixels one is looked at to tell long runs from short ones."""
+
+
+class UnknownLabels(FslabError):
+    """A guess with labels that are no class: a map of segments, or of another vocabulary."""
 
 
 def confusion(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> Confusion:
@@ -23,16 +31,20 @@ def confusion(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> Con
     """
     check_map(truth, "truth")
     check_map(guess, "guess")
-    _check_sizes(truth.shape, guess.shape, "guess")
-    table = _count((truth.astype(np.uint16) << 8) | guess, VOID + 1)
-    _check_labels(table, names)
-    unknown = np.flatnonzero(table[:VOID, len(names) :].any(0)) + len(names)
-    if unknown.size:
-        raise FslabError(
+    check_sizes(truth.shape, guess.shape, "guess")
+    _check_names(names)
+    table = _count(guess, truth, int(guess.max()) + 1)
+    known = min(len(table), len(names))
+    counts = np.zeros((len(names), len(names)), np.int64)
+    counts[:, :known] = table[:known, : len(names)].T
+    if counts.sum() + table[:, VOID].sum() < truth.size:
+        _check_truth(table, names)
+        unknown = np.flatnonzero(table[len(names) :, :VOID].any(1)) + len(names)
+        raise UnknownLabels(
             f"the guess holds labels {unknown.tolist()} on pixels that count; "
             f"there are 0 to {len(names) - 1}"
         )
-    return Confusion(table[: len(names), : len(names)].copy(), tuple(names))
+    return Confusion(counts, tuple(names))
 
 
 def oracle(segments: Segments, truth: np.ndarray, names: Sequence[str]) -> LabelMap:
@@ -40,7 +52,7 @@ def oracle(segments: Segments, truth: np.ndarray, names: Sequence[str]) -> Label
 
     Void pixels have no say. Ties go to the lowest label; a segment of void only is background.
     """
-    classes = _oracle_classes(_overlaps(segments, truth, names))
+    classes = oracle_classes(overlaps_of(segments, truth, names))
     return LabelMap(classes[segments.labels], tuple(names))
 
 
@@ -53,7 +65,7 @@ def hungarian(segments: Segments, truth: np.ndarray, names: Sequence[str]) -> La
     DiffCut for sets that have one; so do segments matched to a class they never touch. Among
     equal matchings the one that favours earlier pixels wins, however segments are numbered.
     """
-    classes = _hungarian_classes(_overlaps(segments, truth, names), segments)
+    classes = hungarian_classes(overlaps_of(segments, truth, names), segments)
     return LabelMap(classes[segments.labels], tuple(names))
 
 
@@ -63,57 +75,7 @@ def best_overlap(segments: Segments, truth: np.ndarray) -> tuple[tuple[int, floa
     A region is all pixels of one class; void pixels are in no region and no segment. The mean
     is mBO over classes (Seitzer et al., ICLR 2023), which punishes splitting, as oracle does not.
     """
-    return _best_overlaps(_overlaps(segments, truth))
-
-
-@dataclass(frozen=True, eq=False)
-class ImageScore:
-    """What one image adds to every figure; the parts that were not computed are None or empty.
-
-    named: of the guessed label map; oracle, hungarian: of the segments named by the truth;
-    overlaps: (class, best IoU) of each region.
-    """
-
-    named: Confusion | None = None
-    oracle: Confusion | None = None
-    hungarian: Confusion | None = None
-    overlaps: tuple[tuple[int, float], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a small JSON-able dict: confusions as [row, column, count] of what occurs."""
-        parts = {"named": self.named, "oracle": self.oracle, "hungarian": self.hungarian}
-        data: dict[str, Any] = {key: _triples(part) for key, part in parts.items() if part}
-        return {**data, "overlaps": [list(pair) for pair in self.overlaps]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], names: Sequence[str]) -> ImageScore:
-        """Return the score that `to_dict` gave, to the last bit."""
-        parts = {
-            key: _confusion_of(data[key], names)
-            for key in ("named", "oracle", "hungarian")
-            if key in data
-        }
-        pairs = tuple((int(label), float(overlap)) for label, overlap in data["overlaps"])
-        return cls(**parts, overlaps=pairs)
-
-
-def score_image(
-    truth: np.ndarray,
-    names: Sequence[str],
-    guess: np.ndarray | None = None,
-    segments: Segments | None = None,
-) -> ImageScore:
-    """Count one image: a guess, u8 [H, W], by names; segments by what the truth makes of them."""
-    named = confusion(truth, guess, names) if guess is not None else None
-    if segments is None:
-        return ImageScore(named)
-    table = _overlaps(segments, truth, names)
-    return ImageScore(
-        named,
-        _regrouped(table, _oracle_classes(table), names),
-        _regrouped(table, _hungarian_classes(table, segments), names),
-        _best_overlaps(table),
-    )
+    return best_overlaps(overlaps_of(segments, truth))
 
 
 def check_map(labels: np.ndarray, role: str) -> None:
@@ -123,17 +85,21 @@ def check_map(labels: np.ndarray, role: str) -> None:
         raise FslabError(f"the {role} is {given[0]} {given[1]}; it is uint8 [H, W]")
 
 
-def _check_sizes(truth: tuple[int, ...], other: tuple[int, ...], role: str) -> None:
+def check_sizes(truth: tuple[int, ...], other: tuple[int, ...], role: str) -> None:
+    """Refuse what is not as large as the truth."""
     if truth != other:
         sizes = [f"{height} x {width}" for height, width in (truth, other)]
         raise FslabError(f"the truth is {sizes[0]} pixels (height x width), the {role} {sizes[1]}")
 
 
-def _check_labels(table: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse names that no u8 can count, and rows, the truth, that are no class and not void."""
+def _check_names(names: Sequence[str]) -> None:
     if not 2 <= len(names) <= VOID:
         raise FslabError(f"{len(names)} names; labels are 0 to {VOID - 1}, the background first")
-    unknown = np.flatnonzero(table[len(names) : VOID].any(1)) + len(names)
+
+
+def _check_truth(table: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse columns, the truth's labels, that are no class and not void."""
+    unknown = np.flatnonzero(table[:, len(names) : VOID].any(0)) + len(names)
     if unknown.size:
         raise FslabError(
             f"the truth holds labels {unknown.tolist()}; there are 0 to {len(names) - 1}, "
@@ -141,30 +107,56 @@ def _check_labels(table: np.ndarray, names: Sequence[str]) -> None:
         )
 
 
-def _count(codes: np.ndarray, rows: int) -> np.ndarray:
-    """Count codes row * 256 + column: int64 [rows, 256]."""
-    return np.bincount(codes.ravel(), minlength=rows * 256).reshape(rows, 256)
+def _count(labels: np.ndarray, truth: np.ndarray, rows: int) -> np.ndarray:
+    """Count the pixels that a label, below `rows`, and one of the truth share: int64 [rows, 256].
+
+    Maps are flat over long runs of pixels, and a run is counted at once; where runs are short,
+    as in noise, pixel by pixel is faster.
+    """
+    first, second = labels.ravel(), truth.ravel()
+    lengths = None
+    if _has_long_runs(first) and _has_long_runs(second):
+        breaks = first[1:] != first[:-1]
+        breaks |= second[1:] != second[:-1]
+        ends = np.append(np.flatnonzero(breaks), first.size - 1)
+        first, second, lengths = first[ends], second[ends], np.diff(ends, prepend=-1)
+    shifted = second + np.uint8(1)  # void, 255, becomes 0: so few columns are in use
+    columns = int(shifted.max()) + 1
+    codes = first.astype(np.uint16 if rows <= VOID + 1 else np.int64)
+    codes *= columns
+    codes += shifted
+    counts = np.bincount(codes, lengths, rows * columns).reshape(rows, columns)
+    table = np.zeros((rows, VOID + 1), np.int64)
+    table[:, : columns - 1], table[:, VOID] = counts[:, 1:], counts[:, 0]
+    return table
 
 
-def _overlaps(
+def _has_long_runs(flat: np.ndarray) -> bool:
+    """Say whether few of the pixels differ from the next, by a sample of them."""
+    breaks = np.count_nonzero(flat[1::_STRIDE] != flat[:-1:_STRIDE])
+    return breaks * _SHORT_RUN * _STRIDE < flat.size
+
+
+def overlaps_of(
     segments: Segments, truth: np.ndarray, names: Sequence[str] | None = None
 ) -> np.ndarray:
     """Count the pixels that segment and class share, void left out: int64 [segments, classes]."""
     check_map(truth, "truth")
-    _check_sizes(truth.shape, segments.labels.shape, "segments")
-    table = _count(segments.labels.astype(np.int64) * 256 + truth, segments.count)
+    check_sizes(truth.shape, segments.labels.shape, "segments")
+    table = _count(segments.labels, truth, segments.count)
     if names is None:
         return table[:, :VOID]
-    _check_labels(table.T, names)
+    _check_names(names)
+    _check_truth(table, names)
     return table[:, : len(names)]
 
 
-def _oracle_classes(table: np.ndarray) -> np.ndarray:
+def oracle_classes(table: np.ndarray) -> np.ndarray:
     """Return each segment's majority class: u8 [segments]."""
     return table.argmax(1).astype(np.uint8)
 
 
-def _hungarian_classes(table: np.ndarray, segments: Segments) -> np.ndarray:
+def hungarian_classes(table: np.ndarray, segments: Segments) -> np.ndarray:
     """Return each segment's matched class, 0 where there is none: u8 [segments]."""
     order = np.argsort(_first_pixels(segments))
     present = np.flatnonzero(table.any(0))
@@ -178,32 +170,22 @@ def _hungarian_classes(table: np.ndarray, segments: Segments) -> np.ndarray:
 def _first_pixels(segments: Segments) -> np.ndarray:
     """Return where each segment begins in reading order: an order that no renumbering changes."""
     flat = segments.labels.ravel()
+    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)[::-1]
     first = np.zeros(segments.count, np.int64)
-    first[flat[::-1]] = np.arange(flat.size - 1, -1, -1)
+    first[flat[starts]] = starts
     return first
 
 
-def _best_overlaps(table: np.ndarray) -> tuple[tuple[int, float], ...]:
+def best_overlaps(table: np.ndarray) -> tuple[tuple[int, float], ...]:
+    """Return (class, IoU of the best single segment) of each class present but background."""
     union = table.sum(1, keepdims=True) + table.sum(0) - table
     best = (table / np.maximum(union, 1)).max(0)
     present = np.flatnonzero(table.any(0))
     return tuple((int(label), float(best[label])) for label in present if label != 0)
 
 
-def _regrouped(table: np.ndarray, classes: np.ndarray, names: Sequence[str]) -> Confusion:
+def regrouped(table: np.ndarray, classes: np.ndarray, names: Sequence[str]) -> Confusion:
     """Return the confusion of a label map that gives each segment its class."""
     by_guess = np.zeros((len(names), len(names)), np.int64)
     np.add.at(by_guess, classes, table)
     return Confusion(by_guess.T.copy(), tuple(names))
-
-
-def _triples(part: Confusion) -> list[list[int]]:
-    rows, columns = np.nonzero(part.counts)
-    return np.stack([rows, columns, part.counts[rows, columns]], axis=1).tolist()
-
-
-def _confusion_of(triples: Sequence[Sequence[int]], names: Sequence[str]) -> Confusion:
-    counts = np.zeros((len(names), len(names)), np.int64)
-    for row, column, count in triples:
-        counts[row, column] = count
-    return Confusion(counts, tuple(names))

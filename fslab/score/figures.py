@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
-from types import MappingProxyType
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fslab.records import FslabError, Segments
-from fslab.score.count import ImageScore, check_map, score_image
+from fslab.score.count import check_map
+from fslab.score.image import ImageScore, score_image
+from fslab.score.intervals import Interval, intervals_of, terms_of
+from fslab.score.protocols import METRICS, Metric, applicable, find_metric
+from fslab.score.terms import Terms
 
 
 @dataclass(frozen=True)
 class Score:
     """A figure with its protocol in words.
 
-    miou: the mean, 0..1; iou: by class, None where the class does not occur; images: how many.
+    miou: the figure, 0..1: a mean IoU, or the mean F of contours; iou: by class, None where the
+    class does not occur; images: how many; note: the protocol; interval: 95 % over resampled
+    images, None where it was not asked for or there is one image; sides: a contour figure's
+    precision and recall, which has no classes.
     """
 
     metric: str
@@ -27,56 +31,107 @@ class Score:
     iou: Mapping[str, float | None]
     images: int
     note: str
+    interval: Interval | None = None
+    sides: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def absent(self) -> tuple[str, ...]:
         """The classes that do not occur, and so are in no mean."""
         return tuple(name for name, value in self.iou.items() if value is None)
 
+    @property
+    def background(self) -> str:
+        """What the background counts as."""
+        return METRICS[self.metric].background
 
-Part = Literal["named", "oracle", "hungarian"]
-Figures = tuple[float, Mapping[str, float]]
+    @property
+    def vocabulary(self) -> str:
+        """Whose names a pixel could have."""
+        metric = METRICS[self.metric]
+        if metric.needs == "segments":
+            return "none: segments have no names, the truth gives them"
+        if not metric.has_classes:
+            return "no name counts, only where names change"
+        if METRICS[self.metric].background.startswith("void"):
+            return f"{len(self.iou)} classes"
+        return f"{len(self.iou) - 1} classes and the background"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figure and everything that says what it is, for JSON."""
+        data: dict[str, Any] = {
+            "metric": self.metric,
+            "protocol": self.note,
+            "miou": self.miou,
+            "interval": [self.interval.low, self.interval.high] if self.interval else None,
+            "images": self.images,
+            "background": self.background,
+            "vocabulary": self.vocabulary,
+            "iou": dict(self.iou),
+            "absent": list(self.absent),
+        }
+        return {**data, **self.sides}
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How one figure is computed.
+def summarise(metric: str, per_image: Sequence[ImageScore], draws: int = 0, seed: int = 0) -> Score:
+    """Make one figure of all images' scores; their order does not matter.
 
-    needs: what an image must bring, a "guess" (named pixels) or "segments" (no names at all);
-    part: the confusion of an ImageScore it reads; figures: its mean and its values by class.
+    draws: how many times to draw the images again for the interval, 0 for none; one image has
+    none either. Raises FslabError where the metric is unknown or made for other classes, there
+    is no image, an image lacks the metric's part, or nothing of the truth counts.
     """
-
-    needs: Literal["guess", "segments"]
-    part: Part
-    figures: Callable[[Sequence[ImageScore], Part], Figures]
-    note: str
-
-
-def summarise(metric: str, per_image: Sequence[ImageScore]) -> Score:
-    """Make one figure of all images' scores, in the order given.
-
-    Raises FslabError where the metric is unknown, there is no image, an image lacks the metric's
-    part, or nothing of the truth counts.
-    """
-    how = find_metric(metric)
-    lacking = sum(getattr(image, how.part) is None for image in per_image)
-    if lacking or not per_image:
-        raise FslabError(
-            f"metric {metric!r} needs {how.needs} of every image; "
-            f"{lacking} of {len(per_image)} images have none"
-        )
-    miou, by_class = how.figures(per_image, how.part)
-    if not np.isfinite(miou):
+    scores = _scores({metric: terms_of(metric, per_image)}, draws, seed)
+    if metric not in scores:
         raise FslabError(f"metric {metric!r}: no pixel of {len(per_image)} images counts")
-    iou = {name: float(value) if np.isfinite(value) else None for name, value in by_class.items()}
-    return Score(metric, float(miou), iou, len(per_image), how.note)
+    return scores[metric]
 
 
-def find_metric(name: str) -> Metric:
-    """Return a metric by name; raises FslabError with those there are."""
-    if name not in METRICS:
-        raise FslabError(f"there is no metric {name!r}; there is {', '.join(METRICS)}")
-    return METRICS[name]
+def summarise_all(
+    per_image: Sequence[ImageScore], draws: int = 1000, seed: int = 0
+) -> dict[str, Score]:
+    """Make every figure that applies (see `applicable`) of the same images, with intervals.
+
+    A metric for which nothing of the truth counts is left out, as mbo is where no image shows
+    an object. Raises FslabError where nothing at all counts.
+    """
+    terms = {metric: terms_of(metric, per_image) for metric in applicable(per_image)}
+    scores = _scores(terms, draws, seed)
+    if not scores:
+        raise FslabError(f"no figure can be made: no pixel of {len(per_image)} images counts")
+    return scores
+
+
+def count_pairs(
+    pairs: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    names: Sequence[str],
+    metric: str | None = None,
+) -> list[ImageScore]:
+    """Count (name, truth, guess) triples of u8 [H, W], one pass over each.
+
+    The guess's labels are names, and its distinct values are segments too; the contours of both
+    are the same, and are counted once, as the segments'. metric: count only what this one needs;
+    a class-agnostic one takes maps whose values are no labels.
+
+    Raises FslabError as `confusion` does, with the pair's name in front.
+    """
+    how = find_metric(metric, names) if metric is not None else None
+    per_image = []
+    for name, truth, guess in pairs:
+        try:
+            per_image.append(_count_pair(truth, guess, names, how))
+        except FslabError as error:
+            raise type(error)(f"{name!r}: {error}") from error
+    return per_image
+
+
+def _count_pair(
+    truth: np.ndarray, guess: np.ndarray, names: Sequence[str], how: Metric | None
+) -> ImageScore:
+    if how is not None:
+        given = guess if how.needs == "guess" else _segments_of(guess)
+        return score_image(truth, names, **{how.needs: given}, contours=not how.has_classes)
+    named = score_image(truth, names, guess, contours=False)
+    agnostic = score_image(truth, names, segments=_segments_of(guess))
+    return ImageScore({**named.parts, **agnostic.parts}, agnostic.overlaps)
 
 
 def score_pairs(
@@ -84,118 +139,37 @@ def score_pairs(
     names: Sequence[str],
     metric: str = "voc21",
 ) -> Score:
-    """Score (name, truth, guess) triples of u8 [H, W]; where a metric needs segments, the guess's
-    distinct values are the segments.
+    """Score (name, truth, guess) triples of u8 [H, W] by one metric; see `count_pairs`."""
+    return summarise(metric, count_pairs(pairs, names, metric))
 
-    Raises FslabError as `confusion` does, with the pair's name in front.
-    """
-    needs = find_metric(metric).needs
-    per_image = []
-    for name, truth, guess in pairs:
-        try:
-            given = {needs: guess if needs == "guess" else _segments_of(guess)}
-            per_image.append(score_image(truth, names, **given))
-        except FslabError as error:
-            raise FslabError(f"{name!r}: {error}") from error
-    return summarise(metric, per_image)
+
+def _scores(terms: Mapping[str, Terms], draws: int, seed: int) -> dict[str, Score]:
+    """Return the figures of which there is something to count, with intervals if asked for."""
+    figures = {metric: part.values() for metric, part in terms.items()}
+    counted = {metric: terms[metric] for metric in terms if np.isfinite(figures[metric][0])}
+    several = any(len(part.hits) > 1 for part in counted.values())
+    intervals = intervals_of(counted, draws, seed) if draws and several else {}
+    return {
+        metric: _score(metric, len(terms[metric].hits), *figures[metric], intervals.get(metric))
+        for metric in counted
+    }
+
+
+def _score(
+    metric: str, images: int, figure: float, values: Mapping[str, float], interval: Interval | None
+) -> Score:
+    how = METRICS[metric]
+    known = {name: value if np.isfinite(value) else None for name, value in values.items()}
+    classes, sides = (known, {}) if how.has_classes else ({}, known)
+    return Score(metric, figure, classes, images, how.note, interval, sides)
 
 
 def _segments_of(labels: np.ndarray) -> Segments:
     """Number the values of a u8 map 0, 1, ..."""
     check_map(labels, "guess")
-    used = np.bincount(labels.ravel(), minlength=256) > 0
-    return Segments((np.cumsum(used) - 1).astype(np.int32)[labels])
-
-
-def _whole(per_image: Sequence[ImageScore], part: Part) -> Figures:
-    """Sum over images, divide once."""
-    total = reduce(add, (getattr(image, part) for image in per_image))
-    return total.miou, dict(zip(total.names, total.iou, strict=True))
-
-
-def _without_background(per_image: Sequence[ImageScore], part: Part) -> Figures:
-    """Sum over images with the truth's background as void; its column stays, as misses."""
-    total = reduce(add, (getattr(image, part) for image in per_image))
-    objects = total.counts[1:]
-    hits = np.diag(objects[:, 1:]).astype(np.float64)
-    union = objects.sum(1) + objects[:, 1:].sum(0) - hits
-    iou = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
-    return _mean(iou), dict(zip(total.names[1:], iou, strict=True))
-
-
-def _by_image(per_image: Sequence[ImageScore], part: Part) -> Figures:
-    """Average over the classes of each image's truth, then over images."""
-    parts = [getattr(image, part) for image in per_image]
-    present = np.stack([each.counts.sum(1) > 0 for each in parts])
-    iou = np.where(present, np.stack([each.iou for each in parts]), np.nan)
-    by_class = [_mean(column) for column in iou.T]
-    return _mean([_mean(row) for row in iou]), dict(zip(parts[0].names, by_class, strict=True))
-
-
-def _by_region(per_image: Sequence[ImageScore], part: Part) -> Figures:
-    """Average the best overlaps over all regions of all images."""
-    names = getattr(per_image[0], part).names
-    pairs = [pair for image in per_image for pair in image.overlaps]
-    by_class = {
-        name: _mean([best for found, best in pairs if found == label])
-        for label, name in enumerate(names)
-        if label != 0
-    }
-    return _mean([best for _, best in pairs]), by_class
-
-
-def _mean(values: Sequence[float] | np.ndarray) -> float:
-    """Mean of the finite values; NaN where there is none."""
-    values = np.asarray(values, np.float64)
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
-
-
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "voc21": Metric(
-            "guess",
-            "named",
-            _whole,
-            "IoU over the whole data set, mean over all classes that occur; the background is a "
-            "class; void pixels left out",
-        ),
-        "voc20": Metric(
-            "guess",
-            "named",
-            _without_background,
-            "IoU over the whole data set, mean over the object classes that occur; the truth's "
-            "background is void; background guessed on an object is a miss",
-        ),
-        "per-image": Metric(
-            "guess",
-            "named",
-            _by_image,
-            "mean over images of the mean IoU over the classes in that image's truth, background "
-            "included (FreeSeg-Diff's own, more lenient than VOC's); void pixels left out",
-        ),
-        "hungarian": Metric(
-            "segments",
-            "hungarian",
-            _whole,
-            "class-agnostic: per image, segments matched one to one to the truth's classes by "
-            "pixels in common, others background; then IoU over the whole data set, background "
-            "a class; void pixels left out",
-        ),
-        "oracle": Metric(
-            "segments",
-            "oracle",
-            _whole,
-            "class-agnostic ceiling: each segment takes its majority class of the truth; then IoU "
-            "over the whole data set, background a class; void pixels left out",
-        ),
-        "mbo": Metric(
-            "segments",
-            "oracle",
-            _by_region,
-            "class-agnostic mean best overlap: per class region of the truth, the best single "
-            "segment's IoU; mean over all regions; background no region; void pixels left out",
-        ),
-    }
-)
-"""Every metric by the name the command line has for it."""
+    flat = labels.ravel()
+    used = np.zeros(256, bool)
+    used[flat[np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)]] = True
+    numbers = (np.cumsum(used) - 1).astype(np.uint8)
+    renumbered = np.frombuffer(flat.tobytes().translate(numbers.tobytes()), np.uint8)
+    return Segments(renumbered.reshape(labels.shape).astype(np.int32))

@@ -1,0 +1,76 @@
+"""Which layers a network has: found by passing two sizes through it, without any numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from fslab.backbones.base import Layer
+from fslab.backbones.probabilities import with_probabilities
+from fslab.tap import tap
+
+
+def spatial_layers(
+    net: nn.Module, run: Callable[[int], object], side: int, multiple: int
+) -> tuple[Layer, ...]:
+    """Find a network's spatial layers by passing two sizes through it, on the meta device.
+
+    run: calls `net` for a square picture of that side, in pixels. A layer is spatial if its
+    output grows with the picture; text-side and time-side layers do not. A module that is called
+    more than once in a pass, such as a block's shared activation, has no output of its own.
+    """
+    other = side + multiple
+    small, large = _shapes(net, run, side), _shapes(net, run, other)
+    found = []
+    for path, shape in small.items():
+        stride = _stride(shape, large[path], side, other) if path in large else None
+        if stride:
+            found.append(Layer(path, shape[1] if len(shape) == 4 else shape[2], stride))
+    return tuple(found)
+
+
+def _shapes(net: nn.Module, run: Callable[[int], object], side: int) -> dict[str, tuple[int, ...]]:
+    calls: Counter[str] = Counter()
+    with ExitStack() as hooks, torch.no_grad(), tap(net, "*") as seen:
+        for path, module in net.named_modules():
+            count = module.register_forward_hook(lambda *_, path=path: calls.update([path]))
+            hooks.callback(count.remove)
+        run(side)
+    return {path: tuple(output.shape) for path, output in seen.items() if calls[path] == 1}
+
+
+def _stride(shape: tuple[int, ...], larger: tuple[int, ...], side: int, other: int) -> int | None:
+    """Return the stride that explains both shapes, or None where the output is no map."""
+    if len(shape) == 4 and shape[2] == shape[3] and shape[2] != larger[2]:
+        stride = side // shape[2]
+        return stride if (side, other) == (shape[2] * stride, larger[2] * stride) else None
+    if len(shape) == 3 and shape[1] != larger[1]:
+        for stride in range(1, side + 1):
+            cells, more = (side // stride) ** 2, (other // stride) ** 2
+            whole = side % stride == 0 and other % stride == 0
+            if whole and more - cells == larger[1] - shape[1] and cells <= shape[1]:
+                return stride
+    return None
+
+
+class MetaListing:
+    """Layer listing for networks that can be built on the meta device; mix in before Backbone."""
+
+    @cached_property
+    def _listing(self) -> tuple[Layer, ...]:
+        net, run = self._meta()
+        side = self._listing_side()
+        found = spatial_layers(net, run, side, self.multiple)
+        return with_probabilities(found, self.resolution)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """List the layers with a spatial output; see `Backbone.layers`."""
+        return self._listing
+
+    def _listing_side(self) -> int:
+        return max(round(self.resolution / self.multiple), 2) * self.multiple

@@ -1,0 +1,100 @@
+"""A method over a dataset: figures on the screen, results and a page in a folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fslab import datasets
+from fslab.cli.score import class_lines, figure_lines
+from fslab.datasets import Dataset, MissingFiles
+from fslab.evaluate import Report, draw, evaluate, write_page
+from fslab.lab import Lab
+from fslab.records import FslabError, Recipe
+from fslab.score import find_metric
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def open_set(
+    root: Path, split: str, format: Literal["voc", "coco"], skip_missing: bool = False
+) -> Dataset:
+    """Open a dataset; where files are missing all are named, one a line, before the refusal."""
+    try:
+        return datasets.load(root, split, format, skip_missing)
+    except MissingFiles as error:
+        print("\n".join(error.names), file=sys.stderr)
+        hint = "" if skip_missing else "; --skip-missing leaves them out"
+        raise FslabError(f"{error}{hint}") from error
+
+
+def chosen_metric(metric: str | None, data: Dataset, cluster: str | None) -> str:
+    """Return the metric asked for, or the one that the dataset is known by."""
+    coco = data.vocabulary is datasets.COCO_OBJECT
+    chosen = metric or ("coco-object" if coco else "voc21")
+    if find_metric(chosen, data.vocabulary.names).needs == "guess" and cluster:
+        raise FslabError(
+            f"--cluster names no pixels, and metric {chosen} counts names; "
+            "take --metric hungarian, oracle or mbo, or a --method"
+        )
+    return chosen
+
+
+def evaluate_set(
+    lab: Lab,
+    data: Dataset,
+    recipe: Recipe,
+    metric: str,
+    limit: int | None,
+    out: Path | None,
+    client: Client | None,
+    as_json: bool,
+) -> None:
+    """Evaluate, print, and write the page where there is a folder.
+
+    Raises FslabError, after all else is done, where pictures were left out that nobody asked to
+    leave out: a figure over a part shall not pass for one over the whole.
+    """
+    report = evaluate(lab, data, recipe, metric, limit, out, client=client)
+    if out is not None:
+        page = write_page(report, lab, data, out)
+    if as_json:
+        print(json.dumps(report.to_dict()))
+    else:
+        print(as_text(report))
+        print(f"results, report and page: {page}" if out is not None else "", end="\n" * bool(out))
+    if set(report.refused) - set(data.missing):
+        raise FslabError(report.left_out)
+
+
+def draw_set(
+    lab: Lab, data: Dataset, recipe: Recipe, limit: int | None, out: Path | None, named: bool
+) -> None:
+    """Write what a method makes of pictures without truth, and say that there is no score."""
+    if out is None:
+        raise FslabError(
+            f"{data.name} has no truth, so there is no score; give --out for its pictures"
+        )
+    data = data.limit(limit) if limit is not None else data
+    drawn = draw(lab, data, recipe, out, named)
+    print(
+        f"{data.name} has no truth, so there is no score; labels and overlays of "
+        f"{len(drawn.written)} pictures: {out}"
+    )
+    if drawn.refused:
+        first = next(iter(drawn.refused.values()))
+        raise FslabError(f"{len(drawn.refused)} of {len(data)} pictures left out; first: {first}")
+
+
+def as_text(report: Report) -> str:
+    """Return the figure asked for with its classes, then every other."""
+    asked = report.score
+    lines = [f"{report.method} on {report.dataset} {report.split}, {report.backbone}"]
+    lines += [*figure_lines(asked), *(class_lines(asked) if asked.iou else [])]
+    for name, score in report.scores.items():
+        if name != asked.metric:
+            lines += ["", *figure_lines(score)]
+    return "\n".join([*lines, "", report.left_out] if report.refused else lines)

@@ -1,0 +1,84 @@
+"""Index PNGs of any origin: every figure that applies, each with what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fslab.datasets import COCO_OBJECT, VOC, mask_pairs
+from fslab.records import FslabError
+from fslab.score import Score, UnknownLabels, count_pairs, find_metric, summarise, summarise_all
+
+VOCABULARIES = {"voc": VOC, "coco": COCO_OBJECT}
+
+
+def score_folders(
+    pred_dir: Path, truth_dir: Path, metric: str | None, vocabulary: str, draws: int
+) -> dict[str, Score]:
+    """Score a folder of index PNGs against another's: by one metric, or by all that apply.
+
+    Raises FslabError for an unknown metric or vocabulary, files without a partner (naming them),
+    two sizes, and labels that are no class, naming the picture and the labels.
+    """
+    from tqdm.auto import tqdm
+
+    if vocabulary not in VOCABULARIES:
+        raise FslabError(f"vocabulary is {vocabulary!r}; it is one of {', '.join(VOCABULARIES)}")
+    names = VOCABULARIES[vocabulary].names
+    if metric is not None:
+        find_metric(metric, names)
+    pairs = tqdm(
+        mask_pairs(pred_dir, truth_dir), "scoring", unit=" pictures", leave=False, disable=None
+    )
+    try:
+        per_image = count_pairs(pairs, names, metric)
+    except UnknownLabels as error:
+        raise FslabError(f"{error}; for segments without names take --metric mbo") from error
+    if metric is not None:
+        return {metric: summarise(metric, per_image, draws)}
+    return summarise_all(per_image, draws)
+
+
+def as_json(scores: dict[str, Score], pred_dir: Path, truth_dir: Path) -> str:
+    """Return one object on one line: the first figure's facts, and all figures."""
+    first = next(iter(scores.values()))
+    figures: dict[str, Any] = {name: score.to_dict() for name, score in scores.items()}
+    where = {"predictions": str(pred_dir), "truth": str(truth_dir)}
+    return json.dumps({**where, **first.to_dict(), "figures": figures})
+
+
+def as_text(scores: dict[str, Score], pred_dir: Path, truth_dir: Path) -> str:
+    """Return the figures with their protocols, then the first one's classes."""
+    lines = [f"{pred_dir} against {truth_dir}"]
+    for score in scores.values():
+        lines += ["", *figure_lines(score)]
+    first = next(iter(scores.values()))
+    return "\n".join([*lines, "", *class_lines(first)] if first.iou else lines)
+
+
+def figure_lines(score: Score) -> list[str]:
+    """Say a figure in percent, its interval, and how it was computed."""
+    interval = score.interval
+    spread = (
+        f", 95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}"
+        if interval
+        else ", no interval"
+    )
+    sides = "".join(f", {name} {100 * value:.1f}" for name, value in score.sides.items())
+    return [
+        f"{score.metric} {100 * score.miou:.1f} over {score.images} pictures{spread}{sides}",
+        f"  {score.note}",
+        f"  background: {score.background}; vocabulary: {score.vocabulary}",
+    ]
+
+
+def class_lines(score: Score) -> list[str]:
+    """Say a figure's values by class in percent, and the classes that have none."""
+    lines = [f"{score.metric} by class"]
+    lines += [
+        f"  {name:<14} {100 * value:5.1f}" for name, value in score.iou.items() if value is not None
+    ]
+    if score.absent:
+        lines.append(f"  in neither map, so in no mean: {', '.join(score.absent)}")
+    return lines

@@ -1,0 +1,29 @@
+"""From features to class-agnostic segments: cells are clustered, pixels follow."""
+
+from fslab.cluster.cells import METHODS, best_by_silhouette
+from fslab.cluster.clusters import agglomerative, cluster, kmeans, merge, ncut, spectral
+from fslab.cluster.graph import affinity, normalised_cut, recursive_cut
+from fslab.cluster.joining import join, position, resize, unit_length
+from fslab.cluster.merging import aggregate, merge_maps
+from fslab.cluster.pixels import assign_pixels
+
+__all__ = [
+    "METHODS",
+    "affinity",
+    "agglomerative",
+    "aggregate",
+    "assign_pixels",
+    "best_by_silhouette",
+    "cluster",
+    "join",
+    "kmeans",
+    "merge",
+    "merge_maps",
+    "ncut",
+    "normalised_cut",
+    "position",
+    "recursive_cut",
+    "resize",
+    "spectral",
+    "unit_length",
+]

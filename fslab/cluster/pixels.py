@@ -1,0 +1,37 @@
+"""From cells to pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fslab.cluster.joining import resize
+
+
+def assign_pixels(joined: np.ndarray, means: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return each pixel's nearest mean, int64 [H, W], by features interpolated to `size`.
+
+    Squared distance less the pixel's own norm, |m|^2 - 2 m.x, is linear in x, and bilinear
+    weights sum to 1: so K distance maps are interpolated instead of C channels, with the
+    same result and C / K of the memory.
+    """
+    channels, h, w = joined.shape
+    distances = (means**2).sum(1)[:, None] - 2 * means @ joined.reshape(channels, -1)
+    return resize(distances.reshape(-1, h, w), size).argmin(0)
+
+
+def means(cells: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the mean cell of each label, [labels, C]."""
+    return np.stack([cells[labels == label].mean(0) for label in np.unique(labels)])
+
+
+def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return each cell's label repeated over its pixels, [H, W]."""
+    rows = np.arange(size[0]) * labels.shape[0] // size[0]
+    columns = np.arange(size[1]) * labels.shape[1] // size[1]
+    return labels[np.ix_(rows, columns)]
+
+
+def without_gaps(labels: np.ndarray) -> np.ndarray:
+    """Return labels renumbered from 0 without gaps, int32 [H, W]."""
+    _, dense = np.unique(labels, return_inverse=True)
+    return dense.reshape(labels.shape).astype(np.int32)

@@ -1,0 +1,164 @@
+"""What a run does with one picture: plain data in and out, so that it can be done anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from fslab.datasets import Sample
+from fslab.lab import Lab
+from fslab.records import FslabError, Picture, Recipe, Vocabulary, digest_of
+from fslab.score import ImageScore, find_metric, score_image
+
+FORMAT = "result-2"
+"""Part of every key: results of another format, or of other protocols, are not gone on from."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's settings, the same for all its pictures; nothing but plain data, so it pickles.
+
+    recipe: complete, as `Lab.recipe` gives it. named: whether segments get names; a run that
+    only class-agnostic metrics are asked of needs no text side. base: names all that changes a
+    result beside the picture and its truth: settings, weights, vocabulary, device. The number of
+    threads is not in it, as it is not in the store's keys: it moves features in their last bits.
+    """
+
+    recipe: Recipe
+    vocabulary: Vocabulary
+    named: bool
+    base: str
+
+    def key(self, name: str, picture: Picture, truth: np.ndarray) -> str:
+        """Name a picture's result by all that it depends on; truth is u8 [H, W]."""
+        return digest_of([self.base, name, picture.digest, hashlib.sha256(truth).hexdigest()])
+
+
+def plan(
+    lab: Lab, method: str | Recipe, vocabulary: Vocabulary, metrics: Iterable[str] = ("voc21",)
+) -> Job:
+    """Return the job that serves all the metrics asked for.
+
+    Raises FslabError for an unknown method or metric, and where weights are missing: before
+    any picture is touched.
+    """
+    named = any(find_metric(metric).needs == "guess" for metric in metrics)
+    recipe = lab.recipe(method)
+    stages = recipe.to_dict()
+    texts = [dict(vocabulary.spoken), dict(vocabulary.synonyms)]
+    parts: list[Any] = [str(lab.device), lab.backbone.fingerprint, vocabulary.names]
+    if named:
+        whole = {stage: part for stage, part in stages.items() if stage != "name"}
+        parts += [whole, texts, lab.text_fingerprint]
+    else:
+        parts += [stages["extract"], stages["cluster"]]
+        parts += [texts] if recipe.extract.attention != "none" else []
+    return Job(recipe, vocabulary, named, digest_of([FORMAT, named, *parts]))
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What one picture gave: its counts, its caption and candidates, seconds by stage.
+
+    refused: why there is no score, in one sentence, and empty where there is one; refused_by:
+    what gave up, "reading" the files, a "stage" of the method, or "memory" that ran out.
+    """
+
+    name: str
+    key: str = ""
+    score: ImageScore | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    caption: str = ""
+    candidates: tuple[str, ...] = ()
+    refused: str = ""
+    refused_by: Literal["", "reading", "stage", "memory"] = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a line of the result file holds: all that is the same on every run."""
+        return {
+            "key": self.key,
+            "name": self.name,
+            "caption": self.caption,
+            "candidates": list(self.candidates),
+            "score": self.score.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(
+        cls,
+        data: Mapping[str, Any],
+        names: Sequence[str],
+        seconds: Mapping[str, float] | None = None,
+    ) -> ImageResult:
+        """Return the result that `to_dict` gave, to the last bit; names are the vocabulary's."""
+        score = ImageScore.from_dict(data["score"], names)
+        return cls(
+            data["name"], data["key"], score, dict(seconds or {}),
+            data["caption"], tuple(data["candidates"]),
+        )  # fmt: skip
+
+
+def read_sample(sample: Sample) -> tuple[Picture, np.ndarray]:
+    """Read a picture and its truth, u8 [H, W]; FslabError where either is not to be had."""
+    truth = sample.truth()
+    if truth is None:
+        raise FslabError(f"{sample.name} has no truth; an evaluation needs a mask of every picture")
+    return sample.picture(), truth
+
+
+def score_sample(lab: Lab, job: Job, sample: Sample) -> ImageResult:
+    """Read a picture and its truth, run the job, and count for every protocol.
+
+    What goes wrong with this one picture is returned as a refusal and not raised: a run of a
+    thousand does not end at one that is damaged or too large.
+    """
+    try:
+        picture, truth = read_sample(sample)
+    except FslabError as error:
+        return ImageResult(sample.name, refused=str(error), refused_by="reading")
+    except MemoryError as error:
+        return _memory_ran_out(sample, error)
+    try:
+        return _run(lab, job, sample.name, picture, truth)
+    except FslabError as error:
+        return ImageResult(sample.name, refused=str(error), refused_by="stage")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        return _memory_ran_out(sample, error)
+
+
+def within(labels: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Return labels u8 [H, W] with words outside the dataset's vocabulary as background."""
+    return np.where(labels < len(vocabulary.names), labels, 0).astype(np.uint8)
+
+
+def _run(lab: Lab, job: Job, name: str, picture: Picture, truth: np.ndarray) -> ImageResult:
+    key, names = job.key(name, picture, truth), job.vocabulary.names
+    if not job.named:
+        segments, seconds = lab.timed_segments(picture, job.recipe, job.vocabulary)
+        return ImageResult(name, key, score_image(truth, names, segments=segments), seconds)
+    result = lab.segment(picture, job.recipe, job.vocabulary)
+    guess = within(result.labels.labels, job.vocabulary)
+    score = score_image(truth, names, guess, result.segments)
+    caption = result.caption
+    return ImageResult(name, key, score, result.seconds, caption.text, tuple(caption.candidates))
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Tell memory that ran out from other errors: torch says so in words only, by device."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words
+
+
+def _memory_ran_out(sample: Sample, error: Exception) -> ImageResult:
+    words = " ".join(str(error).split()) or "the system gave no more"
+    sentence = (
+        f"{sample.name}: memory ran out ({words[:200]}); "
+        "make the picture smaller, or run it where there is more"
+    )
+    return ImageResult(sample.name, refused=sentence, refused_by="memory")

@@ -1,0 +1,194 @@
+"""A run's results on disk: appended as they come, so that a run killed at any moment goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fslab.datasets import Sample
+from fslab.evaluate.job import ImageResult, Job, read_sample
+from fslab.files import write_aside
+from fslab.records import FslabError
+
+RESULTS = "results.jsonl"
+SECONDS = "seconds.jsonl"
+"""Times are no result: they differ from run to run, so they lie beside."""
+
+LOCK = ".running"
+
+
+class Log:
+    """Results by key in a file of JSON lines, held by one process at a time.
+
+    Open it with `with`. Each line is on the disk before the next picture is reported, and the
+    line that a kill cut short is dropped when the file is opened again. `settle` brings the
+    lines in an order that does not depend on what was interrupted.
+    Raises FslabError where another process has the folder, or it cannot be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], names: Sequence[str]) -> None:
+        self.folder, self._names = Path(folder), tuple(names)
+        self._lines: dict[str, dict[str, Any]] = {}
+        self._seconds: dict[str, dict[str, float]] = {}
+        self._by_name: set[str] = set()
+        self._lock: int | None = None
+        self._made = False
+
+    def __enter__(self) -> Log:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise FslabError(f"{self.folder} is a file; give a folder for the results")
+        try:
+            with self._writing():
+                self._made = not self.folder.exists()
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock = _hold(self.folder / LOCK)
+                times = self._read(SECONDS, "key", "seconds")
+                self._seconds = {line["key"]: line["seconds"] for line in times}
+                lines = self._read(RESULTS, "key", "name", "score")
+                self._lines = {line["key"]: line for line in lines}
+        except BaseException:
+            self._release()
+            raise
+        self._by_name = {line["name"] for line in self._lines.values()}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._release()
+
+    def get(self, key: str) -> ImageResult | None:
+        """Return a picture's result if it was computed before."""
+        if key not in self._lines:
+            return None
+        return ImageResult.from_dict(self._lines[key], self._names, self._seconds.get(key))
+
+    def done(self, job: Job, sample: Sample) -> ImageResult | None:
+        """Return a picture's result if the log has it for this job, picture and truth.
+
+        The files are read only where the log knows the name at all, and what cannot be read
+        is not done.
+        """
+        if sample.name not in self._by_name:
+            return None
+        try:
+            return self.get(job.key(sample.name, *read_sample(sample)))
+        except (FslabError, MemoryError):
+            return None
+
+    def append(self, result: ImageResult) -> None:
+        """Add a result and see it to the disk."""
+        line = result.to_dict()
+        with self._writing():
+            self._add(SECONDS, {"key": result.key, "seconds": dict(result.seconds)})
+            self._add(RESULTS, line)
+        self._lines[result.key] = line
+        self._seconds[result.key] = dict(result.seconds)
+        self._by_name.add(result.name)
+
+    def settle(self) -> None:
+        """Bring both files in the order of pictures' names, one line a result."""
+        ordered = sorted(self._lines.values(), key=lambda line: (line["name"], line["key"]))
+        times = [
+            {"key": line["key"], "seconds": self._seconds[line["key"]]}
+            for line in ordered
+            if line["key"] in self._seconds
+        ]
+        self.write(RESULTS, b"".join(map(_encoded, ordered)))
+        self.write(SECONDS, b"".join(map(_encoded, times)))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of the folder, whole or not at all."""
+        with self._writing():
+            write_aside(self.folder / name, data)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the disk refuses into one sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise FslabError(
+                f"{self.folder} cannot be written ({error.strerror or error}); what was finished "
+                "is kept: make room or give access, and run it again"
+            ) from error
+
+    def _add(self, name: str, line: Mapping[str, Any]) -> None:
+        with (self.folder / name).open("ab") as file:
+            before = file.tell()
+            try:
+                file.write(_encoded(line))
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(file.fileno(), before)
+                raise
+
+    def _read(self, name: str, *wanted: str) -> Iterator[dict[str, Any]]:
+        path = self.folder / name
+        if not path.is_file():
+            return
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            write_aside(path, whole)
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = None
+            if not isinstance(entry, dict) or not {*wanted} <= entry.keys():
+                raise FslabError(f"{path}: line {number} is no result; remove the file")
+            yield entry
+
+    def _release(self) -> None:
+        """Let go of the folder, and leave nothing where nothing was done."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self.folder / LOCK).unlink()
+            os.close(self._lock)
+            self._lock = None
+        if self._made:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _hold(path: Path) -> int:
+    """Return an open file that only this process has locked; a dead process holds none.
+
+    A file that its holder removed between our opening and our locking it is not the folder's
+    any more, so the lock is taken again.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                os.truncate(handle, 0)
+                os.pwrite(handle, str(os.getpid()).encode(), 0)
+                return handle
+        except BlockingIOError as error:
+            holder = os.pread(handle, 20, 0).decode(errors="replace") or "another"
+            os.close(handle)
+            raise FslabError(
+                f"{path.parent} is in use by a running evaluation (process {holder}); "
+                "let it finish, or give another folder"
+            ) from error
+        except OSError:
+            os.close(handle)
+            raise
+        os.close(handle)

@@ -1,0 +1,93 @@
+"""A method over pictures without truth: what it makes of each, and no score."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fslab.datasets import Dataset, Sample, write_mask
+from fslab.evaluate.job import within
+from fslab.files import write_aside
+from fslab.lab import Lab
+from fslab.plots import overlay, segment_picture
+from fslab.records import VOID, FslabError, Recipe
+
+ENDINGS = (".png", ".overlay.png")
+"""How the two files of a picture end."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was written, by the pictures' names, and why each of the others was not."""
+
+    written: tuple[str, ...]
+    refused: dict[str, str]
+
+
+def draw(
+    lab: Lab,
+    dataset: Dataset,
+    method: str | Recipe,
+    out: str | os.PathLike[str],
+    named: bool = True,
+    progress: bool = True,
+) -> Drawn:
+    """Write NAME.png, labels with VOC's palette, and NAME.overlay.png for each picture.
+
+    named: give segments their names; without, the labels are the segments' numbers. A picture
+    that cannot be read or run is reported, the others go on. Raises FslabError where a file
+    would take the place of one of the pictures, and where the folder cannot be written.
+    """
+    from tqdm.auto import tqdm
+
+    recipe, out = lab.recipe(method), Path(out)
+    _check_place(dataset, out)
+    written, refused = [], {}
+    for sample in tqdm(dataset, desc=f"{recipe.name} on {dataset.name}", disable=not progress):
+        try:
+            labels, shown = _run(lab, dataset, recipe, sample, named)
+        except FslabError as error:
+            refused[sample.name] = str(error)
+            continue
+        write_mask(labels, out / f"{sample.name}{ENDINGS[0]}")
+        _write_picture(shown, out / f"{sample.name}{ENDINGS[1]}")
+        written.append(sample.name)
+    return Drawn(tuple(written), refused)
+
+
+def _run(
+    lab: Lab, dataset: Dataset, recipe: Recipe, sample: Sample, named: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels, u8 [H, W], and their drawing, u8 [nH, nW, 3]."""
+    picture = sample.picture()
+    if named:
+        result = lab.segment(picture, recipe, dataset.vocabulary)
+        return within(result.labels.labels, dataset.vocabulary), overlay(picture, result.labels)
+    segments = lab.segments(picture, recipe, dataset.vocabulary)
+    if segments.count > VOID:
+        raise FslabError(f"{sample.name}: {segments.count} segments; a PNG holds {VOID} labels")
+    return segments.labels.astype(np.uint8), segment_picture(picture, segments)
+
+
+def _check_place(dataset: Dataset, out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise FslabError(f"{out} is a file; give a folder")
+    inputs = {sample.path.resolve() for sample in dataset}
+    for sample in dataset:
+        for ending in ENDINGS:
+            if (out / f"{sample.name}{ending}").resolve() in inputs:
+                raise FslabError(f"{out} holds the pictures themselves; give another folder")
+
+
+def _write_picture(pixels: np.ndarray, path: Path) -> None:
+    encoded = BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    try:
+        write_aside(path, encoded.getvalue())
+    except OSError as error:
+        raise FslabError(f"{path} cannot be written ({error.strerror or error})") from error

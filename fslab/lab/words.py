@@ -1,0 +1,114 @@
+"""Cross-attention to words: as features, the paper's last stage, and as evidence for names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fslab.lab.memory import Memory
+from fslab.records import Extraction, Features, FslabError, Matching, Picture, Vocabulary
+
+if TYPE_CHECKING:
+    from fslab.backbones import Backbone
+
+
+def looked_for(
+    settings: Extraction, vocabulary: Vocabulary, candidates: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the words, as they are said, whose attention maps a recipe asks for."""
+    asked = {"none": (), "candidates": candidates, "vocabulary": vocabulary.classes}
+    return tuple(vocabulary.texts(name)[0] for name in asked[settings.attention])
+
+
+def check_reads_text(backbone: Backbone) -> None:
+    """Refuse a backbone without a text encoder."""
+    from fslab.backbones import StableDiffusion
+
+    if not isinstance(backbone, StableDiffusion):
+        raise FslabError(f"{backbone.name} reads no text, so it has no attention to words")
+
+
+def with_words(
+    features: Features,
+    words: Sequence[str],
+    settings: Extraction,
+    backbone: Backbone,
+    memory: Memory,
+) -> Features:
+    """Return features with a layer "....attn2.words" for each cross-attention query among them.
+
+    Keys come from the store where they are, and maps are made of them and the queries: so no
+    model is loaded for words that were asked of these weights before. Without words nothing joins.
+    Raises FslabError for a backbone that reads no text, and where no layer is such a query.
+    """
+    from fslab.backbones import word_keys, word_maps
+
+    check_reads_text(backbone)
+    queries = [key for key in features if key.partition("@")[0].endswith("attn2.to_q")]
+    if not queries:
+        raise FslabError(
+            f"attention to words is read at cross-attention queries (paths that end in "
+            f"attn2.to_q); the layers are {', '.join(features)}"
+        )
+    if not words:
+        return features
+    maps = dict(features)
+    for key in queries:
+        path, at, timestep = key.partition("@")
+        inputs = ["word-keys-1", backbone.fingerprint, path, tuple(words), settings.precision]
+        keys = memory.array(
+            inputs,
+            lambda path=path: np.ascontiguousarray(
+                word_keys(backbone, path, words, settings.precision).numpy()
+            ),
+        )
+        maps[f"{path.removesuffix('to_q')}words{at}{timestep}"] = word_maps(features[key], keys)
+    return Features(maps, features.size, features.name)
+
+
+def evidence_for(
+    attention: Callable[..., dict[str, np.ndarray]],
+    picture: Picture,
+    candidates: Sequence[str],
+    vocabulary: Vocabulary,
+    settings: Matching,
+    backbone: Backbone,
+) -> dict[str, np.ndarray]:
+    """Return where the diffusion model looks for each candidate: f32 [h, w] of 0..1 by candidate.
+
+    attention: the lab's own. Candidates are named in one prompt, in more where the text encoder
+    reads no more words; empty where the weight is 0.
+    """
+    if not settings.attention:
+        return {}
+    words = {name: vocabulary.texts(name)[0] for name in candidates}
+    maps: dict[str, np.ndarray] = {}
+    for together in _prompts(list(dict.fromkeys(words.values())), backbone):
+        maps |= attention(
+            picture,
+            together,
+            layers=settings.attention_layers,
+            timestep=settings.attention_timestep,
+            draws=settings.attention_draws,
+        )
+    return {name: maps[word] for name, word in words.items()}
+
+
+def sentence_of(words: Sequence[str]) -> str:
+    """Say that a picture shows all words: "a photo of a dog and a car"."""
+    return f"a photo of {' and '.join(f'a {word}' for word in words)}"
+
+
+def _prompts(words: Sequence[str], backbone: Backbone) -> list[list[str]]:
+    """Part words into as few sentences as the text encoder reads to their ends."""
+    parts: list[list[str]] = []
+    for word in words:
+        longer = [*parts[-1], word] if parts else [word]
+        prompt = sentence_of(longer)
+        if parts and max(end for _, end in backbone.token_spans(prompt)) == len(prompt):
+            parts[-1] = longer
+        else:
+            parts.append([word])
+    return parts

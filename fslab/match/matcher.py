@@ -1,0 +1,126 @@
+"""CLIP: pictures and texts as vectors of one space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fslab.backbones.weights import load, load_model, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+_BATCH = 256
+"""Most texts or views in one pass, to bound memory: far above the segments of a picture."""
+
+_LONGEST = 8
+"""Sides longer than this many times the other are cut before CLIP's processor resizes them."""
+
+
+class Matcher:
+    """CLIP with its tokenizer and PIL image processor; remembers every text it encoded."""
+
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: CLIPTokenizer,
+        image_processor: CLIPImageProcessorPil,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self._texts: dict[str, np.ndarray] = {}
+
+    @property
+    def scale(self) -> float:
+        """What CLIP multiplies cosines by before its softmax: the learnt inverse temperature."""
+        return float(self.model.logit_scale.detach().float().exp())
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return f32 [N, D] of unit length; a text is encoded once in the matcher's life."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        for start in range(0, len(new), _BATCH):
+            batch = new[start : start + _BATCH]
+            self._texts.update(zip(batch, self._encode_texts(batch), strict=True))
+        return self._rows([self._texts[text] for text in texts])
+
+    @torch.inference_mode()
+    def mean_states(self, texts: Sequence[str]) -> np.ndarray:
+        """Return each text's mean token state before projection, f32 [N, D], padding included."""
+        limit = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=limit,
+            return_tensors="pt",
+        ).to(self.model.device)  # fmt: skip
+        states = self.model.text_model(tokens["input_ids"]).last_hidden_state
+        return states.float().mean(1).cpu().numpy()
+
+    def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return f32 [N, D] of unit length for u8 [H, W, 3] arrays, all in one batch.
+
+        CLIP's processor resizes the shorter side and cuts the middle square out, so what
+        lies towards the ends of a picture that is not square is not seen.
+        """
+        parts = [
+            self._encode_images(images[start : start + _BATCH])
+            for start in range(0, len(images), _BATCH)
+        ]
+        return np.concatenate(parts) if parts else self._rows([])
+
+    @torch.inference_mode()
+    def _encode_texts(self, texts: list[str]) -> np.ndarray:
+        limit = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=limit, return_tensors="pt"
+        ).to(self.model.device)
+        found = self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+        return unit(found.pooler_output.float().cpu().numpy())
+
+    @torch.inference_mode()
+    def _encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        given = self.image_processor(
+            images=[Image.fromarray(_middle(image)) for image in images], return_tensors="pt"
+        )
+        pixels = given["pixel_values"].to(self.model.device, self.model.dtype)
+        found = self.model.get_image_features(pixels)
+        return unit(found.pooler_output.float().cpu().numpy())
+
+    def _rows(self, vectors: list[np.ndarray]) -> np.ndarray:
+        empty = np.empty((0, self.model.config.projection_dim), np.float32)
+        return np.stack(vectors) if vectors else empty
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors [..., D] at length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    """Cut the far ends off a very long image: CLIP's centre crop drops them in any case.
+
+    Resizing the shorter side of a one-row picture first would take gigabytes.
+    """
+    rows, columns = image.shape[:2]
+    limit = _LONGEST * min(rows, columns)
+    top, left = max(0, rows - limit) // 2, max(0, columns - limit) // 2
+    return np.ascontiguousarray(image[top : top + limit, left : left + limit])
+
+
+def load_matcher(
+    folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Matcher:
+    """Load CLIP from a local folder in transformers' format: safetensors, no code, no network.
+
+    Raises FslabError where the folder, its weights, tokenizer or processor are not there.
+    """
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+    folder = Path(folder)
+    model = load_model(CLIPModel, folder, dtype)
+    tokenizer = load_tokenizer(CLIPTokenizer, folder)
+    return Matcher(model.to(device), tokenizer, load(CLIPImageProcessorPil, folder))

@@ -1,0 +1,132 @@
+"""Segments against texts: probabilities, and the names that a rule makes of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fslab.match.matcher import Matcher, unit
+from fslab.match.views import views
+from fslab.records import VOID, FslabError, LabelMap, Matching, Picture, Segments, Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """How segments met texts, for looking at: the matrix and what was made of it.
+
+    probabilities: f32 [K, T], a softmax over the T texts for each of the K segments, before
+    candidates are enforced. texts: class names, then background words. assigned: int64 [K],
+    each segment's index in the vocabulary's names, 0 the background; under "vote" its own choice,
+    which others may outvote. classes: how many of the texts are class names.
+    """
+
+    probabilities: np.ndarray
+    texts: tuple[str, ...]
+    assigned: np.ndarray
+    classes: int
+
+
+def text_scores(
+    images: np.ndarray,
+    columns: Sequence[Sequence[str]],
+    templates: Sequence[str],
+    matcher: Matcher,
+) -> np.ndarray:
+    """Return f32 [K, T]: for each image vector, f32 [K, D], a softmax over T columns of texts.
+
+    A text is the mean of its templates' unit vectors, made unit length again (Radford et al.,
+    2021); a column that holds several texts, a class and its synonyms, scores as its best one.
+    """
+    if not columns:
+        return np.empty((len(images), 0), np.float32)
+    texts = [text for column in columns for text in column]
+    prompts = [template.replace("{}", text) for text in texts for template in templates]
+    vectors = matcher.encode_texts(prompts).reshape(len(texts), len(templates), -1)
+    logits = matcher.scale * images @ unit(vectors.mean(1)).T
+    starts = np.cumsum([0, *map(len, columns[:-1])])
+    best = np.maximum.reduceat(logits, starts, axis=1).astype(np.float64)
+    exponents = np.exp(best - best.max(1, keepdims=True))
+    return (exponents / exponents.sum(1, keepdims=True)).astype(np.float32)
+
+
+def score_segments(
+    picture: Picture,
+    segments: Segments,
+    vocabulary: Vocabulary,
+    candidates: Sequence[str],
+    recipe: Matching,
+    matcher: Matcher,
+) -> Match:
+    """Score every segment against the texts, and assign classes as the recipe says.
+
+    A background word that names a class of the vocabulary ("bed", "grass" in an open one) is
+    left out: it is a class there. Raises FslabError for a candidate that the vocabulary lacks,
+    for sizes that differ, and for more than 254 classes.
+    """
+    check_count(vocabulary)
+    allowed = resolve(candidates, vocabulary)
+    everything = recipe.compete == "vocabulary"
+    names = [name for name in vocabulary.classes if everything or name in allowed]
+    words = [word for word in dict.fromkeys(recipe.background) if vocabulary.find(word) is None]
+    columns = [vocabulary.texts(name, recipe.synonyms) for name in names]
+    columns += [(word,) for word in words]
+    images = matcher.encode_images(views(picture, segments, recipe))
+    probabilities = text_scores(images, columns, recipe.templates, matcher)
+    chosen = _assign(probabilities, [name in allowed for name in names], recipe.assignment)
+    place = {name: index for index, name in enumerate(vocabulary.names)}
+    meanings = np.array([*(place[name] for name in names), *(0 for _ in words), 0], np.int64)
+    return Match(probabilities, (*names, *words), meanings[chosen], len(names))
+
+
+def _assign(probabilities: np.ndarray, allowed: Sequence[bool], how: str) -> np.ndarray:
+    """Return each segment's column, int64 [K]; -1 where nothing is left above 0.
+
+    The columns begin with the classes, which `allowed` speaks of; background words follow and
+    are always allowed, for any number of segments. Of equals the first wins.
+    """
+    if probabilities.shape[1] == 0:
+        return np.full(len(probabilities), -1, np.int64)
+    left = probabilities.copy()
+    classes = len(allowed)
+    left[:, :classes] *= np.asarray(allowed, dtype=left.dtype)
+    if how == "one-per-class" and classes:
+        best = left[:, :classes].argmax(0)
+        kept = np.arange(len(left))[:, None] == best[None]
+        left[:, :classes] *= kept
+    return np.where(left.max(1) > 0, left.argmax(1), -1)
+
+
+def resolve(candidates: Sequence[str], vocabulary: Vocabulary) -> set[str]:
+    """Return the candidates' class names; each may be given as it is said or by a synonym."""
+    found = set()
+    for given in candidates:
+        name = given if given in vocabulary.classes else vocabulary.find(given)
+        if name is None:
+            near = difflib.get_close_matches(given, vocabulary.classes, n=3, cutoff=0.5)
+            hint = f"; near it are {', '.join(near)}" if near else ""
+            raise FslabError(f"candidate {given!r} is no class of the vocabulary{hint}")
+        found.add(name)
+    return found
+
+
+def paint(segments: Segments, match: Match, vocabulary: Vocabulary) -> LabelMap:
+    """Give every segment's pixels its class; a class scores as its best segment."""
+    labels = match.assigned.astype(np.uint8)[segments.labels]
+    scores: dict[str, float] = {}
+    for index in np.unique(match.assigned[match.assigned > 0]):
+        name = vocabulary.names[index]
+        column = match.probabilities[match.assigned == index, match.texts.index(name)]
+        scores[name] = float(column.max())
+    return LabelMap(labels, vocabulary.names, scores)
+
+
+def check_count(vocabulary: Vocabulary) -> None:
+    """Refuse a vocabulary that a label map of u8 cannot hold."""
+    if len(vocabulary.classes) > VOID - 1:
+        raise FslabError(
+            f"the vocabulary holds {len(vocabulary.classes)} classes; a label map holds "
+            f"{VOID - 1} beside the background"
+        )

@@ -1,0 +1,133 @@
+"""From scored segments to a label map: each segment its best name, or all of them a vote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from fslab.match.matcher import Matcher
+from fslab.match.naming import Match, check_count, paint, resolve, score_segments
+from fslab.match.views import check_size
+from fslab.records import FslabError, LabelMap, Matching, Picture, Segments, Vocabulary
+
+_LEAST = 1e-3
+"""The least probability that evidence can give: a word's map that is zero shall not forbid."""
+
+
+def match(
+    picture: Picture,
+    segments: Segments,
+    vocabulary: Vocabulary,
+    candidates: Sequence[str],
+    recipe: Matching,
+    matcher: Matcher,
+    evidence: Mapping[str, np.ndarray] | None = None,
+) -> LabelMap:
+    """Name segments among the candidates; what no candidate takes is background.
+
+    "one-per-class" is the authors' rule: the other classes' probabilities count as zero, each
+    class keeps only its best segment, each segment takes the best that is left to it, and a
+    segment left with nothing is background. "argmax" lets several segments share a class.
+    "vote" is `vote` over the segments and their `others`, with the evidence that it speaks of.
+    Background words compete in all and mean background. Without candidates all is
+    background, and CLIP is not asked. Errors are those of `score_segments`, and FslabError for a
+    recipe that weighs attention where there is no evidence.
+    """
+    if not candidates:
+        check_size(picture, segments)
+        check_count(vocabulary)
+        return LabelMap(np.zeros(segments.size, np.uint8), vocabulary.names)
+    if recipe.assignment != "vote":
+        found = score_segments(picture, segments, vocabulary, candidates, recipe, matcher)
+        return paint(segments, found, vocabulary)
+    if recipe.attention and evidence is None:
+        raise FslabError(
+            f"matching.attention is {recipe.attention}, and there is no evidence; give each "
+            "candidate's attention map, or let a Lab match"
+        )
+    voters = (segments, *segments.others)
+    scored = [
+        score_segments(picture, one, vocabulary, candidates, recipe, matcher) for one in voters
+    ]
+    return vote(voters, scored, vocabulary, candidates, evidence, recipe.attention)
+
+
+def vote(
+    segmentations: Sequence[Segments],
+    matches: Sequence[Match],
+    vocabulary: Vocabulary,
+    candidates: Sequence[str],
+    evidence: Mapping[str, np.ndarray] | None = None,
+    weight: float = 0.0,
+) -> LabelMap:
+    """Give each pixel the class that is most probable on the mean of all its segments.
+
+    A segment's probabilities are CLIP's over the candidates and the background (its best word),
+    made to sum to 1. Averaged over segmentations they blur where the segmentations disagree:
+    cluster ensembles (Strehl and Ghosh, JMLR 2002), with names in place of cluster numbers.
+    evidence: for each candidate where the diffusion model looks for it, f32 [h, w] from 0 up. A
+    map is scaled to a peak of 1; its mean on a segment, to the power `weight`, multiplies the
+    candidate's probability, and what the strongest candidate leaves over the background's.
+    The means are the map's `beliefs`. Raises FslabError where sizes differ.
+    """
+    if len({one.size for one in segmentations}) != 1:
+        raise FslabError(f"segments are {[one.size for one in segmentations]}; all have one size")
+    names = sorted(resolve(candidates, vocabulary), key=vocabulary.names.index)
+    prior = None
+    if weight and evidence:
+        by_name = {resolve([given], vocabulary).pop(): each for given, each in evidence.items()}
+        prior = _prior([by_name[name] for name in names], segmentations[0].size)
+    total, best = 0.0, np.zeros(len(names))
+    for segments, scored in zip(segmentations, matches, strict=True):
+        shares = _shares(scored, names)
+        if prior is not None:
+            shares = _weighed(shares, _on_segments(prior, segments) ** weight)
+        best = np.maximum(best, shares[:, 1:].max(0))
+        total = total + shares.astype(np.float32).T[:, segments.labels]
+    beliefs = total / np.float32(len(segmentations))
+    kinds = [0, *(vocabulary.names.index(name) for name in names)]
+    labels = np.array(kinds, np.uint8)[beliefs.argmax(0)]
+    scores = {
+        name: float(score)
+        for kind, name, score in zip(kinds[1:], names, best, strict=True)
+        if (labels == kind).any()
+    }
+    return LabelMap(labels, vocabulary.names, scores, dict(zip(kinds, beliefs, strict=True)))
+
+
+def _shares(scored: Match, names: Sequence[str]) -> np.ndarray:
+    """Return probabilities of the background, then of the names: f64 [K, 1 + names], sums 1."""
+    meaning = _background(scored)
+    background = scored.probabilities[:, meaning].max(1, initial=0.0)
+    columns = [scored.texts.index(name) for name in names]
+    shares = np.concatenate([background[:, None], scored.probabilities[:, columns]], 1)
+    return _weighed(shares.astype(np.float64), np.ones(shares.shape[1]))
+
+
+def _background(scored: Match) -> np.ndarray:
+    """Return which texts are words that mean background: bool [T]."""
+    return np.arange(len(scored.texts)) >= scored.classes
+
+
+def _weighed(shares: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    product = shares * factors
+    return product / np.maximum(product.sum(1, keepdims=True), 1e-30)
+
+
+def _prior(evidence: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Return each name's evidence at the picture's size with a peak of 1: f32 [names, H, W]."""
+    maps = np.stack([each / max(float(each.max()), 1e-12) for each in evidence])
+    source = torch.from_numpy(maps.astype(np.float32))[None]
+    return interpolate(source, size, mode="bilinear", align_corners=False)[0].numpy()
+
+
+def _on_segments(prior: np.ndarray, segments: Segments) -> np.ndarray:
+    """Return the evidence on each segment, background first: f64 [K, 1 + names]."""
+    ids = segments.labels.ravel()
+    sums = np.stack([np.bincount(ids, one.ravel(), segments.count) for one in prior], 1)
+    mean = sums / np.bincount(ids, minlength=segments.count)[:, None]
+    rest = 1 - mean.max(1, keepdims=True)
+    return np.clip(np.concatenate([rest, mean], 1), _LEAST, 1)

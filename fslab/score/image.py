@@ -1,0 +1,157 @@
+"""What one image adds to every figure, counted in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fslab.records import Confusion, Segments
+from fslab.score.contours import Contours, TruthContours
+from fslab.score.count import (
+    best_overlaps,
+    confusion,
+    hungarian_classes,
+    oracle_classes,
+    overlaps_of,
+    regrouped,
+)
+
+TALLIES = ("named", "oracle", "hungarian")
+CONTOURS = ("named_boundary", "boundary")
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """A confusion by the cells that are not zero: int64 [n, 3] of truth, guess and pixels.
+
+    A picture shows few of 80 classes, so thousands of pictures fit where their full tables
+    would not.
+    """
+
+    cells: np.ndarray
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, confusion: Confusion) -> Tally:
+        """Return the cells of a confusion, row by row."""
+        rows, columns = np.nonzero(confusion.counts)
+        cells = np.stack([rows, columns, confusion.counts[rows, columns]], axis=1)
+        return cls(cells, confusion.names)
+
+    def confusion(self) -> Confusion:
+        """Return the full table, int64 [K, K]."""
+        counts = np.zeros((len(self.names), len(self.names)), np.int64)
+        counts[self.cells[:, 0], self.cells[:, 1]] = self.cells[:, 2]
+        return Confusion(counts, self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageScore:
+    """What one image adds to every figure; a part that was not computed is None or empty.
+
+    parts: tallies of the guessed label map ("named") and of the segments named by the truth
+    ("oracle", "hungarian"); contours of the guess and of the segments against the truth's
+    ("named_boundary", "boundary"). overlaps: (class, best IoU) of each region.
+    """
+
+    parts: Mapping[str, Tally | Contours] = field(default_factory=dict)
+    overlaps: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def named(self) -> Confusion | None:
+        """The guess's confusion."""
+        return self._confusion("named")
+
+    @property
+    def oracle(self) -> Confusion | None:
+        """The confusion of segments that take their majority class."""
+        return self._confusion("oracle")
+
+    @property
+    def hungarian(self) -> Confusion | None:
+        """The confusion of segments matched one to one to the truth's classes."""
+        return self._confusion("hungarian")
+
+    @property
+    def boundary(self) -> Contours | None:
+        """The segments' contours against the truth's."""
+        found = self.parts.get("boundary")
+        return found if isinstance(found, Contours) else None
+
+    @property
+    def named_boundary(self) -> Contours | None:
+        """The guess's contours against the truth's."""
+        found = self.parts.get("named_boundary")
+        return found if isinstance(found, Contours) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a small JSON-able dict: confusions as [row, column, count] of what occurs."""
+        parts = {
+            key: part.cells.tolist() if isinstance(part, Tally) else part.to_list()
+            for key, part in self.parts.items()
+        }
+        return {**parts, "overlaps": [list(pair) for pair in self.overlaps]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], names: Sequence[str]) -> ImageScore:
+        """Return the score that `to_dict` gave, to the last bit.
+
+        A part that the dict lacks was not computed: it is None, and a figure that needs it says
+        so. Results written before a part existed read the same way.
+        """
+        tallies = {key: _tally_of(data[key], names) for key in TALLIES if key in data}
+        contours = {key: Contours.from_list(data[key]) for key in CONTOURS if key in data}
+        pairs = tuple((int(label), float(overlap)) for label, overlap in data["overlaps"])
+        return cls({**tallies, **contours}, pairs)
+
+    def _confusion(self, part: str) -> Confusion | None:
+        found = self.parts.get(part)
+        return found.confusion() if isinstance(found, Tally) else None
+
+
+def score_image(
+    truth: np.ndarray,
+    names: Sequence[str],
+    guess: np.ndarray | None = None,
+    segments: Segments | None = None,
+    contours: bool = True,
+) -> ImageScore:
+    """Count one image: a guess, u8 [H, W], by names; segments by what the truth makes of them.
+
+    Every figure there is can be made of the result, so an image is looked at once. contours:
+    whether boundary figures are wanted; they take most of the time. Raises FslabError as
+    `confusion` does.
+    """
+    parts: dict[str, Tally | Contours] = {}
+    if guess is not None:
+        parts["named"] = Tally.of(confusion(truth, guess, names))
+    overlaps = ()
+    if segments is not None:
+        tallies, overlaps = _segment_parts(truth, names, segments)
+        parts |= tallies
+    if contours:
+        traced = TruthContours(truth)
+        if guess is not None:
+            parts["named_boundary"] = traced.against(guess)
+        if segments is not None:
+            parts["boundary"] = traced.against(segments.labels)
+    return ImageScore(parts, overlaps)
+
+
+def _segment_parts(
+    truth: np.ndarray, names: Sequence[str], segments: Segments
+) -> tuple[dict[str, Tally], tuple[tuple[int, float], ...]]:
+    table = overlaps_of(segments, truth, names)
+    best, matched = oracle_classes(table), hungarian_classes(table, segments)
+    tallies = {
+        "oracle": Tally.of(regrouped(table, best, names)),
+        "hungarian": Tally.of(regrouped(table, matched, names)),
+    }
+    return tallies, best_overlaps(table)
+
+
+def _tally_of(cells: Sequence[Sequence[int]], names: Sequence[str]) -> Tally:
+    return Tally(np.array(cells, np.int64).reshape(-1, 3), tuple(names))

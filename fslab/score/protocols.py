@@ -1,0 +1,184 @@
+"""Every metric by name: what it needs, how it is computed, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from fslab.records import FslabError
+from fslab.score.image import ImageScore, Tally
+from fslab.score.terms import (
+    Terms,
+    by_contour,
+    by_contour_relative,
+    by_image,
+    by_region,
+    over_all_pixels,
+    over_object_pixels,
+)
+
+COCO_CLASSES = 80
+"""How many things COCO's annotations name; the background comes on top."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one figure is computed.
+
+    needs: what an image must bring, a "guess" (named pixels) or "segments" (no names at all);
+    part: what of an ImageScore it reads; terms: its sums; note: the protocol in words;
+    background: the rule for it; family: whose classes it is meant for, None where any will do.
+    """
+
+    needs: Literal["guess", "segments"]
+    part: Literal["named", "oracle", "hungarian", "named_boundary", "boundary"]
+    terms: Callable[[Sequence[ImageScore], str], Terms]
+    note: str
+    background: str
+    family: Literal["voc", "coco"] | None = None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether it has a value for each class; contours have none."""
+        return self.part not in ("named_boundary", "boundary")
+
+
+def find_metric(name: str, names: Sequence[str] | None = None) -> Metric:
+    """Return a metric by name.
+
+    names: the vocabulary's, background first, where it is known: then "coco-object" is refused
+    for what is not COCO's. Raises FslabError with the metrics there are.
+    """
+    if name not in METRICS:
+        raise FslabError(f"there is no metric {name!r}; there is {', '.join(METRICS)}")
+    metric = METRICS[name]
+    if names is not None and metric.family == "coco" and len(names) != COCO_CLASSES + 1:
+        raise FslabError(
+            f"metric {name!r} counts COCO's {COCO_CLASSES} classes and the background; this "
+            f"vocabulary has {len(names) - 1} classes, so take voc21"
+        )
+    return metric
+
+
+def applicable(per_image: Sequence[ImageScore]) -> tuple[str, ...]:
+    """Return the metrics that can be made of these scores, in the table's order.
+
+    Every image must have the part that a metric reads. Over COCO's 80 classes the mean IoU is
+    called coco-object, over any others voc21 and voc20.
+    """
+    names = {
+        part.names
+        for image in per_image
+        for part in image.parts.values()
+        if isinstance(part, Tally)
+    }
+    if len(names) != 1:
+        return ()
+    other = "voc" if len(names.pop()) == COCO_CLASSES + 1 else "coco"
+    return tuple(
+        name
+        for name, metric in METRICS.items()
+        if metric.family != other and not lacking(metric, per_image)
+    )
+
+
+def lacking(metric: Metric, per_image: Sequence[ImageScore]) -> int:
+    """Count the images without the part that a metric reads."""
+    return sum(metric.part not in image.parts for image in per_image)
+
+
+_CONTOURS = (
+    "contour pixels, where labels change, found within {reach}: F of precision and recall per "
+    "image, mean over images; void pixels take the nearest label of those that count"
+)
+_NEAR = _CONTOURS.format(reach="2 px")
+_RELATIVE = _CONTOURS.format(reach="0.75 % of the image's diagonal")
+_ANY_LABEL = "a label like any other"
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "voc21": Metric(
+            "guess",
+            "named",
+            over_all_pixels,
+            "IoU over the whole data set, mean over all classes that occur; the background is a "
+            "class; void pixels left out",
+            "a class",
+            "voc",
+        ),
+        "voc20": Metric(
+            "guess",
+            "named",
+            over_object_pixels,
+            "IoU over the whole data set, mean over the object classes that occur; the truth's "
+            "background is void; background guessed on an object is a miss",
+            "void in the truth, a miss where it is guessed on an object",
+            "voc",
+        ),
+        "coco-object": Metric(
+            "guess",
+            "named",
+            over_all_pixels,
+            "IoU over the whole data set, mean over COCO's 80 things and the background as far as "
+            "they occur; void pixels, crowds among them, left out",
+            "a class",
+            "coco",
+        ),
+        "per-image": Metric(
+            "guess",
+            "named",
+            by_image,
+            "mean over images of the mean IoU over the classes in that image's truth, background "
+            "included (FreeSeg-Diff's own; no VOC figure); void pixels left out",
+            "a class, in images whose truth has it",
+        ),
+        "boundary-named": Metric(
+            "guess", "named_boundary", by_contour, f"named pixels: {_NEAR}", _ANY_LABEL
+        ),
+        "boundary-named-relative": Metric(
+            "guess",
+            "named_boundary",
+            by_contour_relative,
+            f"named pixels: {_RELATIVE}",
+            _ANY_LABEL,
+        ),
+        "hungarian": Metric(
+            "segments",
+            "hungarian",
+            over_all_pixels,
+            "class-agnostic: per image, segments matched one to one to the truth's classes by "
+            "pixels in common, others background; then IoU over the whole data set, background "
+            "a class; void pixels left out",
+            "a class, and what is left over",
+        ),
+        "oracle": Metric(
+            "segments",
+            "oracle",
+            over_all_pixels,
+            "class-agnostic ceiling: each segment takes its majority class of the truth; then IoU "
+            "over the whole data set, background a class; void pixels left out",
+            "a class",
+        ),
+        "mbo": Metric(
+            "segments",
+            "oracle",
+            by_region,
+            "class-agnostic mean best overlap: per class region of the truth, the best single "
+            "segment's IoU; mean over all regions; background no region; void pixels left out",
+            "no region",
+        ),
+        "boundary": Metric(
+            "segments", "boundary", by_contour, f"class-agnostic: {_NEAR}", _ANY_LABEL
+        ),
+        "boundary-relative": Metric(
+            "segments",
+            "boundary",
+            by_contour_relative,
+            f"class-agnostic: {_RELATIVE}",
+            _ANY_LABEL,
+        ),
+    }
+)
+"""Every metric by the name the command line has for it."""

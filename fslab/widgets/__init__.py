@@ -1,0 +1,25 @@
+"""Looking inside by hand: explorers for notebooks, on ipywidgets and plotly's FigureWidget."""
+
+from fslab.widgets.clusters import ClusterExplorer, explore_clusters
+from fslab.widgets.explorer import Explorer
+from fslab.widgets.features import FeatureExplorer, explore_features
+from fslab.widgets.matching import MatchExplorer, explore_matching
+from fslab.widgets.refinement import RefinementExplorer, explore_refinement
+from fslab.widgets.results import ResultBrowser, browse_results
+from fslab.widgets.yours import SegmentYours, segment_yours
+
+__all__ = [
+    "ClusterExplorer",
+    "Explorer",
+    "FeatureExplorer",
+    "MatchExplorer",
+    "RefinementExplorer",
+    "ResultBrowser",
+    "SegmentYours",
+    "browse_results",
+    "explore_clusters",
+    "explore_features",
+    "explore_matching",
+    "explore_refinement",
+    "segment_yours",
+]

@@ -1,0 +1,149 @@
+"""One plotly figure with several parts, each in its own rectangle of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from fslab.plots.panels import finish, plain
+from fslab.widgets.figure import Frame, WholeFigure
+
+WIDTH = 690
+"""What a figure may take of a notebook's column of 700 px."""
+
+TITLE = 38
+"""Pixels above a part that its title of two lines takes."""
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels of the figure; `top` is counted from its upper edge."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+class Part:
+    """A part of a board: some traces on one pair of axes, with a title above them.
+
+    traces: made once, and changed in place ever after: a figure that is built anew takes longer
+    than computing what it shows. x, y: the axes' settings; indent: how far left of its box, in
+    pixels, the title begins.
+    """
+
+    indent = 0
+
+    def __init__(self, traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any]) -> None:
+        self.made, self.x, self.y = list(traces), x, y
+        self._board: Board | None = None
+        self._number = self._first = 0
+
+    @property
+    def traces(self) -> tuple[Any, ...]:
+        """The part's own traces in the figure."""
+        return self._board.figure.data[self._first : self._first + len(self.made)]
+
+    @property
+    def layout(self) -> Any:
+        """The layout of the whole figure."""
+        return self._board.figure.layout
+
+    @property
+    def axes(self) -> tuple[Any, Any]:
+        """The part's x and y axis in the figure."""
+        return tuple(self.layout[f"{letter}axis{self._number}"] for letter in "xy")
+
+    def join(self, board: Board, number: int, first: int) -> None:
+        """Become part `number`, counted from 1, whose traces begin at `first`."""
+        self._board, self._number, self._first = board, number, first
+        ending = "" if number == 1 else number
+        for trace in self.made:
+            trace.update(xaxis=f"x{ending}", yaxis=f"y{ending}")
+
+    def title(self, text: str) -> None:
+        """Write the title, one line or two."""
+        self.layout.annotations[self._number - 1].text = plain(text)
+
+    def place(self, box: Box | None, height: int) -> None:
+        """Move to a rectangle of a figure `height` pixels high; None hides the part."""
+        for trace in self.traces:
+            trace.visible = box is not None
+        box = box or Box(0, 0, 1, 1)
+        left, right = box.left / WIDTH, min((box.left + box.width) / WIDTH, 1)
+        top, bottom = 1 - box.top / height, 1 - (box.top + box.height) / height
+        x, y = self.axes
+        x.domain, y.domain = [left, right], [max(bottom, 0), top]
+        self.layout.annotations[self._number - 1].update(
+            x=max(left - self.indent / WIDTH, 0), y=top
+        )
+
+
+class Board:
+    """Parts in one FigureWidget, `figure`: each FigureWidget brings plotly's 5 MB anew.
+
+    `frame` is what to lay out; `with board.drawing():` gathers changes and shows them at once.
+    select: whether points can be selected by a lasso or a box.
+    """
+
+    def __init__(self, *parts: Part, select: bool = False) -> None:
+        settings: dict[str, Any] = {"annotations": [_title() for _ in parts]}
+        traces: list[Any] = []
+        for number, part in enumerate(parts, 1):
+            part.join(self, number, len(traces))
+            traces += part.made
+            ending = "" if number == 1 else number
+            settings[f"xaxis{ending}"] = {**part.x, "anchor": f"y{ending}"}
+            settings[f"yaxis{ending}"] = {**part.y, "anchor": f"x{ending}"}
+        self._parts, self._placed = parts, None
+        figure = go.Figure(traces, settings)
+        finish(figure, "", 200)
+        plain_look = {
+            "width": WIDTH, "height": 240, "title": None, "dragmode": "lasso" if select else False,
+            "hovermode": "closest", "showlegend": False,
+            "bargap": 0.3, "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        }  # fmt: skip
+        figure.update_layout(plain_look)
+        self.figure = WholeFigure(figure)
+        # Of plotly's own buttons most do nothing for a picture, and one would upload it.
+        buttons = {"displaylogo": False, "modeBarButtons": [["lasso2d", "select2d"]]}
+        self.figure._config = buttons if select else {"displayModeBar": False}
+        self.frame = Frame(self.figure)
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Gather all changes that are made inside into one."""
+        with self.figure.batch_update():
+            yield
+        self.frame.drawn()
+
+    def arrange(self, height: float, boxes: Sequence[Box | None]) -> None:
+        """Give each part its rectangle; call while drawing."""
+        wanted = round(height), tuple(boxes)
+        if wanted == self._placed:
+            return
+        self._placed = wanted
+        self.figure.layout.height = wanted[0]
+        for part, box in zip(self._parts, boxes, strict=True):
+            part.place(box, wanted[0])
+
+
+def listen(trace: Any, event: str, listener: Callable[[Any], None]) -> None:
+    """Have a listener told of a trace's event, with plotly's points, where there are any."""
+
+    def tell(trace: Any, points: Any, state: Any) -> None:
+        if points.point_inds:
+            listener(points)
+
+    getattr(trace, event)(tell)
+
+
+def _title() -> dict[str, Any]:
+    return {
+        "text": "", "x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left",
+        "yanchor": "bottom", "yshift": 2, "showarrow": False, "align": "left",
+        "font": {"size": 12},
+    }  # fmt: skip

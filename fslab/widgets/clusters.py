@@ -1,0 +1,339 @@
+"""How features fall into clusters: over the picture, in the plane, and by size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args, get_type_hints
+
+import ipywidgets as widgets
+import numpy as np
+
+from fslab.cluster import join
+from fslab.lab import Lab
+from fslab.plots.colours import segment_colours
+from fslab.plots.places import middle
+from fslab.records import Clustering, Features, FslabError, Recipe, Segments
+from fslab.score import score_image, summarise
+from fslab.widgets.board import TITLE, WIDTH, Board, Box
+from fslab.widgets.controls import Knob, check_value, choice, number, row, show_only, whole, words
+from fslab.widgets.explorer import Explorer
+from fslab.widgets.panel import Panel, grey, side_by_side
+from fslab.widgets.pictures import Given, Subject
+from fslab.widgets.plane import Bars, Plane
+from fslab.widgets.projection import project
+from fslab.widgets.texts import note_of, recipe_code
+
+_HINT = (
+    "Point at a cluster in any panel and it lights up in all of them. Draw a box or a lasso "
+    "around points on the right to see where they lie in the picture."
+)
+_KINDS = get_type_hints(Clustering)
+_NONE = -1
+"""No cluster; a list shows None as nothing at all."""
+
+_OWN = {"ncut": ("tau", "alpha"), "merge": ("threshold",)}
+"""What a method is set by where it finds the number of clusters itself."""
+
+
+@dataclass(frozen=True)
+class _View:
+    subject: Subject
+    layers: tuple[str, ...]
+    timestep: int
+    clustering: tuple[tuple[str, Any], ...]
+    projection: str
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterResult:
+    """What `explore_clusters` shows.
+
+    cells: each cell's cluster, int [h, w]; plane: its place in the plane, f32 [h * w, 2];
+    oracle: the oracle mIoU of this one picture, None where the truth is not known.
+    """
+
+    subject: Subject
+    features: Features
+    segments: Segments
+    cells: np.ndarray
+    plane: np.ndarray
+    projection: str
+    oracle: float | None
+    recipe: Recipe
+    title: str
+
+
+class ClusterExplorer(Explorer):
+    """Cluster a picture's features and see the clusters from three sides.
+
+    pictures: a data set, pictures, samples or paths; recipe: gives the features and where the
+    knobs begin. State: `picture`, `layers` (patterns), `timestep`, `method`, `k`, `k_is`,
+    `normalise`, `upsample`, `position`, `tau`, `alpha`, `threshold`, `projection` ("PCA" or
+    "UMAP"), `highlight` (a cluster or None), `selected` (numbers of cells, row by row).
+    """
+
+    picture = Knob("_pictures_list", "The chosen picture's name.")
+    timestep = Knob("_timestep", "The timestep, 0..999; 0 where the backbone has none.")
+    method = Knob("_method", "The clustering method, as in `Clustering`.")
+    k = Knob("_k", "Clusters, where the method does not find their number itself.")
+    k_is = Knob("_k_is", "How k is meant, as in `Clustering`.")
+    normalise = Knob("_normalise", 'Each cell at unit length ("l2") or as it is ("none").')
+    upsample = Knob("_upsample", "What is brought to the picture's size: features or labels.")
+    position = Knob("_position", "The weight of each cell's place in the picture.")
+    tau = Knob("_tau", "Normalised cut: a cut that costs more than this is not made.")
+    alpha = Knob("_alpha", "Normalised cut: the exponent of the affinity.")
+    threshold = Knob("_threshold", "Merging: maps that differ less than this become one.")
+    projection = Knob("_projection", 'The plane of the points: "PCA" or "UMAP".')
+
+    def __init__(
+        self, lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab"
+    ) -> None:
+        super().__init__(lab, _HINT)
+        self._start = lab.recipe(recipe)
+        self._pictures = self._picker(pictures)
+        self._pictures_list = self._pictures.list
+        self._build_knobs()
+        self._build_figures()
+        self._selected: tuple[int, ...] = ()
+        self._lay_out()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers' paths or patterns."""
+        return tuple(part.strip() for part in self._layers.value.split(",") if part.strip())
+
+    @layers.setter
+    def layers(self, patterns: Iterable[str]) -> None:
+        self._layers.value = ", ".join([patterns] if isinstance(patterns, str) else patterns)
+
+    @property
+    def highlight(self) -> int | None:
+        """The cluster that is lit up, or None."""
+        return None if self._highlight.value == _NONE else self._highlight.value
+
+    @highlight.setter
+    def highlight(self, cluster: int | None) -> None:
+        wanted = _NONE if cluster is None else int(cluster)
+        check_value(self._highlight, wanted, "highlight")
+        self._highlight.value = wanted
+
+    @property
+    def selected(self) -> tuple[int, ...]:
+        """The cells that are selected, counted row by row."""
+        return self._selected
+
+    @selected.setter
+    def selected(self, cells: Iterable[int]) -> None:
+        count = self._on_screen().cells.size
+        chosen = tuple(sorted({int(cell) for cell in cells}))
+        if chosen and not 0 <= chosen[0] <= chosen[-1] < count:
+            raise FslabError(f"cells are {chosen[0]} to {chosen[-1]}; there are 0 to {count - 1}")
+        self._selected = chosen
+        self._light()
+
+    @property
+    def segments(self) -> Segments:
+        """The segments on screen."""
+        return self._on_screen().segments
+
+    def _build_knobs(self) -> None:
+        extract, start = self._start.extract, self._start.cluster
+        self._layers = words("layers", ", ".join(extract.layers))
+        self._timestep = whole("timestep", (extract.timesteps or (0,))[0], 0, 999)
+        self._timestep.disabled = self._lab.backbone.timestep is None
+        self._method = choice("method", get_args(_KINDS["method"]), start.method)
+        self._k_is = choice(
+            "k is", [name for name in get_args(_KINDS["k_is"]) if name != "candidates"]
+        )
+        self._k = whole("K", start.k, 1, 24)
+        self._tau = number("cut below", start.tau, 0.0, 2.0, 0.01)
+        self._alpha = number("exponent", start.alpha, 1.0, 20.0, 0.5)
+        self._threshold = number("merge below", start.threshold, 0.05, 3.0, 0.05)
+        self._normalise = choice("normalise", get_args(_KINDS["normalise"]), start.normalise)
+        self._upsample = choice("upsample", get_args(_KINDS["upsample"]), start.upsample)
+        self._position = number("position", start.position, 0.0, 2.0, 0.05)
+        self._projection = choice(
+            "points by", [("PCA", "PCA"), ("UMAP (slow the first time)", "UMAP")]
+        )
+        self._highlight = choice("light up", [("no cluster", _NONE)])
+        self._clear = widgets.Button(description="clear selection", layout={"width": "140px"})
+
+    def _build_figures(self) -> None:
+        self._panel, self._plane, self._bars = Panel(), Plane(), Bars()
+        self._board = Board(self._panel, self._plane, self._bars, select=True)
+        leave = self._leave
+        self._panel.on_hover(
+            lambda row, column: self._point_at(self._shown.segments.labels[row, column]), leave
+        )
+        self._plane.on_hover(lambda cell: self._point_at(self._shown.cells.ravel()[cell]), leave)
+        self._bars.on_hover(self._point_at, leave)
+        self._plane.on_select(lambda cells: setattr(self, "selected", cells))
+
+    def _lay_out(self) -> None:
+        self._by_method = {
+            "k": widgets.VBox([row(self._k, self._k_is)]), "tau": self._tau, "alpha": self._alpha,
+            "threshold": self._threshold,
+        }  # fmt: skip
+        self._method.observe(lambda change: self._show_own(), "value")
+        self._show_own()
+        self._about = widgets.HTML()
+        rows = [
+            self._pictures.row, self._layers, row(self._timestep, self._method),
+            self._by_method["k"], row(self._tau, self._alpha), self._threshold,
+            row(self._normalise, self._upsample), row(self._position, self._projection),
+            self._board.frame,
+            row(self._highlight, self._clear), self._about,
+        ]  # fmt: skip
+        self._clear.on_click(lambda button: setattr(self, "selected", ()))
+        self._highlight.observe(lambda change: self._hush or self._light(), "value")
+        knobs = [self._pictures_list, self._layers, self._timestep, self._method, self._k]
+        knobs += [self._k_is, self._tau, self._alpha, self._threshold, self._normalise]
+        self._begin(rows, [*knobs, self._upsample, self._position, self._projection])
+
+    def _show_own(self) -> None:
+        show_only(self._by_method, _OWN.get(self.method, ("k",)))
+
+    def _view(self) -> _View:
+        settings = {
+            "method": self.method, "normalise": self.normalise, "upsample": self.upsample,
+            "position": self.position,
+        }  # fmt: skip
+        own = _OWN.get(self.method, ("k", "k_is"))
+        settings |= {name: getattr(self, name) for name in own}
+        return _View(
+            self._pictures.subject, self.layers, self.timestep, tuple(settings.items()),
+            self.projection,
+        )  # fmt: skip
+
+    def _recipe_of(self, view: _View) -> Recipe:
+        steps = () if self._lab.backbone.timestep is None else (view.timestep,)
+        extract = replace(
+            self._start.extract, layers=view.layers, timesteps=steps, attention="none"
+        )
+        settings = {"k_is": "fixed", "also": (), **dict(view.clustering)}
+        cluster = replace(self._start.cluster, **settings)
+        return self._lab.recipe(Recipe("explored", extract, cluster))
+
+    def _compute(self, view: _View) -> ClusterResult:
+        recipe, picture = self._recipe_of(view), view.subject.picture
+        settings = asdict(recipe.extract)
+        layers, steps = settings.pop("layers"), settings.pop("timesteps")
+        steps = steps if self._lab.backbone.timestep is not None else None
+        features = self._once(
+            "features", (picture.digest, recipe.extract),
+            lambda: self._lab.extract(picture, layers, steps, **settings),
+        )  # fmt: skip
+        segments = self._once(
+            "segments", (picture.digest, recipe.extract, recipe.cluster),
+            lambda: self._lab.cluster(features, **asdict(recipe.cluster)),
+        )  # fmt: skip
+        joined = join(features, recipe.cluster)
+        spread = recipe.cluster.normalise, recipe.cluster.position, recipe.cluster.grid
+        plane = self._once(
+            "plane", (picture.digest, recipe.extract, spread, view.projection),
+            lambda: project(joined.reshape(len(joined), -1).T, view.projection),
+        )  # fmt: skip
+        cells = _cell_labels(segments, joined.shape[1:])
+        title = f"{view.subject.spoken}: {segments.count} clusters by {view.clustering[0][1]}"
+        return ClusterResult(
+            view.subject, features, segments, cells, plane, view.projection,
+            _oracle(view.subject, segments), recipe, title,
+        )  # fmt: skip
+
+    def _draw(self, result: ClusterResult) -> None:
+        self._selected = ()
+        clusters = [("no cluster", _NONE)]
+        clusters += [(f"cluster {number}", number) for number in range(result.segments.count)]
+        with self._hush():
+            self._highlight.options = clusters
+        colours, size = segment_colours(result.segments.count), result.subject.picture.size
+        shares = np.bincount(result.segments.labels.ravel()) / result.segments.labels.size
+        middles = [middle(mask) for mask in result.segments.masks()]
+        with self._board.drawing():
+            self._board.arrange(*_places(size))
+            self._panel.resize(size)
+            self._panel.image(grey(result.subject.picture.pixels))
+            self._panel.title(f"{result.subject.name}\n{result.segments.count} clusters")
+            self._panel.marks(middles, list(map(str, range(len(middles)))), cross=False)
+            self._plane.show(result.plane, result.cells.ravel(), colours, result.projection)
+            self._bars.show(shares, colours)
+        note_of(self._about, _about(result))
+        self._light(result)
+
+    def _point_at(self, cluster: int) -> None:
+        self.highlight = int(cluster)
+
+    def _leave(self) -> None:
+        self.highlight = None
+
+    def _light(self, result: ClusterResult | None = None) -> None:
+        """Show which cluster or cells are meant: the rest fades, in every panel."""
+        with self._drawing:
+            result = result or self._on_screen()
+            labels, lit = result.segments.labels, self.highlight
+            strength = np.full(labels.shape, 0.65)
+            if lit is not None:
+                strength = np.where(labels == lit, 0.95, 0.15)
+            elif self._selected:
+                strength = np.where(_chosen_pixels(result, self._selected), 0.95, 0.15)
+            layer = np.dstack([segment_colours(result.segments.count)[labels], 255 * strength])
+            with self._board.drawing():
+                self._panel.layer(np.rint(layer).astype(np.uint8))
+                self._plane.light(result.cells.ravel(), lit, self._selected)
+                self._bars.light(lit)
+
+    def _code_of(self, result: ClusterResult) -> str:
+        return f"segments = lab.segments(picture, {recipe_code(result.recipe)})"
+
+
+def explore_clusters(
+    lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab", **state: Any
+) -> ClusterExplorer:
+    """Open a `ClusterExplorer`; state: where it begins, such as `k=8`."""
+    return ClusterExplorer(lab, pictures, recipe).change(**state)
+
+
+def _places(size: tuple[int, int]) -> tuple[float, list[Box]]:
+    """Return the figure's height, and where the picture, the plane and the bars go."""
+    (picture,) = side_by_side(1, size, 340, tallest=400)
+    plane = Box(350, TITLE, WIDTH - 352, max(picture.height, 200))
+    bars = Box(44, plane.top + plane.height + TITLE, WIDTH - 46, 80)
+    return bars.top + bars.height + 44, [picture, plane, bars]
+
+
+def _cell_labels(segments: Segments, size: tuple[int, ...]) -> np.ndarray:
+    """Return the cluster at the middle of each cell, int32 [h, w]."""
+    places = [
+        ((np.arange(cells) + 0.5) * limit / cells).astype(int)
+        for cells, limit in zip(size, segments.size, strict=True)
+    ]
+    return segments.labels[np.ix_(*places)]
+
+
+def _chosen_pixels(result: ClusterResult, cells: Iterable[int]) -> np.ndarray:
+    """Return the pixels of the chosen cells, bool [H, W]."""
+    chosen = np.zeros(result.cells.size, bool)
+    chosen[list(cells)] = True
+    chosen = chosen.reshape(result.cells.shape)
+    rows, columns = (
+        np.arange(limit) * count // limit
+        for limit, count in zip(result.segments.size, chosen.shape, strict=True)
+    )
+    return chosen[np.ix_(rows, columns)]
+
+
+def _oracle(subject: Subject, segments: Segments) -> float | None:
+    if subject.truth is None:
+        return None
+    score = score_image(subject.truth, subject.vocabulary.names, segments=segments)
+    return summarise("oracle", [score]).miou
+
+
+def _about(result: ClusterResult) -> str:
+    if result.oracle is None:
+        return "oracle mIoU: the truth of this picture is not known"
+    return (
+        f"oracle mIoU {100 * result.oracle:.1f} % on this one picture ({result.subject.spoken}): "
+        "each cluster takes its majority class of the truth"
+    )

@@ -1,0 +1,168 @@
+"""What all explorers share: knobs that start work, a line that tells of it, code to paste."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import ipywidgets as widgets
+
+from fslab.lab import Lab
+from fslab.records import FslabError, Recipe
+from fslab.widgets.controls import Hush, Knob
+from fslab.widgets.pictures import Given, PicturePicker
+from fslab.widgets.texts import Status, code_block, hint
+from fslab.widgets.worker import Newest, Worker
+
+_KEPT = 4
+"""Results a stage keeps at hand, so that going back and forth between two is free."""
+
+
+class Explorer(widgets.VBox):
+    """A box of knobs over a figure; each move of a knob computes a new view on a worker's thread.
+
+    A subclass says what the knobs say (`_view`), what follows from it (`_compute`) and how that
+    is drawn (`_draw`); the record that `_compute` returns has a `recipe` and a `title`.
+    `wait()` returns when the figure shows what the knobs say; `message` is the last refusal, empty
+    while all is well; `recipe` belongs to what is on screen.
+    """
+
+    def __init__(self, lab: Lab | None, hint_text: str) -> None:
+        super().__init__(layout={"width": "700px", "max_width": "100%"})
+        self._lab = lab
+        self._hush, self._worker = Hush(), Worker()
+        self._drawing = threading.RLock()
+        self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
+        self._shown: Any = None
+        self._status, self._hint = Status(), hint(hint_text)
+        self._code = widgets.HTML()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._shown.title if self._shown else 'nothing yet'}>"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of what is on screen; raises FslabError while nothing is."""
+        return self._on_screen().recipe
+
+    @property
+    def code(self) -> str:
+        """Python that computes in a cell what is on screen."""
+        return self._code_of(self._on_screen())
+
+    @property
+    def message(self) -> str:
+        """What went wrong last, in one sentence; empty while all is well."""
+        return self._status.message
+
+    @property
+    def busy(self) -> bool:
+        """Whether work is under way."""
+        return self._status.busy
+
+    def change(self, **state: Any) -> Self:
+        """Set several parts of the state as one move, and return the explorer.
+
+        Raises FslabError for what is no state of it, and for a value that it cannot take.
+        """
+        for name in state:
+            if not isinstance(getattr(type(self), name, None), (Knob, property)):
+                raise FslabError(f"{type(self).__name__} has no state {name!r}")
+        if state:
+            with self._hush():
+                for name, value in state.items():
+                    setattr(self, name, value)
+            self._moved()
+        return self
+
+    def wait(self, timeout: float | None = 600) -> None:
+        """Return when the figure shows what the knobs say, or `message` says why it does not."""
+        self._worker.wait(timeout)
+
+    def _view(self) -> Any:
+        """Return what the knobs say, as one hashable or frozen record."""
+        raise NotImplementedError
+
+    def _compute(self, view: Any) -> Any:
+        """Return what is to be drawn; raises FslabError where the knobs ask for what is not."""
+        raise NotImplementedError
+
+    def _draw(self, result: Any) -> None:
+        """Bring the figure to what was computed."""
+        raise NotImplementedError
+
+    def _code_of(self, result: Any) -> str:
+        """Return Python that computes the same."""
+        raise NotImplementedError
+
+    def _picker(self, pictures: Given | Iterable[Given]) -> PicturePicker:
+        return PicturePicker(pictures, self._hush, self._status.refuse)
+
+    def _begin(self, rows: Sequence[widgets.Widget], knobs: Sequence[widgets.Widget]) -> None:
+        """Lay out the rows, listen to the knobs and draw the first view."""
+        folded = widgets.Accordion([self._code], titles=["this view as code"])
+        folded.layout.width = "690px"
+        self.children = (self._hint, *rows, self._status, folded)
+        for knob in knobs:
+            knob.observe(self._moved, "value")
+        self._moved()
+
+    def _moved(self, change: Any = None) -> None:
+        if self._hush:
+            return
+        view = self._view()
+        self._status.compute()
+        self._worker.submit(lambda newest: self._work(view, newest))
+
+    def _work(self, view: Any, newest: Newest) -> None:
+        with _Reporting(self, newest):
+            start = time.perf_counter()
+            result = self._compute(view)
+            with self._drawing:
+                if newest():
+                    self._draw(result)
+                    self._shown = result
+                    self._code.value = code_block(self._code_of(result))
+                    self._status.ready(f"{result.title} ({time.perf_counter() - start:.2f} s)")
+
+    def _once(self, stage: str, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return what a stage gave for a key, computed at most once while it is at hand."""
+        kept = self._kept.setdefault(stage, OrderedDict())
+        if key not in kept:
+            kept[key] = compute()
+        kept.move_to_end(key)
+        while len(kept) > _KEPT:
+            kept.popitem(last=False)
+        return kept[key]
+
+    def _on_screen(self) -> Any:
+        if self._shown is None:
+            raise FslabError(f"nothing is on screen yet; {self.message or 'call wait() first'}")
+        return self._shown
+
+
+class _Reporting:
+    """Says in the widget what went wrong inside; a refusal ends there, a fault goes on."""
+
+    def __init__(self, explorer: Explorer, newest: Newest) -> None:
+        self._explorer, self._newest = explorer, newest
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if error is not None and self._newest():
+            refused = isinstance(error, FslabError)
+            words = str(error) if refused else f"{kind.__name__}: {error}"
+            shown = self._explorer._shown
+            self._explorer._status.refuse(words, shown.title if shown is not None else "")
+        return isinstance(error, FslabError)

@@ -1,0 +1,282 @@
+"""What a layer sees: its main components as colours, and what is like the pixel clicked on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from fslab.lab import Lab
+from fslab.plots import pca_colours
+from fslab.plots.draw import variance_shown
+from fslab.plots.maps import cosine_to
+from fslab.records import Extraction, FslabError, Recipe
+from fslab.widgets.board import TITLE, Board
+from fslab.widgets.controls import Knob, check_value, choice, row, show_only, whole
+from fslab.widgets.explorer import Explorer
+from fslab.widgets.layers import LayerPicker, first_layer
+from fslab.widgets.panel import Panel, side_by_side
+from fslab.widgets.pictures import Given, Subject
+from fslab.widgets.texts import note_of
+
+Point = tuple[int, int]
+
+_HINT = (
+    "Click any pixel in any panel: the right panel shows how like it every cell is. Like colours "
+    "in the middle are like features; between two layers colours mean nothing."
+)
+
+
+@dataclass(frozen=True)
+class _View:
+    subject: Subject
+    layers: tuple[tuple[str, int], ...]
+    points: tuple[Point, ...]
+    joined: str
+
+
+@dataclass(frozen=True, eq=False)
+class LayerView:
+    """One layer of one timestep as it is shown: map f32 [C, h, w] and cosines f32 [h, w]."""
+
+    layer: str
+    timestep: int
+    features: np.ndarray
+    colours: np.ndarray
+    share: float
+    cosines: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureResult:
+    """What `explore_features` shows."""
+
+    subject: Subject
+    points: tuple[Point, ...]
+    joined: str
+    shown: tuple[LayerView, ...]
+    recipe: Recipe
+    title: str
+
+
+class FeatureExplorer(Explorer):
+    """Look at a layer's features, and at what they find alike.
+
+    pictures: a data set, pictures, samples or paths. State, readable and settable: `picture`
+    (a name), `layer`, `timestep`, `point` (row, column), `pins` (further points), `joined`
+    ("mean" or "highest" over several points), `compare`, `other_layer`, `other_timestep`.
+    """
+
+    picture = Knob("_pictures_list", "The chosen picture's name.")
+    layer = Knob("_layer_list", "The layer's module path.")
+    timestep = Knob("_timestep", "The timestep, 0..999; 0 where the backbone has none.")
+    joined = Knob("_joined", 'How several points count: "mean" or "highest".')
+    compare = Knob("_compare", "Whether a second layer or timestep stands below.")
+    other_layer = Knob("_other_list", "The second layer's module path.")
+    other_timestep = Knob("_other_timestep", "The second timestep.")
+
+    def __init__(self, lab: Lab, pictures: Given | Iterable[Given]) -> None:
+        super().__init__(lab, _HINT)
+        self._pictures = self._picker(pictures)
+        start, step = first_layer(lab), lab.backbone.timestep
+        self._layers = LayerPicker(lab, self._hush, "layer", start)
+        self._others = LayerPicker(lab, self._hush, "second layer", start)
+        self._timestep = whole("timestep", step or 0, 0, 999)
+        self._other_timestep = whole("second timestep", step or 0, 0, 999)
+        self._compare = widgets.Checkbox(
+            False, description="compare with a second layer or timestep", indent=False,
+            layout={"width": "300px"},
+        )  # fmt: skip
+        self._joined = choice("several points", ["mean", "highest"])
+        for slider in (self._timestep, self._other_timestep):
+            slider.disabled = step is None
+        self._pictures_list, self._layer_list = self._pictures.list, self._layers.list
+        self._other_list = self._others.list
+        self._pins: tuple[Point, ...] = ()
+        self._build_points()
+        self._panels = tuple(Panel(heat=place % 3 == 2) for place in range(6))
+        self._board = Board(*self._panels)
+        for panel in self._panels:
+            panel.on_click(self._go_to)
+        self._lay_out()
+
+    @property
+    def point(self) -> Point:
+        """The pixel that all cells are compared with, (row, column)."""
+        return self._row.value, self._column.value
+
+    @point.setter
+    def point(self, at: Point) -> None:
+        for control, value, name in zip(
+            (self._row, self._column), at, ("row", "column"), strict=True
+        ):
+            check_value(control, value, name)
+        self._go_to(*map(int, at))
+
+    @property
+    def pins(self) -> tuple[Point, ...]:
+        """Further pixels that are compared with."""
+        return self._pins
+
+    @pins.setter
+    def pins(self, points: Iterable[Point]) -> None:
+        points = tuple((int(row), int(column)) for row, column in points)
+        for place in points:
+            check_value(self._row, place[0], "row")
+            check_value(self._column, place[1], "column")
+        self._pins = points
+        self._moved()
+
+    @property
+    def similarity(self) -> np.ndarray:
+        """The cosines on screen, f32 [h, w]."""
+        return self._on_screen().shown[0].cosines
+
+    def _build_points(self) -> None:
+        rows, columns = self._pictures.subject.picture.size
+        layout, style = {"width": "150px"}, {"description_width": "60px"}
+        self._row, self._column = (
+            widgets.BoundedIntText(
+                (limit - 1) // 2, 0, limit - 1, description=name, layout=layout, style=style
+            )
+            for name, limit in (("row", rows), ("column", columns))
+        )
+        self._pin, self._clear = (
+            widgets.Button(description=name, layout={"width": "120px"})
+            for name in ("pin this point", "clear pins")
+        )
+        self._pin.on_click(lambda button: setattr(self, "pins", (*self._pins, self.point)))
+        self._clear.on_click(lambda button: setattr(self, "pins", ()))
+
+    def _lay_out(self) -> None:
+        self._second_box = widgets.VBox([self._others.box, self._other_timestep])
+        self._compare.observe(self._show_second, "value")
+        self._show_second()
+        self._about = widgets.HTML()
+        rows = [
+            self._pictures.row, self._layers.box, row(self._timestep, self._compare),
+            self._second_box,
+            self._board.frame, row(self._row, self._column, self._pin, self._clear),
+            self._joined, self._about,
+        ]  # fmt: skip
+        self._joined.layout.display = "none"
+        knobs = [self._pictures_list, self._layer_list, self._timestep, self._row, self._column]
+        knobs += [self._joined, self._compare, self._other_list, self._other_timestep]
+        self._begin(rows, knobs)
+
+    def _show_second(self, change: Mapping[str, Any] | None = None) -> None:
+        show_only({True: self._second_box}, [self._compare.value])
+
+    def _go_to(self, row: int, column: int) -> None:
+        with self._hush():
+            self._row.value, self._column.value = row, column
+        self._moved()
+
+    def _view(self) -> _View:
+        layers = [(self.layer, self.timestep)]
+        if self.compare:
+            layers.append((self.other_layer, self.other_timestep))
+        return _View(self._pictures.subject, tuple(layers), (*self._pins, self.point), self.joined)
+
+    def _compute(self, view: _View) -> FeatureResult:
+        size = view.subject.picture.size
+        points = tuple(
+            (min(row, size[0] - 1), min(column, size[1] - 1)) for row, column in view.points
+        )  # a point of the picture before may lie beyond this one
+        shown = tuple(self._layer_view(view, points, *each) for each in view.layers)
+        recipe = self._lab.recipe(Recipe("explored", self._extraction(*view.layers[0])))
+        title = f"{view.subject.spoken}: {shown[0].layer}, t = {shown[0].timestep}"
+        return FeatureResult(view.subject, points, view.joined, shown, recipe, title)
+
+    def _extraction(self, layer: str, timestep: int) -> Extraction:
+        steps = () if self._lab.backbone.timestep is None else (timestep,)
+        return Extraction(layers=(layer,), timesteps=steps)
+
+    def _layer_view(
+        self, view: _View, points: tuple[Point, ...], layer: str, timestep: int
+    ) -> LayerView:
+        picture = view.subject.picture
+        settings = self._extraction(layer, timestep)
+        key = picture.digest, settings
+        steps = settings.timesteps or None
+        value = self._once("map", key, lambda: self._lab.extract(picture, [layer], steps)[layer])
+        if not np.isfinite(value).all():
+            raise FslabError(f"layer {layer!r} gives values that are not finite; choose another")
+        colours, share = self._once(
+            "colours", key, lambda: (pca_colours(value), variance_shown(value))
+        )
+        each = np.stack([cosine_to(value, point, picture.size) for point in points])
+        cosines = each.mean(0) if view.joined == "mean" else each.max(0)
+        return LayerView(layer, timestep, value, colours, share, cosines)
+
+    def _draw(self, result: FeatureResult) -> None:
+        limits = result.subject.picture.size
+        with self._hush():
+            for control, limit, value in zip(
+                (self._row, self._column), limits, result.points[-1], strict=True
+            ):
+                control.value = min(control.value, limit - 1)
+                control.max = limit - 1
+                control.value = value
+        self._pins = result.points[:-1]
+        self._joined.layout.display = None if self._pins else "none"
+        first = side_by_side(3, result.subject.picture.size, 614)
+        lower = [box._replace(top=box.top + box.height + TITLE + 8) for box in first]
+        last = (lower if len(result.shown) > 1 else first)[0]
+        with self._board.drawing():
+            second = lower if len(result.shown) > 1 else [None] * 3
+            self._board.arrange(max(last.top + last.height, 160) + 4, [*first, *second])
+            for place, shown in enumerate(result.shown):
+                _paint(self._panels[3 * place : 3 * place + 3], result, shown)
+            for panel in self._panels[3 * len(result.shown) :]:
+                panel.title("")
+        note_of(self._about, _about(result))
+
+    def _code_of(self, result: FeatureResult) -> str:
+        shown = result.shown[0]
+        steps = result.recipe.extract.timesteps
+        timestep = f", timestep={steps[0]}" if self._lab.backbone.timestep is not None else ""
+        return (
+            "from fslab.plots import similarity\n\n"
+            f"features = lab.extract(picture, layers=[{shown.layer!r}]{timestep})\n"
+            f"similarity(features, {shown.layer!r}, {result.points[-1]}, picture)"
+        )
+
+
+def explore_features(lab: Lab, pictures: Given | Iterable[Given], **state: Any) -> FeatureExplorer:
+    """Open a `FeatureExplorer`; state: where it begins, such as `timestep=50`."""
+    return FeatureExplorer(lab, pictures).change(**state)
+
+
+def _paint(panels: Sequence[Panel], result: FeatureResult, shown: LayerView) -> None:
+    names = [str(number) for number in range(1, len(result.points) + 1)]
+    shape = " x ".join(map(str, shown.features.shape))
+    several = f"{result.joined} of {len(names)} points" if len(names) > 1 else "the point"
+    picture, colours, cosines = panels
+    for panel in panels:
+        panel.resize(result.subject.picture.size)
+        panel.marks(result.points, names if len(names) > 1 else ())
+    picture.image(result.subject.picture.pixels)
+    colours.image(shown.colours, photo=False)
+    cosines.heat(shown.cosines)
+    picture.title(f"{result.subject.name}\n{len(names)} point{'s' * (len(names) > 1)}")
+    colours.title(f"main components, {shown.share:.0%}\n[{shape}], t = {shown.timestep}")
+    cosines.title(f"cosine to {several}\nfrom {shown.cosines.min():.2f} to 1")
+
+
+def _about(result: FeatureResult) -> str:
+    """Say how like the pinned points are to the last one, and to each other's layer."""
+    if len(result.points) < 2:
+        return ""
+    shown, last = result.shown[0], result.points[-1]
+    cosines = cosine_to(shown.features, last, result.subject.picture.size)
+    cells = [
+        tuple(at * count // limit for at, count, limit in zip(
+            point, cosines.shape, result.subject.picture.size, strict=True))
+        for point in result.points[:-1]
+    ]  # fmt: skip
+    words = [f"point {number}: {cosines[cell]:.2f}" for number, cell in enumerate(cells, 1)]
+    return f"cosine to point {len(result.points)}, the last one: {', '.join(words)}"

@@ -1,0 +1,266 @@
+"""How segments get their names: candidates, what CLIP is shown, and how it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args, get_type_hints
+
+import ipywidgets as widgets
+import numpy as np
+
+from fslab.lab import Lab, Result
+from fslab.match import Match, views
+from fslab.plots import overlay
+from fslab.records import Caption, FslabError, Matching, Recipe, Refinement
+from fslab.widgets.board import TITLE, WIDTH, Board, Box
+from fslab.widgets.controls import Knob, choice, row, tags
+from fslab.widgets.explorer import Explorer
+from fslab.widgets.panel import Panel, fitted, side_by_side
+from fslab.widgets.pictures import Given, Subject
+from fslab.widgets.scores import ROW, BestTexts, Matrix, longest
+from fslab.widgets.texts import note_of, recipe_code
+
+_HINT = (
+    "Click beside the candidates, type a word and press Tab to add it; its cross removes it. Click "
+    "a mask, or a row of the matrix, to see exactly what CLIP was shown and its best texts."
+)
+_KINDS = get_type_hints(Matching)
+TEMPLATES = ("{}", "a photo of a {}", "a drawing of a {}", "a {} in a scene")
+"""Sentences offered around a class name; any other with one {} can be typed."""
+
+
+@dataclass(frozen=True)
+class _View:
+    subject: Subject
+    candidates: tuple[str, ...] | None
+    template: str
+    region: str
+    compete: str
+    assignment: str
+    background: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MatchResult:
+    """What `explore_matching` shows.
+
+    caption: the picture's own, whatever candidates are asked for; found: the method's way with
+    those; match: CLIP's matrix; seen: what CLIP was shown of each segment, u8 [h, w, 3].
+    """
+
+    subject: Subject
+    caption: Caption
+    candidates: tuple[str, ...]
+    found: Result
+    match: Match
+    seen: tuple[np.ndarray, ...]
+    recipe: Recipe
+    title: str
+
+
+class MatchExplorer(Explorer):
+    """Name a picture's segments and see why each got its name.
+
+    pictures: a data set, pictures, samples or paths; recipe: gives the segments and where the
+    knobs begin. State: `picture`, `candidates` (class names or any words), `template`, `region`
+    (the view of a region, as `Matching.view`), `compete`, `assignment`, `background`, `segment`
+    (the one whose view is shown).
+    """
+
+    picture = Knob("_pictures_list", "The chosen picture's name.")
+    template = Knob("_template", 'The sentence around a class name; it holds one "{}".')
+    region = Knob("_region", "What CLIP sees of a segment, as in `Matching.view`.")
+    compete = Knob("_compete", "The texts a softmax runs over, as in `Matching`.")
+    assignment = Knob("_assignment", "How segments get classes, as in `Matching`.")
+    segment = Knob("_segment", "The segment whose view is shown.")
+
+    def __init__(
+        self, lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab"
+    ) -> None:
+        super().__init__(lab, _HINT)
+        self._start = lab.recipe(recipe)
+        self._pictures = self._picker(pictures)
+        self._pictures_list, self._edited = self._pictures.list, False
+        self._build_knobs()
+        self._named, self._seen = Panel(), Panel()
+        self._best, self._matrix = BestTexts(), Matrix()
+        self._board = Board(self._named, self._seen, self._best, self._matrix)
+        self._named.on_click(self._click)
+        self._matrix.on_click(lambda number: setattr(self, "segment", number))
+        self._lay_out()
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The classes that are looked for."""
+        return tuple(self._tags.value)
+
+    @candidates.setter
+    def candidates(self, words: Iterable[str]) -> None:
+        if isinstance(words, str):
+            raise FslabError(f"candidates is {words!r}; give a list of words")
+        with self._hush():
+            self._tags.value = list(dict.fromkeys(words))
+        self._edited = True
+        self._moved()
+
+    @property
+    def background(self) -> tuple[str, ...]:
+        """Words that compete and mean background."""
+        return tuple(self._grounds.value)
+
+    @background.setter
+    def background(self, words: Iterable[str]) -> None:
+        self._grounds.value = list(dict.fromkeys(words))
+
+    @property
+    def match(self) -> Match:
+        """CLIP's matrix on screen."""
+        return self._on_screen().match
+
+    def caption_candidates(self) -> None:
+        """Go back to the candidates that the picture's caption names."""
+        self._edited = False
+        self._moved()
+
+    def _build_knobs(self) -> None:
+        start = self._start.match
+        self._tags, self._tag_row = tags("candidates", ())
+        self._grounds, self._ground_row = tags("background", start.background)
+        self._template = widgets.Combobox(
+            value=start.templates[0], options=TEMPLATES, description="template",
+            ensure_option=False, continuous_update=False,
+            style={"description_width": "104px"}, layout={"width": "338px"},
+        )  # fmt: skip
+        self._region = choice("view of a region", get_args(_KINDS["view"]), start.view)
+        self._compete = choice("texts compete", get_args(_KINDS["compete"]), start.compete)
+        self._assignment = choice("assignment", get_args(_KINDS["assignment"]), start.assignment)
+        self._segment = choice("segment", [("segment 0", 0)])
+        self._again = widgets.Button(description="the caption's own", layout={"width": "150px"})
+        self._again.on_click(lambda button: self.caption_candidates())
+        self._caption = widgets.HTML()
+
+    def _lay_out(self) -> None:
+        self._tags.observe(lambda change: self._edit(), "value")
+        self._pictures_list.observe(lambda change: self._hush or self._forget(), "value")
+        self._segment.observe(lambda change: self._hush or self._show_segment(), "value")
+        rows = [
+            self._pictures.row, self._caption, self._tag_row, self._ground_row,
+            row(self._again), row(self._template, self._region),
+            row(self._compete, self._assignment),
+            row(self._segment), self._board.frame,
+        ]  # fmt: skip
+        knobs = [self._pictures_list, self._tags, self._grounds, self._template, self._region]
+        self._begin(rows, [*knobs, self._compete, self._assignment])
+
+    def _edit(self) -> None:
+        if not self._hush:
+            self._edited = True
+
+    def _forget(self) -> None:
+        self._edited = False  # candidates belong to a picture
+
+    def _click(self, row: int, column: int) -> None:
+        if self._shown is not None:
+            self.segment = int(self._shown.found.segments.labels[row, column])
+
+    def _view(self) -> _View:
+        return _View(
+            self._pictures.subject, self.candidates if self._edited else None, self.template,
+            self.region, self.compete, self.assignment, self.background,
+        )  # fmt: skip
+
+    def _recipe_of(self, view: _View) -> Recipe:
+        settings = replace(
+            self._start.match, view=view.region, templates=(view.template,), compete=view.compete,
+            assignment=view.assignment, background=view.background,
+            attention=self._start.match.attention if view.assignment == "vote" else 0.0,
+        )  # fmt: skip
+        return replace(
+            self._start, name="explored", match=settings, refine=Refinement(method="none")
+        )
+
+    def _compute(self, view: _View) -> MatchResult:
+        recipe, picture, known = (
+            self._recipe_of(view),
+            view.subject.picture,
+            view.subject.vocabulary,
+        )
+        caption = self._once(
+            "caption", (picture.digest, known.names),
+            lambda: self._lab.caption(picture, known, **asdict(recipe.caption)),
+        )  # fmt: skip
+        candidates = caption.candidates if view.candidates is None else view.candidates
+        vocabulary = known.extended(tuple(word for word in candidates if word.strip()))
+        found = self._lab.segment(picture, recipe, vocabulary, candidates)
+        match = self._lab.score_segments(
+            picture, found.segments, candidates, vocabulary, **asdict(recipe.match)
+        )
+        seen = tuple(views(picture, found.segments, recipe.match))
+        title = f"{view.subject.spoken}: {found.segments.count} segments, {recipe.match.view} view"
+        return MatchResult(view.subject, caption, candidates, found, match, seen, recipe, title)
+
+    def _draw(self, result: MatchResult) -> None:
+        note_of(self._caption, f"caption: {result.caption.text}")
+        options = [
+            (f"segment {number}: {result.found.vocabulary.names[label]}", number)
+            for number, label in enumerate(map(int, result.match.assigned))
+        ]
+        with self._hush():
+            self._tags.value = list(result.candidates)
+            chosen = min(self.segment or 0, len(options) - 1)
+            self._segment.options = options
+            self._segment.value = chosen
+        with self._board.drawing():
+            self._board.arrange(*_places(result))
+            for panel in (self._named, self._seen):
+                panel.resize(result.subject.picture.size)
+            self._named.image(overlay(result.subject.picture, result.found.named))
+            self._named.title(f"{result.subject.name}: named\nclick a mask")
+        self._show_segment(result)
+
+    def _show_segment(self, result: MatchResult | None = None) -> None:
+        """Show one segment: where it is, what CLIP saw of it, and what CLIP made of that."""
+        with self._drawing:
+            result, number = result or self._on_screen(), self.segment
+            outside = result.found.segments.labels != number
+            shade = np.zeros((*outside.shape, 4), np.uint8)
+            shade[outside, 3] = 80
+            seen = result.seen[number]
+            with self._board.drawing():
+                self._named.layer(shade)
+                self._seen.image(fitted(seen, result.subject.picture.size), photo=False)
+                sides = f"{seen.shape[0]} x {seen.shape[1]} pixels"
+                self._seen.title(f"what CLIP was shown of {number}\n{sides}")
+                self._best.show(result.match, number)
+                self._matrix.show(result.match, result.found.vocabulary.names, number)
+                if result.recipe.match.assignment == "vote":
+                    self._matrix.title("segments against texts; framed: what each votes for")
+
+    def _code_of(self, result: MatchResult) -> str:
+        return (
+            "from dataclasses import asdict\n\n"
+            f"recipe = {recipe_code(result.recipe)}\n"
+            f"words = {result.candidates!r}\n"
+            "result = lab.segment(picture, recipe, fslab.VOC.extended(words), words)\n"
+            "match = lab.score_segments(\n"
+            "    picture, result.segments, words, result.vocabulary, **asdict(recipe.match)\n"
+            ")"
+        )
+
+
+def explore_matching(
+    lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab", **state: Any
+) -> MatchExplorer:
+    """Open a `MatchExplorer`; state: where it begins, such as `region="box"`."""
+    return MatchExplorer(lab, pictures, recipe).change(**state)
+
+
+def _places(result: MatchResult) -> tuple[float, list[Box]]:
+    """Return the figure's height, and where the two pictures, bars and matrix go."""
+    named, seen = side_by_side(2, result.subject.picture.size, 440, tallest=330)
+    bars = Box(550, TITLE, WIDTH - 560, max(named.height - 20, 120))
+    top = TITLE + max(named.height, 140) + 30
+    matrix = Box(84, top, WIDTH - 84 - 96, ROW * len(result.match.probabilities))
+    below = 26 + 6.5 * longest(result.match)
+    return top + max(matrix.height + below, 190), [named, seen, bars, matrix]

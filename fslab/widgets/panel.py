@@ -1,0 +1,155 @@
+"""A picture in a figure, changed in place, that tells where it was clicked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from PIL import Image
+
+from fslab.plots.draw import data_uri
+from fslab.plots.panels import plain
+from fslab.widgets.board import TITLE, WIDTH, Box, Part, listen
+
+At = Callable[[int, int], None]
+"""Called with the row and column of a pixel of the picture."""
+
+_SHOWN = 640
+"""Pixels of a picture's longer side that are sent at most: a screen shows no more of a panel."""
+
+_GAP = 10
+_MARK = {"symbol": "cross", "size": 12, "color": "white", "line": {"color": "black", "width": 1.5}}
+_LETTERS = {"size": 14, "color": "white", "shadow": "0 0 3px black, 0 0 3px black"}
+
+
+class Panel(Part):
+    """An image, a clear image over it, and marks; with `heat` a map of cosines and its scale."""
+
+    def __init__(self, heat: bool = False) -> None:
+        traces = [
+            go.Image(hoverinfo="none"),
+            go.Image(hoverinfo="none"),
+            go.Scatter(
+                mode="markers", marker=_MARK, hoverinfo="skip", cliponaxis=False,
+                textfont=_LETTERS, unselected={"textfont": {"color": "white"}},
+            ),
+        ]  # fmt: skip
+        if heat:
+            scale = {"title": {"text": "cosine"}, "thickness": 12, "lenmode": "pixels"}
+            traces.append(
+                go.Heatmap(
+                    colorscale="Viridis", hovertemplate="cosine %{z:.3f}<extra></extra>",
+                    colorbar={**scale, "yanchor": "top", "xpad": 0},
+                )
+            )  # fmt: skip
+        hidden = {"visible": False, "fixedrange": True}
+        super().__init__(traces, hidden, hidden)
+        self._size = (1, 1)
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """Take a picture of another height and width."""
+        if size != self._size:
+            self._size = size
+            x, y = self.axes
+            x.range, y.range = [-0.5, size[1] - 0.5], [size[0] - 0.5, -0.5]
+
+    def image(self, pixels: np.ndarray, photo: bool = True) -> None:
+        """Show u8 [h, w, 3], stretched over the panel; a photo may lose a little, as JPEG."""
+        self._source(0, pixels, "JPEG" if photo else "PNG")
+
+    def layer(self, pixels: np.ndarray) -> None:
+        """Show u8 [h, w, 4] over the panel's image."""
+        self._source(1, pixels, "PNG")
+
+    def marks(
+        self,
+        points: Sequence[tuple[float, float]],
+        texts: Sequence[str] = (),
+        cross: bool = True,
+    ) -> None:
+        """Mark (row, column) points, with a word each if given; cross=False writes words only."""
+        self.traces[2].update(
+            x=[column for _, column in points], y=[row for row, _ in points],
+            text=[f"<b>{plain(text)}</b>" for text in texts] if texts else None,
+            mode="+".join(["markers"] * cross + ["text"] * bool(texts)) or "none",
+            textposition="top center" if cross else "middle center",
+        )  # fmt: skip
+
+    def heat(self, values: np.ndarray) -> None:
+        """Show f32 [h, w] from its least value to 1."""
+        steps = [size / cells for size, cells in zip(self._size, values.shape, strict=True)]
+        self.traces[3].update(
+            z=values, y0=steps[0] / 2 - 0.5, dy=steps[0], x0=steps[1] / 2 - 0.5, dx=steps[1],
+            zmin=float(values.min()), zmax=1,
+        )  # fmt: skip
+
+    def place(self, box: Box | None, height: int) -> None:
+        """Move to a rectangle, and the scale of cosines beside it."""
+        super().place(box, height)
+        if box is not None and len(self.made) > 3:
+            bar = self.traces[3].colorbar
+            bar.update(x=(box.left + box.width + 8) / WIDTH, y=1 - box.top / height, len=box.height)
+
+    def on_click(self, listener: At) -> None:
+        """Have a listener told which pixel was clicked."""
+        self._each("on_click", listener)
+
+    def on_hover(self, listener: At, leave: Callable[[], None]) -> None:
+        """Have a listener told which pixel the pointer is over, and when it has left."""
+        self._each("on_hover", listener)
+        self._each("on_unhover", lambda row, column: leave())
+
+    def _each(self, event: str, listener: At) -> None:
+        for trace in self.traces:
+            listen(trace, event, lambda points: listener(*self._pixel(points.xs[0], points.ys[0])))
+
+    def _pixel(self, x: float, y: float) -> tuple[int, int]:
+        rows, columns = self._size
+        return min(max(int(y + 0.5), 0), rows - 1), min(max(int(x + 0.5), 0), columns - 1)
+
+    def _source(self, trace: int, pixels: np.ndarray, kind: str) -> None:
+        pixels = _no_larger(pixels)
+        dy, dx = (size / cells for size, cells in zip(self._size, pixels.shape[:2], strict=True))
+        self.traces[trace].update(
+            source=data_uri(pixels, kind), dy=dy, y0=dy / 2 - 0.5, dx=dx, x0=dx / 2 - 0.5
+        )
+
+
+def side_by_side(
+    panels: int, size: tuple[int, int], width: float = WIDTH, left: float = 0, top: float = TITLE,
+    tallest: float = 460,
+) -> list[Box]:  # fmt: skip
+    """Return a row of rectangles with a picture's aspect that fill a width in pixels."""
+    across = (width - _GAP * (panels - 1)) / panels
+    height = min(across * size[0] / size[1], tallest)
+    across = height * size[1] / size[0]
+    return [Box(left + place * (across + _GAP), top, across, height) for place in range(panels)]
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """Return a picture without its colours, u8 [H, W, 3], so that a mask's colour is its own."""
+    light = pixels @ np.array([0.299, 0.587, 0.114])
+    return np.rint(light).astype(np.uint8)[..., None].repeat(3, -1)
+
+
+def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return u8 [h, w, 3] in the middle of a white frame with the aspect of `size`."""
+    given = pixels.shape[:2]
+    scale = max(side / full for side, full in zip(given, size, strict=True))
+    frame = [max(round(full * scale), side) for side, full in zip(given, size, strict=True)]
+    framed = np.full((*frame, 3), 255, np.uint8)
+    top, left = ((full - side) // 2 for side, full in zip(given, frame, strict=True))
+    framed[top : top + given[0], left : left + given[1]] = pixels
+    return framed
+
+
+def _no_larger(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels with the longer side at most what a screen shows; a big photo costs time."""
+    scale = _SHOWN / max(pixels.shape[:2])
+    if scale >= 1:
+        return pixels
+    size = tuple(max(round(side * scale), 1) for side in pixels.shape[1::-1])
+    how: Any = Image.Resampling.BOX if pixels.shape[2] == 3 else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(pixels).resize(size, how))

@@ -1,0 +1,208 @@
+"""What the picture's edges do to a label map: before, after, and where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args, get_type_hints
+
+import ipywidgets as widgets
+import numpy as np
+
+from fslab.lab import Lab
+from fslab.plots import overlay
+from fslab.plots.colours import class_colours
+from fslab.records import VOID, LabelMap, Recipe, Refinement
+from fslab.score import score_image, summarise
+from fslab.widgets.board import Board
+from fslab.widgets.controls import Knob, choice, number, row, show_only, whole
+from fslab.widgets.explorer import Explorer
+from fslab.widgets.panel import Panel, grey, side_by_side
+from fslab.widgets.pictures import Given, Subject
+from fslab.widgets.texts import note_of, recipe_code
+
+_HINT = (
+    "Widths are in pixels (position) and grey levels (colour): a pixel is pulled towards the label "
+    "of others within them. Where the truth is known, blue pixels were put right and orange ones "
+    "spoilt; else changed pixels have their new class's colour."
+)
+_WON, _LOST, _OTHER = (0, 114, 178), (213, 94, 0), (240, 228, 66)
+_CRF = (
+    "certainty", "gaussian_sxy", "gaussian_compat", "bilateral_sxy", "bilateral_srgb",
+    "bilateral_compat",
+)  # fmt: skip
+_OWN = {"none": (), "pamr": ("iterations",)}
+"""The settings that a method other than a CRF has."""
+
+
+@dataclass(frozen=True)
+class _View:
+    subject: Subject
+    settings: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RefinementResult:
+    """What `explore_refinement` shows; the mIoUs are of this one picture, None without truth."""
+
+    subject: Subject
+    before: LabelMap
+    after: LabelMap
+    miou_before: float | None
+    miou_after: float | None
+    recipe: Recipe
+    title: str
+
+    @property
+    def changed(self) -> np.ndarray:
+        """The pixels whose label changed, bool [H, W]."""
+        return self.before.labels != self.after.labels
+
+
+class RefinementExplorer(Explorer):
+    """Turn the knobs of a refinement over a label map that a method made.
+
+    pictures: a data set, pictures, samples or paths; recipe: makes the label map and says where
+    the knobs begin. State: `picture`, `method`, `iterations`, `certainty`, `gaussian_sxy`,
+    `gaussian_compat`, `bilateral_sxy`, `bilateral_srgb`, `bilateral_compat`.
+    """
+
+    picture = Knob("_pictures_list", "The chosen picture's name.")
+    method = Knob("_method", "The method, as in `Refinement`.")
+    iterations = Knob("_iterations", "Steps of inference.")
+    certainty = Knob("_certainty", "The probability that a given label is right.")
+    gaussian_sxy = Knob("_gaussian_sxy", "How near a like neighbour is, in pixels.")
+    gaussian_compat = Knob("_gaussian_compat", "What differing from a near neighbour costs.")
+    bilateral_sxy = Knob("_bilateral_sxy", "How near a neighbour of like colour is, in pixels.")
+    bilateral_srgb = Knob("_bilateral_srgb", "How like its colour is, in grey levels.")
+    bilateral_compat = Knob("_bilateral_compat", "What differing from such a neighbour costs.")
+
+    def __init__(
+        self, lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab"
+    ) -> None:
+        super().__init__(lab, _HINT)
+        self._start = lab.recipe(recipe)
+        self._pictures = self._picker(pictures)
+        self._pictures_list = self._pictures.list
+        self._build_knobs()
+        self._panels = Panel(), Panel(), Panel()
+        self._board = Board(*self._panels)
+        self._lay_out()
+
+    @property
+    def labels(self) -> LabelMap:
+        """The refined label map on screen."""
+        return self._on_screen().after
+
+    def _build_knobs(self) -> None:
+        start = self._start.refine
+        self._method = choice(
+            "method", get_args(get_type_hints(Refinement)["method"]), start.method
+        )
+        self._iterations = whole("iterations", start.iterations, 1, 30)
+        self._certainty = number("certainty", start.certainty, 0.51, 0.99, 0.01)
+        self._gaussian_sxy = number("near: pixels", start.gaussian_sxy, 0.5, 60, 0.5)
+        self._gaussian_compat = number("near: weight", start.gaussian_compat, 0, 30, 0.5)
+        self._bilateral_sxy = number("alike: pixels", start.bilateral_sxy, 1, 120, 1)
+        self._bilateral_srgb = number("alike: levels", start.bilateral_srgb, 1, 80, 1)
+        self._bilateral_compat = number("alike: weight", start.bilateral_compat, 0, 150, 1)
+
+    def _lay_out(self) -> None:
+        self._sliders = {name: getattr(self, f"_{name}") for name in ("iterations", *_CRF)}
+        self._method.observe(lambda change: self._show_own(), "value")
+        self._show_own()
+        self._about = widgets.HTML()
+        rows = [
+            self._pictures.row, row(self._method, *self._sliders.values()), self._board.frame,
+            self._about,
+        ]  # fmt: skip
+        self._begin(rows, [self._pictures_list, self._method, *self._sliders.values()])
+
+    def _show_own(self) -> None:
+        show_only(self._sliders, _OWN.get(self.method, tuple(self._sliders)))
+
+    def _view(self) -> _View:
+        names = _OWN.get(self.method, tuple(self._sliders))
+        settings = {"method": self.method} | {name: getattr(self, name) for name in names}
+        return _View(self._pictures.subject, tuple(settings.items()))
+
+    def _compute(self, view: _View) -> RefinementResult:
+        subject, picture = view.subject, view.subject.picture
+        recipe = replace(
+            self._start, name="explored", refine=replace(self._start.refine, **dict(view.settings))
+        )
+        plain = replace(recipe, refine=Refinement(method="none"))
+        before = self._once(
+            "named", (picture.digest, subject.vocabulary.names),
+            lambda: self._lab.segment(picture, plain, subject.vocabulary).named,
+        )  # fmt: skip
+        after = self._lab.refine(picture, before, **asdict(recipe.refine))
+        title = f"{subject.spoken}: {recipe.refine.method}"
+        mious = _miou(subject, before), _miou(subject, after)
+        return RefinementResult(subject, before, after, *mious, recipe, title)
+
+    def _draw(self, result: RefinementResult) -> None:
+        picture, changed = result.subject.picture, result.changed
+        before, after, between = self._panels
+        boxes = side_by_side(3, picture.size)
+        with self._board.drawing():
+            self._board.arrange(boxes[0].top + boxes[0].height, boxes)
+            for panel in self._panels:
+                panel.resize(picture.size)
+            before.image(overlay(picture, result.before))
+            after.image(overlay(picture, result.after))
+            between.image(grey(picture.pixels))
+            between.layer(difference(result))
+            before.title(f"{result.subject.name}: before{_percent(result.miou_before)}")
+            after.title(f"after {result.recipe.refine.method}{_percent(result.miou_after)}")
+            between.title(f"difference\n{changed.mean():.1%} of the pixels")
+        note_of(self._about, _about(result))
+
+    def _code_of(self, result: RefinementResult) -> str:
+        return f"result = lab.segment(picture, {recipe_code(result.recipe)})"
+
+
+def explore_refinement(
+    lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab", **state: Any
+) -> RefinementExplorer:
+    """Open a `RefinementExplorer`; state: where it begins, such as `iterations=5`."""
+    return RefinementExplorer(lab, pictures, recipe).change(**state)
+
+
+def difference(result: RefinementResult) -> np.ndarray:
+    """Return the changed pixels in colour, u8 [H, W, 4], clear elsewhere.
+
+    With truth: blue where the label was put right, orange where it was spoilt, yellow where it
+    is as wrong as before. Without: the new class's colour.
+    """
+    before, after, truth = result.before.labels, result.after.labels, result.subject.truth
+    colours = class_colours()[after]
+    if truth is not None:
+        colours = np.full((*after.shape, 3), _OTHER, np.uint8)
+        colours[after == truth], colours[before == truth] = _WON, _LOST
+    strength = np.where(result.changed, 255, 0)
+    if truth is not None:
+        strength[truth == VOID] = 0
+    return np.dstack([colours, strength]).astype(np.uint8)
+
+
+def _miou(subject: Subject, labels: LabelMap) -> float | None:
+    if subject.truth is None:
+        return None
+    names = subject.vocabulary.names
+    guess = np.where(labels.labels < len(names), labels.labels, 0).astype(np.uint8)
+    return summarise("voc21", [score_image(subject.truth, names, guess)]).miou
+
+
+def _percent(miou: float | None) -> str:
+    return "" if miou is None else f"\nmIoU {100 * miou:.1f} %"
+
+
+def _about(result: RefinementResult) -> str:
+    if result.miou_before is None or result.miou_after is None:
+        return ""
+    gained = 100 * (result.miou_after - result.miou_before)
+    return (
+        f"mIoU {gained:+.2f} points on this one picture ({result.subject.spoken}), background a "
+        "class; void pixels left out"
+    )

@@ -1,0 +1,116 @@
+"""Words in the explorers: hints, errors, code to paste, files to save; all of it escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from fslab.records import Recipe
+
+_INK = "var(--jp-ui-font-color1, inherit)"
+_SOFT = "var(--jp-ui-font-color2, inherit)"
+_ERROR = "var(--jp-error-color1, #c62828)"
+_CODE = (
+    "margin:0; padding:6px 8px; white-space:pre-wrap; overflow-wrap:anywhere; "
+    "font-family:var(--jp-code-font-family, monospace); font-size:12px; line-height:1.45; "
+    f"color:{_INK}; background:var(--jp-layout-color2, transparent)"
+)
+_LINE = "font-size:13px; line-height:1.4; overflow-wrap:anywhere"
+
+
+class Status(widgets.HTML):
+    """One line that says whether an explorer computes, what went wrong, or what it shows.
+
+    `message` is the error in words, empty where there is none; `busy` whether work is under way.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layout={"width": "690px", "max_width": "100%", "min_height": "28px"})
+        self.busy, self.message = False, ""
+
+    def compute(self) -> None:
+        """Say that work is under way."""
+        self.busy = True
+        self._write("&#9679; computing &hellip;", "var(--jp-brand-color1, #1976d2)")
+
+    def ready(self, text: str = "") -> None:
+        """Say that what is shown is up to date."""
+        self.busy, self.message = False, ""
+        self._write(escape(text) or "&nbsp;", _SOFT)
+
+    def refuse(self, message: str, shown: str = "") -> None:
+        """Say in one sentence what went wrong, and what the figure still shows."""
+        self.busy, self.message = False, message
+        still = f" The figure still shows {shown}." if shown else ""
+        self._write(escape(f"{message}.{still}".replace("..", ".")), _ERROR)
+
+    def _write(self, inner: str, colour: str) -> None:
+        self.value = (
+            f'<div role="status" aria-live="polite" style="{_LINE}; color:{colour}">{inner}</div>'
+        )
+
+
+def hint(text: str) -> widgets.HTML:
+    """Return a line that says what can be done here."""
+    return note_of(widgets.HTML(layout={"width": "690px", "max_width": "100%"}), text, soft=True)
+
+
+def note_of(line: widgets.HTML, text: str, soft: bool = False) -> widgets.HTML:
+    """Write a plain text into a line and return it."""
+    line.value = f'<div style="{_LINE}; color:{_SOFT if soft else _INK}">{escape(text)}</div>'
+    return line
+
+
+def code_block(code: str) -> str:
+    """Return code to be copied, as HTML."""
+    return f'<pre style="{_CODE}">{escape(code)}</pre>'
+
+
+def recipe_code(recipe: Recipe) -> str:
+    """Return the Python expression that makes a recipe: what differs from the defaults."""
+    plain = Recipe().to_dict()
+    changed = {
+        f"{stage}.{key}": list(value) if isinstance(value, tuple) else value
+        for stage, part in recipe.to_dict().items()
+        if isinstance(part, Mapping)
+        for key, value in part.items()
+        if value != plain[stage][key]
+    }
+    lines = "".join(f"    {key!r}: {value!r},\n" for key, value in changed.items())
+    settings = f"{{\n{lines}}}" if changed else "{}"
+    return f"fslab.Recipe().change({settings}, name={recipe.name!r})"
+
+
+def download_link(data: bytes, kind: str, name: str, text: str) -> str:
+    """Return a link that saves bytes as a file; no server takes part.
+
+    kind: the media type; name: the file's, as the browser shall propose it.
+    """
+    encoded = base64.b64encode(data).decode()
+    return (
+        f'<a href="data:{escape(kind)};base64,{encoded}" download="{escape(name)}" '
+        'style="color:var(--jp-content-link-color, #1565c0); margin-right:18px; font-size:13px">'
+        f"{escape(text)}</a>"
+    )
+
+
+def table(rows: list[Mapping[str, Any]]) -> str:
+    """Return rows under their headings, as HTML."""
+    if not rows:
+        return ""
+    cell = "padding:2px 12px 2px 0; text-align:left"
+    head = "".join(f'<th scope="col" style="{cell}">{escape(str(key))}</th>' for key in rows[0])
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td style="{cell}">{escape(str(x))}</td>' for x in line.values())
+        + "</tr>"
+        for line in rows
+    )
+    return (
+        f'<table style="{_LINE}; color:{_INK}; border-collapse:collapse">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )

@@ -1,0 +1,208 @@
+"""Your own picture through a whole method, and its masks to take home."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+
+from fslab.datasets import VOC, write_mask
+from fslab.lab import METHODS, Lab, Result
+from fslab.lab.facts import facts
+from fslab.plots import overlay, segment_picture
+from fslab.records import FslabError, Recipe
+from fslab.widgets.board import Board
+from fslab.widgets.controls import Knob, choice, row, tags, words
+from fslab.widgets.explorer import Explorer
+from fslab.widgets.panel import Panel, side_by_side
+from fslab.widgets.pictures import Subject, read_upload, subjects_of
+from fslab.widgets.texts import download_link, note_of, recipe_code
+
+STAGES = ("caption", "extract", "cluster", "match", "refine")
+"""The stages of a whole method, in the order in which `Lab.segment` tells of them."""
+
+_HINT = (
+    "Upload a picture, or give the path of one and press Enter. Without classes the caption says "
+    "what to look for; words that are no class are looked for too."
+)
+
+
+@dataclass(frozen=True)
+class _View:
+    subject: Subject | None
+    method: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedResult:
+    """What `segment_yours` shows: every stage, and the files as bytes."""
+
+    found: Result
+    recipe: Recipe
+    mask: bytes
+    report: bytes
+    title: str
+
+
+class SegmentYours(Explorer):
+    """Take a picture through a whole method, stage by stage, and download what came out.
+
+    State: `file` (a path), `method`, `classes` (empty: the caption's). `segment()` is what the
+    button does; it runs when a picture is given too.
+    """
+
+    method = Knob("_method", "The method's name.")
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab, _HINT)
+        self._subject: Subject | None = None
+        self._upload = widgets.FileUpload(
+            accept="image/*", description="upload a picture", layout={"width": "190px"}
+        )
+        self._file = words("or a path", "", "470px")
+        self._file.placeholder = "holiday.jpg"
+        self._method = choice("method", list(METHODS), "fslab")
+        self._tags, self._tag_row = tags("classes", ())
+        self._go = widgets.Button(
+            description="segment", button_style="primary", layout={"width": "150px"}
+        )
+        self._progress = widgets.IntProgress(0, 0, len(STAGES), layout={"width": "230px"})
+        self._stage, self._links, self._about = widgets.Label(), widgets.HTML(), widgets.HTML()
+        self._panels = Panel(), Panel(), Panel()
+        self._board = Board(*self._panels)
+        self._lay_out()
+
+    @property
+    def file(self) -> str:
+        """The path of the picture, as it was given."""
+        return self._file.value
+
+    @file.setter
+    def file(self, path: str) -> None:
+        self._file.value = str(path)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that are looked for; empty where the caption finds them."""
+        return tuple(self._tags.value)
+
+    @classes.setter
+    def classes(self, names: Iterable[str]) -> None:
+        if isinstance(names, str):
+            raise FslabError(f"classes is {names!r}; give a list of words")
+        self._tags.value = list(dict.fromkeys(names))
+
+    @property
+    def result(self) -> Result:
+        """Every stage of what is on screen."""
+        return self._on_screen().found
+
+    def segment(self) -> None:
+        """Run the method on the picture that was given."""
+        self._moved()
+
+    def _lay_out(self) -> None:
+        self._upload.observe(self._take_upload, "value")
+        self._file.observe(lambda change: self._take_path(change["new"]), "value")
+        self._go.on_click(lambda button: self.segment())
+        self._figure_box = widgets.VBox([self._board.frame], layout={"display": "none"})
+        rows = [
+            row(self._upload, self._file), row(self._method, self._go), self._tag_row,
+            row(self._progress, self._stage), self._figure_box, self._about, self._links,
+        ]  # fmt: skip
+        self._begin(rows, [])
+
+    def _take_upload(self, change: Any) -> None:
+        for entry in change["new"]:
+            try:
+                picture = read_upload(entry)
+            except FslabError as error:
+                self._status.refuse(str(error))
+            else:
+                self._subject = Subject(picture.name, picture)
+                self._moved()
+
+    def _take_path(self, path: str) -> None:
+        if path.strip():
+            self._subject = next(iter(subjects_of(Path(path.strip()).expanduser()).values()))
+            self._moved()
+
+    def _moved(self, change: Any = None) -> None:
+        if self._subject is not None:
+            super()._moved(change)
+        elif self.children:
+            self._status.ready("no picture yet")
+
+    def _view(self) -> _View:
+        return _View(self._subject, self.method, self.classes)
+
+    def _compute(self, view: _View) -> SegmentedResult:
+        recipe = self._lab.recipe(view.method)
+        vocabulary = VOC.extended(view.classes)
+        found = self._lab.segment(
+            view.subject.picture, recipe, vocabulary, view.classes or None, self._tell
+        )
+        report = json.dumps(facts(found), indent=1).encode()
+        title = f"{view.subject.name}: {recipe.name}"
+        return SegmentedResult(found, recipe, _mask_bytes(found), report, title)
+
+    def _tell(self, stage: str) -> None:
+        number = STAGES.index(stage)
+        self._progress.value = number
+        self._stage.value = f"{stage} ({number + 1} of {len(STAGES)})"
+
+    def _draw(self, result: SegmentedResult) -> None:
+        found, picture = result.found, result.found.picture
+        self._progress.value, self._stage.value = len(STAGES), "done"
+        self._figure_box.layout.display = None
+        drawn = {
+            f"{picture.name}\n{picture.size[1]} x {picture.size[0]} pixels": picture.pixels,
+            f"{found.segments.count} segments": segment_picture(picture, found.segments),
+            f"named by {result.recipe.name}": overlay(picture, found.labels),
+        }
+        boxes = side_by_side(3, picture.size)
+        with self._board.drawing():
+            self._board.arrange(boxes[0].top + boxes[0].height, boxes)
+            for panel, (title, pixels) in zip(self._panels, drawn.items(), strict=True):
+                panel.resize(picture.size)
+                panel.image(pixels)
+                panel.title(title)
+        note_of(self._about, _about(found))
+        self._links.value = _links(result)
+
+    def _code_of(self, result: SegmentedResult) -> str:
+        return f"result = lab.segment(picture, {recipe_code(result.recipe)})"
+
+
+def segment_yours(lab: Lab, **state: Any) -> SegmentYours:
+    """Open a `SegmentYours`; state: where it begins, such as `method="freeseg-diff"`."""
+    return SegmentYours(lab).change(**state)
+
+
+def _mask_bytes(found: Result) -> bytes:
+    """Return the labels as an index PNG with VOC's palette."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mask.png"
+        write_mask(found.labels.labels, path)
+        return path.read_bytes()
+
+
+def _links(result: SegmentedResult) -> str:
+    name = result.found.picture.name
+    return "<div>" + "".join((
+        download_link(result.mask, "image/png", f"{name}.png", "masks (index PNG)"),
+        download_link(result.report, "application/json", f"{name}.json", "names and recipe (JSON)"),
+    )) + "</div>"  # fmt: skip
+
+
+def _about(found: Result) -> str:
+    caption = f"caption: {found.caption.text}; " if found.caption.text else ""
+    names = ", ".join(found.caption.candidates) or "none"
+    seen = ", ".join(f"{name} {score:.2f}" for name, score in found.labels.scores.items()) or "none"
+    return f"{caption}looked for: {names}; found: {seen}"

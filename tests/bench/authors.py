@@ -1,0 +1,166 @@
+"""FreeSeg-Diff written straight down, in the structure of the authors' released code.
+
+Models are loaded once. For every picture: the whole UNet runs while hooks keep the wanted layers,
+the classes are embedded as text to find candidates, CLIP is asked for each cluster by itself with
+all class names encoded again, and each class's mask gets a CRF of its own. Chance, sizes and the
+rule for pixels that two masks claim are the recipe's own, so that labels can be compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from PIL import Image
+from pydensecrf.densecrf import DenseCRF2D
+from pydensecrf.utils import unary_from_labels
+from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans
+from torch.nn.functional import interpolate
+from transformers import (
+    BertTokenizer,
+    BlipForConditionalGeneration,
+    BlipImageProcessorPil,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
+from transformers.utils import logging
+
+from fslab.captions import nouns
+from fslab.records import Picture, Vocabulary
+
+
+class Script:
+    """Models, hooks, and one method a step. folder: weights as the package bundles them."""
+
+    def __init__(self, folder: Path, layers: tuple[str, ...], vocabulary: Vocabulary) -> None:
+        logging.disable_progress_bar()
+        diffusion, blip, clip = folder / "stable-diffusion", folder / "blip", folder / "clip"
+        self.vae = AutoencoderKL.from_pretrained(diffusion / "vae").float().eval()
+        self.unet = UNet2DConditionModel.from_pretrained(diffusion / "unet").float().eval()
+        self.text = CLIPTextModel.from_pretrained(diffusion / "text_encoder").float().eval()
+        self.tokens = CLIPTokenizer.from_pretrained(diffusion / "tokenizer")
+        self.scheduler = DDPMScheduler.from_pretrained(diffusion / "scheduler")
+        self.blip = BlipForConditionalGeneration.from_pretrained(blip).float().eval()
+        self.blip_tokens = BertTokenizer.from_pretrained(blip)
+        self.blip_pixels = BlipImageProcessorPil.from_pretrained(blip)
+        self.clip = CLIPModel.from_pretrained(clip).float().eval()
+        self.clip_tokens = CLIPTokenizer.from_pretrained(clip)
+        self.clip_pixels = CLIPImageProcessorPil.from_pretrained(clip)
+        self.side = self.unet.config.sample_size * 2 ** (
+            len(self.vae.config.block_out_channels) - 1
+        )
+        self.classes = vocabulary.classes
+        self.said = [vocabulary.texts(name)[0] for name in self.classes]
+        self.layers, self.kept = layers, {}
+        for path in layers:
+            self.unet.get_submodule(path).register_forward_hook(
+                lambda module, given, output, path=path: self.kept.__setitem__(path, output)
+            )
+
+    @torch.inference_mode()
+    def segment(self, picture: Picture) -> np.ndarray:
+        """Return labels u8 [H, W]; 0 is the background."""
+        clusters = self.cluster(self.features(picture), picture.size)
+        masks = [clusters == number for number in np.unique(clusters)]
+        candidates = self.candidates(self.caption(picture))
+        if not candidates:
+            return np.zeros(picture.size, np.uint8)
+        found = self.name(picture, masks, candidates)
+        return self.sharpen(picture, masks, found)
+
+    def features(self, picture: Picture) -> np.ndarray:
+        """Return the hooked layers of one whole pass, f32 [C, 32, 32]."""
+        image = Image.fromarray(picture.pixels).resize((self.side,) * 2, Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1)[None]
+        posterior = self.vae.encode(2 * pixels.contiguous() - 1).latent_dist
+        chance = torch.Generator().manual_seed(0)
+        noise = torch.randn(posterior.mean.shape, generator=chance)
+        sample = posterior.mean + posterior.std * torch.randn(noise.shape, generator=chance)
+        latent = sample * self.vae.config.scaling_factor
+        time = torch.tensor([0])
+        ids = self.tokens(
+            "", padding="max_length", max_length=self.tokens.model_max_length, return_tensors="pt"
+        ).input_ids
+        self.unet(self.scheduler.add_noise(latent, noise, time), time, self.text(ids)[0])
+        maps = []
+        for path in self.layers:
+            value = self.kept[path][0].T
+            side = round(value.shape[1] ** 0.5)
+            value = value.reshape(1, -1, side, side)
+            maps.append(interpolate(value, (32, 32), mode="bilinear", align_corners=False)[0])
+        return torch.cat(maps).numpy()
+
+    def cluster(self, features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Return k-means' four clusters at the picture's size, [H, W]."""
+        cells = features.reshape(len(features), -1).T
+        labels = KMeans(4, n_init=10, random_state=0).fit_predict(cells).reshape(32, 32)
+        rows, columns = (np.arange(side) * 32 // side for side in size)
+        return labels[np.ix_(rows, columns)]
+
+    def caption(self, picture: Picture) -> str:
+        """Return BLIP's sentence."""
+        pixels = self.blip_pixels(images=[Image.fromarray(picture.pixels)], return_tensors="pt")
+        tokens = self.blip.generate(
+            pixels["pixel_values"], max_new_tokens=20, num_beams=1, do_sample=False
+        )
+        return self.blip_tokens.decode(tokens[0, 1:], skip_special_tokens=True).strip()
+
+    def candidates(self, caption: str) -> list[str]:
+        """Return the class nearest to each noun, far nouns left out."""
+        words = nouns(caption)
+        if not words:
+            return []
+        prompts = [f"A photo of {name}" for name in self.said]
+        distances = cdist(self.embed(words), self.embed(prompts), "correlation")
+        least = distances.min(1)
+        near = distances.argmin(1)[least <= least.mean() + 1e-12]
+        return [self.classes[index] for index in near]
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """Return each text's mean token state, f32 [N, D]."""
+        limit = self.clip.config.text_config.max_position_embeddings
+        tokens = self.clip_tokens(
+            texts, padding="max_length", truncation=True, max_length=limit, return_tensors="pt"
+        )
+        return self.clip.text_model(tokens["input_ids"]).last_hidden_state.mean(1).numpy()
+
+    def name(self, picture: Picture, masks: list[np.ndarray], candidates: list[str]) -> list[int]:
+        """Return each mask's label, 0 where no candidate is left to it."""
+        rows = np.stack([self.probabilities(picture.pixels * mask[..., None]) for mask in masks])
+        rows[:, [name not in candidates for name in self.classes]] = 0
+        rows *= np.arange(len(rows))[:, None] == rows.argmax(0)
+        return [int(row.argmax()) + 1 if row.max() > 0 else 0 for row in rows]
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """Return CLIP's softmax over all classes for one picture, f32 [classes]."""
+        limit = self.clip.config.text_config.max_position_embeddings
+        tokens = self.clip_tokens(
+            self.said, padding=True, truncation=True, max_length=limit, return_tensors="pt"
+        )
+        image = self.clip_pixels(images=[Image.fromarray(pixels)], return_tensors="pt")
+        return self.clip(**tokens, **image).logits_per_image.softmax(1)[0].numpy()
+
+    def sharpen(self, picture: Picture, masks: list[np.ndarray], found: list[int]) -> np.ndarray:
+        """Return the labels after one CRF for each mask that has a name."""
+        named = {label: mask for label, mask in zip(found, masks, strict=True) if label}
+        labels = np.zeros(picture.size, np.uint8)
+        best = np.full(picture.size, 0.5, np.float32)
+        for label, mask in sorted(named.items()):
+            claim = self.crf(picture.pixels, mask)
+            labels[claim > best] = label
+            best = np.maximum(best, claim)
+        return labels
+
+    def crf(self, pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Return one mask's probability after mean-field inference, f32 [H, W]."""
+        height, width = mask.shape
+        field = DenseCRF2D(width, height, 2)
+        field.setUnaryEnergy(unary_from_labels(mask.astype(int), 2, 0.9, zero_unsure=False))
+        field.addPairwiseGaussian(sxy=20, compat=5)
+        field.addPairwiseBilateral(sxy=20, srgb=20, rgbim=pixels.copy(), compat=100)
+        return np.array(field.inference(10), np.float32)[1].reshape(height, width)

@@ -1,0 +1,67 @@
+"""The benches run, on tiny sizes and once; what a full run measures is in docs/benchmarks.md."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench.contest import Contest
+from bench.run import BENCHES, sentence
+
+RUN = Path(__file__).parent / "bench" / "run.py"
+
+
+def contest(ours, other, figure="times faster", target=None, **more):
+    """Return a contest whose calls take the seconds that they return."""
+    ours, other = iter(ours), iter(other)
+    return Contest(
+        "name", "what", "the other", lambda: next(ours), lambda: next(other), target, figure,
+        seconds_of=lambda call: call(), **more,
+    )  # fmt: skip
+
+
+def test_every_bench_runs_and_its_results_agree(tmp_path):
+    """Each bench asserts that both ways give the same before it times them."""
+    out = tmp_path / "new" / "bench.json"
+    command = [sys.executable, str(RUN), "--smoke", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    assert report["smoke"] is True
+    assert {"processor", "cores", "torch threads"} <= set(report["machine"])
+    assert {"Python", "fslab", "torch"} <= set(report["versions"])
+    names = [line["name"] for line in report["lines"]]
+    assert len(set(names)) == len(names)
+    for bench in BENCHES:
+        assert any(name.startswith(bench) for name in names), bench
+    assert all(line["rounds"] == 1 and line["median"] > 0 for line in report["lines"])
+
+
+def test_median_and_bounds_come_from_the_rounds_after_the_first_call():
+    # The first value of each is the call that pays for first uses.
+    line = contest([9, 1, 2, 1, 1, 4], [9, 2, 2, 4, 5, 4], target=2.0).run()
+    assert (line["median"], line["minimum"], line["maximum"]) == (2.0, 1.0, 5.0)
+    assert line["rounds"] == 5
+    assert line["met"] is True
+
+
+@pytest.mark.parametrize(
+    ("figure", "target", "met"),
+    [("times faster", 4.0, True), ("times faster", 4.1, False), ("of its time", 0.25, True),
+     ("of its time", 0.24, False), ("seconds", 1.0, True), ("seconds", 0.9, False)],
+)  # fmt: skip
+def test_a_target_is_a_floor_for_speed_and_a_ceiling_for_time(figure, target, met):
+    line = contest([1.0] * 6, [4.0] * 6, figure, target).run()
+    assert line["met"] is met
+    assert ("met" if met else "missed") in sentence(line).split("; ")[-1].split(": ")[-1]
+
+
+def test_the_shortest_call_of_a_round_counts_and_what_comes_first_is_untimed():
+    calls = []
+    line = contest(
+        [9.0, 3.0, 1.0, 2.0], [9.0, 8.0, 8.0, 8.0], rounds=1, each=3, ready=lambda: calls.append(1)
+    ).run()
+    assert line["median"] == 8.0
+    assert len(calls) == 4
+    assert line["met"] is None

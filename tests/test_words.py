@@ -1,0 +1,135 @@
+"""Attention to words as features: the paper's last stage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fslab import Lab
+from fslab.backbones import open_backbone, word_keys, word_maps
+from fslab.backbones.diffusion import StableDiffusion
+from fslab.records import Extraction, FslabError, Vocabulary
+
+PATH = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
+QUERY = f"{PATH}.to_q"
+TWO = Vocabulary(("background", "dog", "cat"))
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_maps_are_what_diffusers_scores_before_its_softmax(diffusion_folders, picture, kind):
+    """The keys of one prompt's own word tokens, against the queries that the layer makes."""
+    backbone = open_backbone(diffusion_folders[kind])
+    attention = backbone.module(PATH)
+    inputs = []
+    hook = attention.register_forward_pre_hook(
+        lambda module, given, named: inputs.append(given[0]), with_kwargs=True
+    )
+    settings = Extraction(layers=(QUERY,), timesteps=(40,))
+    query = backbone.run(picture, (64, 64), {40: [QUERY]}, settings)[QUERY, 40].numpy()
+    hook.remove()
+    found = word_maps(query, word_keys(backbone, QUERY, ["dog", "cat"]).numpy())
+    states = [backbone.text_states(f"a photo of a {word}")[:, 5:6] for word in ("dog", "cat")]
+    with torch.no_grad():
+        q = attention.head_to_batch_dim(attention.to_q(inputs[0]))
+        k = attention.head_to_batch_dim(attention.to_k(torch.cat(states, 1)))
+        scores = torch.einsum("hid,hjd->hji", q, k) * attention.scale
+    expected = scores.reshape(-1, *query.shape[1:]).numpy()
+    assert found.shape == (2 * attention.heads, *query.shape[1:])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(found[0] - found[1]).max() > 1e-4  # two words are two maps
+
+
+def test_a_word_of_several_tokens_is_their_mean(diffusion_folders):
+    backbone = open_backbone(diffusion_folders["sd1"])
+    whole = word_keys(backbone, QUERY, ["grass cat"]).numpy()
+    states = backbone.text_states("a photo of a grass cat")[0, 5:7].mean(0)
+    attention = backbone.module(PATH)
+    with torch.no_grad():
+        expected = (attention.to_k(states) * attention.scale).reshape(attention.heads, 1, -1)
+    np.testing.assert_allclose(whole, expected.numpy(), rtol=1e-5, atol=1e-7)
+
+
+def test_a_method_joins_the_maps_of_its_candidates(tiny, picture):
+    lab = Lab(tiny)
+    recipe = lab.recipe().change({"extract.attention": "candidates"})
+    plain = lab.segment(picture, candidates=["dog", "cat"]).features
+    result = lab.segment(picture, recipe, TWO, candidates=["cat"])
+    queries = [key for key in plain if key.endswith("attn2.to_q")]
+    added = [key.removesuffix("to_q") + "words" for key in queries]
+    assert list(result.features) == [*plain, *added]
+    wanted = recipe.extract
+    by_hand = lab.extract(
+        picture, wanted.layers, wanted.timesteps, squash=True, posterior="sample", words=["cat"]
+    )
+    for key in added:
+        np.testing.assert_array_equal(result.features[key], by_hand[key])
+    heads = lab.backbone.module(queries[0].removesuffix(".to_q")).heads
+    whole = lab.segment(picture, recipe.change({"extract.attention": "vocabulary"}), TWO, ["cat"])
+    both = whole.features[added[0]].reshape(heads, 2, *plain[queries[0]].shape[1:])
+    np.testing.assert_allclose(both[:, 1], result.features[added[0]], rtol=1e-5, atol=1e-7)
+    assert recipe.digest != lab.recipe().digest
+
+
+def test_words_are_said_as_the_vocabulary_says_them(tiny, picture):
+    lab = Lab(tiny)
+    said = Vocabulary(("background", "doggrass"), {"doggrass": "grass"})
+    recipe = lab.recipe().change({"extract.attention": "vocabulary"})
+    assert_same = np.testing.assert_array_equal
+    one = lab.segment(picture, recipe, said, ["doggrass"]).features
+    other = lab.segment(picture, recipe, Vocabulary(("background", "grass")), ["grass"]).features
+    for key in one:
+        assert_same(one[key], other[key])
+
+
+def test_each_timestep_has_maps_of_its_own(tiny, picture):
+    found = Lab(tiny).extract(picture, QUERY, (0, 300), words=["dog"])
+    assert list(found) == [
+        f"{PATH}.{end}" for end in ("to_q@0", "to_q@300", "words@0", "words@300")
+    ]
+    assert list(found.at(300)) == [QUERY, f"{PATH}.words"]
+    assert np.abs(found[f"{PATH}.words@0"] - found[f"{PATH}.words@300"]).max() > 1e-4
+
+
+def test_maps_come_from_the_store_without_a_model(tiny, picture, monkeypatch):
+    first = Lab(tiny).extract(picture, QUERY, 50, words=["dog"])
+
+    def unwanted(self, name, dtype):
+        raise AssertionError(f"{name} was loaded")
+
+    monkeypatch.setattr(StableDiffusion, "_part", unwanted)
+    again = Lab(tiny).extract(picture, QUERY, 50, words=["dog"])
+    np.testing.assert_array_equal(first[f"{PATH}.words"], again[f"{PATH}.words"])
+    with pytest.raises(AssertionError, match="was loaded"):
+        Lab(tiny).extract(picture, QUERY, 50, words=["cat"])
+
+
+def test_without_candidates_nothing_joins(tiny, picture):
+    lab = Lab(tiny)
+    recipe = lab.recipe().change({"extract.attention": "candidates"})
+    features = lab.segment(picture, recipe, candidates=[]).features
+    assert not [key for key in features if key.endswith("words")]
+
+
+def test_the_class_agnostic_half_takes_the_vocabulary_and_not_the_caption(tiny, picture):
+    lab = Lab(tiny)
+    recipe = lab.recipe().change({"extract.attention": "vocabulary"})
+    alone = lab.segments(picture, recipe, TWO)
+    whole = lab.segment(picture, recipe, TWO, ["dog"]).segments
+    np.testing.assert_array_equal(alone.labels, whole.labels)
+    with pytest.raises(FslabError, match=r"attention of .* depends on the caption; run the whole"):
+        lab.segments(picture, recipe.change({"extract.attention": "candidates"}))
+
+
+def test_refusals_are_sentences(tiny, picture):
+    attentive = Lab(tiny).recipe().change({"extract.attention": "vocabulary"})
+    with pytest.raises(FslabError, match="rgb reads no text, so it has no attention to words"):
+        Lab(tiny, backbone="rgb").segment(picture, attentive, candidates=["dog"])
+    with pytest.raises(FslabError, match=r"end in attn2\.to_q\); the layers are mid_block"):
+        Lab(tiny).extract(picture, "mid_block", words=["dog"])
+    for given in ({"words": "dog"}, {"attention": "candidates"}):
+        with pytest.raises(FslabError, match="attention to words needs a list of them"):
+            Lab(tiny).extract(picture, **given)
+    with pytest.raises(FslabError, match=r"extraction.attention is 'all'; it is one of 'none'"):
+        Extraction(attention="all")
