@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -59,15 +60,16 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
 
 def listed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
     """Return the backbone's layers, from the store if they were listed before."""
-    key = digest_of(["layers-3", backbone.fingerprint, backbone.resolution])
+    key = digest_of(["layers-4", backbone.fingerprint, backbone.resolution])
     entry = store.get(key)
     if entry is None:
         layers = backbone.layers()
-        rows = enumerate(layers)
-        store.put(key, {x.path: np.array([row, x.channels, x.stride]) for row, x in rows})
+        paths = json.dumps([layer.path for layer in layers]).encode()
+        shapes = np.array([(layer.channels, layer.stride) for layer in layers])
+        store.put(key, {"paths": np.frombuffer(paths, np.uint8), "shapes": shapes})
         return layers
-    order = sorted(entry, key=lambda path: int(entry[path][0]))
-    return tuple(Layer(path, int(entry[path][1]), int(entry[path][2])) for path in order)
+    paths = json.loads(entry["paths"].tobytes())
+    return tuple(Layer(*one) for one in zip(paths, *entry["shapes"].T.tolist(), strict=True))
 
 
 def _paths(settings: Extraction, backbone: Backbone, store: Store) -> tuple[str, ...]:

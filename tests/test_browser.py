@@ -150,6 +150,13 @@ def clusters(page: Any) -> Widget:
     page.keyboard.press("ArrowRight")
     widget.until("plot._fullData[4].x.length === given", count + 1)
     widget.settled()
+    widget.plot.scroll_into_view_if_needed()
+    page.mouse.move(*widget.spot(1, 0.5, 0.5))
+    page.mouse.move(*widget.spot(1, 0.52, 0.52))
+    lit = "[...box.querySelectorAll('select')].pop().selectedIndex"
+    widget.until(f"{lit} > 0")
+    page.mouse.move(*widget.spot(1, 0.5, -0.08))
+    widget.until(f"{lit} === 0")
     source = widget.data(1, "source")
     left, bottom = widget.spot(2, 0.02, 0.98)
     right, top = widget.spot(2, 0.55, 0.02)

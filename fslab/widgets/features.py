@@ -85,7 +85,7 @@ class FeatureExplorer(Explorer):
         self._layers = LayerPicker(lab, self._hush, "layer", start)
         self._others = LayerPicker(lab, self._hush, "second layer", start)
         self._timestep = whole("timestep", step or 0, 0, 999)
-        self._other_timestep = whole("second timestep", step or 0, 0, 999)
+        self._other_timestep = whole("second t", step or 0, 0, 999)
         self._compare = widgets.Checkbox(
             False, description="compare with a second layer or timestep", indent=False,
             layout={"width": "300px"},

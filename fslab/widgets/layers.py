@@ -43,7 +43,7 @@ class LayerPicker:
 
 def _words(layer: Layer, side: int) -> str:
     cells = side // layer.stride
-    return f"{layer.path} · {layer.channels} ch · stride {layer.stride} · {cells}x{cells}"
+    return f"{layer.path}: {layer.channels} ch, stride {layer.stride}, {cells}x{cells}"
 
 
 def first_layer(lab: Lab) -> str:
