@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from fslab.datasets import VOC, read, write_mask
 from fslab.files import write_aside
 from fslab.lab import Lab, Result
+from fslab.lab.facts import facts
 from fslab.plots import overlay
 from fslab.records import FslabError, Recipe, Vocabulary
 
@@ -89,33 +90,6 @@ def _write(result: Result, name: str, out: Path) -> None:
     try:
         write_mask(result.labels.labels, out / f"{name}.png")
         write_aside(out / f"{name}.overlay.png", shown.getvalue())
-        write_aside(out / f"{name}.json", json.dumps(_facts(result), indent=1).encode())
+        write_aside(out / f"{name}.json", json.dumps(facts(result), indent=1).encode())
     except OSError as error:
         raise FslabError(f"{out} cannot be written: {error}") from error
-
-
-def _facts(result: Result) -> dict[str, object]:
-    """Return what the JSON says: caption, candidates, classes found, recipe, seconds."""
-    shares = result.labels.shares()
-    background = result.vocabulary.names[0]
-    return {
-        "picture": result.picture.name,
-        "size": list(result.picture.size),
-        "caption": result.caption.text,
-        "nouns": list(result.caption.nouns),
-        "candidates": list(result.caption.candidates),
-        "classes": [
-            {
-                "name": name,
-                "label": result.vocabulary.names.index(name),
-                "score": result.labels.scores.get(name),
-                "share": share,
-            }
-            for name, share in shares.items()
-            if name != background
-        ],
-        "background_share": shares.get(background, 0.0),
-        "segments": result.segments.count,
-        "recipe": result.recipe.to_dict(),
-        "seconds": dict(result.seconds),
-    }
