@@ -38,7 +38,14 @@ def outputs_of(path):
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS][:1] == ["00_quickstart"]
+    numbers = [path.stem[:2] for path in NOTEBOOKS]
+    assert numbers == [f"{number:02d}" for number in range(12)]
+
+
+def test_the_readme_speaks_of_every_notebook_and_of_no_other():
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    told = re.findall(r"\(notebooks/(\w+\.ipynb)\)", readme)
+    assert sorted(set(told)) == [path.name for path in NOTEBOOKS]
 
 
 @every
