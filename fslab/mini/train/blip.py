@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, CLIPModel
 
 from fslab.datasets import VOC_CLASSES
 from fslab.mini.captions import plain_caption
 from fslab.mini.grounds import GROUND_NAMES
 from fslab.mini.train import augment
-from fslab.mini.train.checkpoint import load_checkpoint, save_checkpoint
 from fslab.mini.train.clip import GROUND_WEIGHT, IMAGE, NOUNS, VISION_TOWER, WIDTH, rate
-from fslab.mini.train.losslog import LossLog
+from fslab.mini.train.loop import Training
 from fslab.mini.train.optim import make_optimizers, set_rate
 from fslab.mini.train.pools import SEED, Pool
 from fslab.mini.train.tokens import LENGTH, make_bert_tokenizer
@@ -126,33 +123,21 @@ def train_blip(
     torch.manual_seed(SEED)
     net = Captioner()
     optimizers = make_optimizers(net, 2e-3, 1e-3, 0.03)
-    progress = load_checkpoint(out, {"net": net}, optimizers)
-    if not progress:
+    run = Training(out, {"net": net}, optimizers, seconds)
+    if run.is_new:
         start_from_clip(net.blip, clip, augment.normalise(_pictures(scenes["pixels"][:256], 64)))
-    step, samples = progress.get("step", 0), progress.get("samples", 0)
-    before = progress.get("seconds", 0.0)
-    log, start, saved = LossLog(out.with_suffix(".tsv")), time.monotonic(), time.monotonic()
-    with tqdm(total=round(seconds), initial=round(before), desc="blip", unit="s") as bar:
-        while (spent := before + time.monotonic() - start) < seconds:
-            share = spent / seconds
-            set_rate(optimizers, rate(step, share))
-            net.blip.vision_model.requires_grad_(share > FROZEN)
-            batch = _batch(np.random.default_rng([SEED, 6, step]), scenes, singles, share)
-            words, nouns = net(*batch)
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            (words + NOUN_WEIGHT * nouns).backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            step, samples = step + 1, samples + len(batch[0])
-            log.add(step, samples, spent, words=words.item(), nouns=nouns.item())
-            bar.update(round(spent) - bar.n)
-            if time.monotonic() - saved > 240:
-                saved = time.monotonic()
-                done = {"step": step, "samples": samples, "seconds": spent}
-                save_checkpoint(out, {"net": net}, optimizers, done)
-    done = {"step": step, "samples": samples, "seconds": max(before, seconds)}
-    save_checkpoint(out, {"net": net}, optimizers, done)
+    for step, share in run.steps():
+        set_rate(optimizers, rate(step, share))
+        net.blip.vision_model.requires_grad_(share > FROZEN)
+        batch = _batch(np.random.default_rng([SEED, 6, step]), scenes, singles, share)
+        words, nouns = net(*batch)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        (words + NOUN_WEIGHT * nouns).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        run.count(len(batch[0]), words=words.item(), nouns=nouns.item())
+    run.finish()
     return net.eval()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +10,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from fslab.datasets import VOC, VOC_CLASSES
 from fslab.mini.captions import GROUND_WORDS, OBJECT_WORDS, PROMPTS, caption
 from fslab.mini.grounds import GROUND_NAMES
 from fslab.mini.train import augment
-from fslab.mini.train.checkpoint import load_checkpoint, save_checkpoint
-from fslab.mini.train.losslog import LossLog
+from fslab.mini.train.loop import Training
 from fslab.mini.train.optim import make_optimizers, set_rate
 from fslab.mini.train.pools import SEED, Pool
 from fslab.mini.train.tokens import LENGTH, make_clip_tokenizer
@@ -132,25 +129,13 @@ def train_clip(out: Path, pools: ClipPools, seconds: float) -> tuple[CLIPModel, 
     tokenizer = make_clip_tokenizer()
     clip = make_clip(tokenizer)
     optimizers = make_optimizers(clip, RATE, RATE / 2, 0.05)
-    progress = load_checkpoint(out, {"clip": clip}, optimizers)
-    step, samples = progress.get("step", 0), progress.get("samples", 0)
-    before = progress.get("seconds", 0.0)
-    log, start, saved = LossLog(out.with_suffix(".tsv")), time.monotonic(), time.monotonic()
-    with tqdm(total=round(seconds), initial=round(before), desc="clip", unit="s") as bar:
-        while (spent := before + time.monotonic() - start) < seconds:
-            share = spent / seconds
-            set_rate(optimizers, rate(step, share))
-            batch = _batch(np.random.default_rng([SEED, 5, step]), pools, share)
-            losses = _step(clip, tokenizer, optimizers, batch, share)
-            step, samples = step + 1, samples + len(batch.pictures)
-            log.add(step, samples, spent, **losses)
-            bar.update(round(spent) - bar.n)
-            if time.monotonic() - saved > 240:
-                saved = time.monotonic()
-                done = {"step": step, "samples": samples, "seconds": spent}
-                save_checkpoint(out, {"clip": clip}, optimizers, done)
-    done = {"step": step, "samples": samples, "seconds": max(before, seconds)}
-    save_checkpoint(out, {"clip": clip}, optimizers, done)
+    run = Training(out, {"clip": clip}, optimizers, seconds)
+    for step, share in run.steps():
+        set_rate(optimizers, rate(step, share))
+        batch = _batch(np.random.default_rng([SEED, 5, step]), pools, share)
+        losses = _step(clip, tokenizer, optimizers, batch, share)
+        run.count(len(batch.pictures), **losses)
+    run.finish()
     return clip.eval(), tokenizer
 
 

@@ -8,7 +8,6 @@ copy whose rate falls to zero: the weights to ship.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,12 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fslab.datasets import VOC_CLASSES
 from fslab.mini.captions import caption
 from fslab.mini.grounds import GROUND_NAMES
-from fslab.mini.train.checkpoint import load_checkpoint, save_checkpoint
-from fslab.mini.train.losslog import LossLog
+from fslab.mini.train.loop import Training
 from fslab.mini.train.optim import follow, make_optimizers, set_rate
 from fslab.mini.train.pools import SEED, SIDES, Pool
 from fslab.mini.train.tokens import LENGTH, make_clip_tokenizer
@@ -155,29 +152,15 @@ def _run(
     net.unet.set_attn_processor(AttnProcessor())  # the fused attention's backward is slow on CPUs
     average = copy.deepcopy(net).requires_grad_(False)
     optimizers = make_optimizers(net, 3e-3, 1e-3, 0.01)
-    nets = {"net": net, "average": average}
-    start_from = target if (target / "progress.json").is_file() else source
-    progress = load_checkpoint(start_from, nets, optimizers)
-    step, samples = progress.get("step", 0), progress.get("samples", 0)
-    before = progress.get("seconds", 0.0) if start_from == target else 0.0
+    run = Training(target, {"net": net, "average": average}, optimizers, seconds, source)
     alphas = make_scheduler().alphas_cumprod
-    log, start, saved = LossLog(target.with_suffix(".tsv")), time.monotonic(), time.monotonic()
-    with tqdm(total=round(seconds), initial=round(before), desc=target.name, unit="s") as bar:
-        while (spent := before + time.monotonic() - start) < seconds:
-            set_rate(optimizers, rate(step, spent / seconds))
-            rng = np.random.default_rng([SEED, 4, step])
-            loss, losses = _loss(net, latents, alphas, rng)
-            _step(loss, net, optimizers)
-            step, samples = step + 1, samples + BATCH
-            follow(average, net, min(AVERAGE, step / (step + 10)))
-            log.add(step, samples, spent, **losses)
-            bar.update(round(spent) - bar.n)
-            if time.monotonic() - saved > 240:
-                saved = time.monotonic()
-                progress = {"step": step, "samples": samples, "seconds": spent}
-                save_checkpoint(target, nets, optimizers, progress)
-    progress = {"step": step, "samples": samples, "seconds": max(before, seconds)}
-    save_checkpoint(target, nets, optimizers, progress)
+    for step, share in run.steps():
+        set_rate(optimizers, rate(step, share))
+        loss, losses = _loss(net, latents, alphas, np.random.default_rng([SEED, 4, step]))
+        _step(loss, net, optimizers)
+        follow(average, net, min(AVERAGE, (step + 1) / (step + 11)))
+        run.count(BATCH, **losses)
+    run.finish()
     return average.eval()
 
 

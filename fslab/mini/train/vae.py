@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from numpy.lib.format import open_memmap
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from fslab.mini.train.checkpoint import load_checkpoint, save_checkpoint
-from fslab.mini.train.losslog import LossLog
+from fslab.mini.train.loop import Training
 from fslab.mini.train.optim import make_optimizers, set_rate
 from fslab.mini.train.pools import SEED, Pool
 
@@ -45,34 +43,18 @@ def train_vae(out: Path, pool: Pool, seconds: float) -> AutoencoderKL:
     torch.manual_seed(SEED)
     vae = make_vae()
     optimizers = make_optimizers(vae, 4e-3, 2e-3, 0.0)
-    progress = load_checkpoint(out, {"vae": vae}, optimizers)
-    step, before = progress.get("step", 0), progress.get("seconds", 0.0)
-    log, start, saved = LossLog(out.with_suffix(".tsv")), time.monotonic(), time.monotonic()
-    with tqdm(total=round(seconds), initial=round(before), desc="vae", unit="s") as bar:
-        while (spent := before + time.monotonic() - start) < seconds:
-            share = spent / seconds
-            set_rate(optimizers, min(1, (step + 1) / 50) * min(1, 2 * (1 - share) + 0.02))
-            rng = np.random.default_rng([SEED, 3, step])
-            loss, error = _loss(vae, _crops(rng, pool["pixels"]))
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            step += 1
-            log.add(
-                step,
-                step * BATCH,
-                spent,
-                loss=loss.item(),
-                psnr=-10 * torch.log10(error / 4).item(),
-            )
-            bar.update(round(spent) - bar.n)
-            if time.monotonic() - saved > 180:
-                saved = time.monotonic()
-                save_checkpoint(out, {"vae": vae}, optimizers, {"step": step, "seconds": spent})
+    run = Training(out, {"vae": vae}, optimizers, seconds)
+    for step, share in run.steps():
+        set_rate(optimizers, min(1, (step + 1) / 50) * min(1, 2 * (1 - share) + 0.02))
+        loss, error = _loss(vae, _crops(np.random.default_rng([SEED, 3, step]), pool["pixels"]))
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        run.count(BATCH, loss=loss.item(), psnr=-10 * torch.log10(error / 4).item())
     _set_scale(vae, pool)
-    save_checkpoint(out, {"vae": vae}, optimizers, {"step": step, "seconds": max(before, seconds)})
+    run.finish()
     return vae.eval()
 
 
