@@ -17,7 +17,7 @@ from fslab.records import Clustering, Features, FslabError, Recipe, Segments
 from fslab.score import score_image, summarise
 from fslab.widgets.board import TITLE, WIDTH, Board, Box
 from fslab.widgets.controls import Knob, check_value, choice, number, row, show_only, whole, words
-from fslab.widgets.explorer import Explorer
+from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.panel import Panel, grey, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.plane import Bars, Plane
@@ -64,7 +64,7 @@ class ClusterResult:
     title: str
 
 
-class ClusterExplorer(Explorer):
+class ClusterExplorer(RecipeExplorer):
     """Cluster a picture's features and see the clusters from three sides.
 
     pictures: a data set, pictures, samples or paths; recipe: gives the features and where the
@@ -73,7 +73,8 @@ class ClusterExplorer(Explorer):
     "UMAP"), `highlight` (a cluster or None), `selected` (numbers of cells, row by row).
     """
 
-    picture = Knob("_pictures_list", "The chosen picture's name.")
+    _first_words = _HINT
+
     timestep = Knob("_timestep", "The timestep, 0..999; 0 where the backbone has none.")
     method = Knob("_method", "The clustering method, as in `Clustering`.")
     k = Knob("_k", "Clusters, where the method does not find their number itself.")
@@ -85,18 +86,6 @@ class ClusterExplorer(Explorer):
     alpha = Knob("_alpha", "Normalised cut: the exponent of the affinity.")
     threshold = Knob("_threshold", "Merging: maps that differ less than this become one.")
     projection = Knob("_projection", 'The plane of the points: "PCA" or "UMAP".')
-
-    def __init__(
-        self, lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab"
-    ) -> None:
-        super().__init__(lab, _HINT)
-        self._start = lab.recipe(recipe)
-        self._pictures = self._picker(pictures)
-        self._pictures_list = self._pictures.list
-        self._build_knobs()
-        self._build_figures()
-        self._selected: tuple[int, ...] = ()
-        self._lay_out()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -169,6 +158,7 @@ class ClusterExplorer(Explorer):
         self._plane.on_hover(lambda cell: self._point_at(self._shown.cells.ravel()[cell]), leave)
         self._bars.on_hover(self._point_at, leave)
         self._plane.on_select(lambda cells: setattr(self, "selected", cells))
+        self._selected: tuple[int, ...] = ()
 
     def _lay_out(self) -> None:
         self._by_method = {

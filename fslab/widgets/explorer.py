@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import ipywidgets as widgets
 
@@ -143,6 +143,39 @@ class Explorer(widgets.VBox):
         if self._shown is None:
             raise FslabError(f"nothing is on screen yet; {self.message or 'call wait() first'}")
         return self._shown
+
+
+class RecipeExplorer(Explorer):
+    """An explorer of given pictures whose knobs begin where a recipe says.
+
+    A subclass has the words of its hint, and makes its knobs and figures before it lays them out.
+    """
+
+    picture = Knob("_pictures_list", "The chosen picture's name.")
+    _first_words: ClassVar[str]
+
+    def __init__(
+        self, lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab"
+    ) -> None:
+        super().__init__(lab, self._first_words)
+        self._start = lab.recipe(recipe)
+        self._pictures = self._picker(pictures)
+        self._pictures_list = self._pictures.list
+        self._build_knobs()
+        self._build_figures()
+        self._lay_out()
+
+    def _build_knobs(self) -> None:
+        """Make the knobs, at the recipe's settings."""
+        raise NotImplementedError
+
+    def _build_figures(self) -> None:
+        """Make the panels and their board."""
+        raise NotImplementedError
+
+    def _lay_out(self) -> None:
+        """Put knobs and figures into rows, and begin."""
+        raise NotImplementedError
 
 
 class _Reporting:

@@ -15,7 +15,7 @@ from fslab.plots import overlay
 from fslab.records import Caption, FslabError, Matching, Recipe, Refinement
 from fslab.widgets.board import TITLE, WIDTH, Board, Box
 from fslab.widgets.controls import Knob, choice, row, tags
-from fslab.widgets.explorer import Explorer
+from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.panel import Panel, fitted, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.scores import ROW, BestTexts, Matrix, longest
@@ -59,7 +59,7 @@ class MatchResult:
     title: str
 
 
-class MatchExplorer(Explorer):
+class MatchExplorer(RecipeExplorer):
     """Name a picture's segments and see why each got its name.
 
     pictures: a data set, pictures, samples or paths; recipe: gives the segments and where the
@@ -68,27 +68,13 @@ class MatchExplorer(Explorer):
     (the one whose view is shown).
     """
 
-    picture = Knob("_pictures_list", "The chosen picture's name.")
+    _first_words = _HINT
+
     template = Knob("_template", 'The sentence around a class name; it holds one "{}".')
     region = Knob("_region", "What CLIP sees of a segment, as in `Matching.view`.")
     compete = Knob("_compete", "The texts a softmax runs over, as in `Matching`.")
     assignment = Knob("_assignment", "How segments get classes, as in `Matching`.")
     segment = Knob("_segment", "The segment whose view is shown.")
-
-    def __init__(
-        self, lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab"
-    ) -> None:
-        super().__init__(lab, _HINT)
-        self._start = lab.recipe(recipe)
-        self._pictures = self._picker(pictures)
-        self._pictures_list, self._edited = self._pictures.list, False
-        self._build_knobs()
-        self._named, self._seen = Panel(), Panel()
-        self._best, self._matrix = BestTexts(), Matrix()
-        self._board = Board(self._named, self._seen, self._best, self._matrix)
-        self._named.on_click(self._click)
-        self._matrix.on_click(lambda number: setattr(self, "segment", number))
-        self._lay_out()
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -138,7 +124,14 @@ class MatchExplorer(Explorer):
         self._segment = choice("segment", [("segment 0", 0)])
         self._again = widgets.Button(description="the caption's own", layout={"width": "150px"})
         self._again.on_click(lambda button: self.caption_candidates())
-        self._caption = widgets.HTML()
+        self._caption, self._edited = widgets.HTML(), False
+
+    def _build_figures(self) -> None:
+        self._named, self._seen = Panel(), Panel()
+        self._best, self._matrix = BestTexts(), Matrix()
+        self._board = Board(self._named, self._seen, self._best, self._matrix)
+        self._named.on_click(self._click)
+        self._matrix.on_click(lambda number: setattr(self, "segment", number))
 
     def _lay_out(self) -> None:
         self._tags.observe(lambda change: self._edit(), "value")

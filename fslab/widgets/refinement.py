@@ -16,7 +16,7 @@ from fslab.records import VOID, LabelMap, Recipe, Refinement
 from fslab.score import score_image, summarise
 from fslab.widgets.board import Board
 from fslab.widgets.controls import Knob, choice, number, row, show_only, whole
-from fslab.widgets.explorer import Explorer
+from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.panel import Panel, grey, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.texts import note_of, recipe_code
@@ -59,7 +59,7 @@ class RefinementResult:
         return self.before.labels != self.after.labels
 
 
-class RefinementExplorer(Explorer):
+class RefinementExplorer(RecipeExplorer):
     """Turn the knobs of a refinement over a label map that a method made.
 
     pictures: a data set, pictures, samples or paths; recipe: makes the label map and says where
@@ -67,7 +67,8 @@ class RefinementExplorer(Explorer):
     `gaussian_compat`, `bilateral_sxy`, `bilateral_srgb`, `bilateral_compat`.
     """
 
-    picture = Knob("_pictures_list", "The chosen picture's name.")
+    _first_words = _HINT
+
     method = Knob("_method", "The method, as in `Refinement`.")
     iterations = Knob("_iterations", "Steps of inference.")
     certainty = Knob("_certainty", "The probability that a given label is right.")
@@ -76,18 +77,6 @@ class RefinementExplorer(Explorer):
     bilateral_sxy = Knob("_bilateral_sxy", "How near a neighbour of like colour is, in pixels.")
     bilateral_srgb = Knob("_bilateral_srgb", "How like its colour is, in grey levels.")
     bilateral_compat = Knob("_bilateral_compat", "What differing from such a neighbour costs.")
-
-    def __init__(
-        self, lab: Lab, pictures: Given | Iterable[Given], recipe: str | Recipe = "fslab"
-    ) -> None:
-        super().__init__(lab, _HINT)
-        self._start = lab.recipe(recipe)
-        self._pictures = self._picker(pictures)
-        self._pictures_list = self._pictures.list
-        self._build_knobs()
-        self._panels = Panel(), Panel(), Panel()
-        self._board = Board(*self._panels)
-        self._lay_out()
 
     @property
     def labels(self) -> LabelMap:
@@ -106,6 +95,10 @@ class RefinementExplorer(Explorer):
         self._bilateral_sxy = number("alike: pixels", start.bilateral_sxy, 1, 120, 1)
         self._bilateral_srgb = number("alike: levels", start.bilateral_srgb, 1, 80, 1)
         self._bilateral_compat = number("alike: weight", start.bilateral_compat, 0, 150, 1)
+
+    def _build_figures(self) -> None:
+        self._panels = Panel(), Panel(), Panel()
+        self._board = Board(*self._panels)
 
     def _lay_out(self) -> None:
         self._sliders = {name: getattr(self, f"_{name}") for name in ("iterations", *_CRF)}
