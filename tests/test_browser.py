@@ -38,6 +38,13 @@ def server(tmp_path_factory):
         yield running
 
 
+def playwright_error() -> type[Exception]:
+    """Return what Playwright raises, time-outs among it; it is not installed everywhere."""
+    from playwright.sync_api import Error
+
+    return Error
+
+
 class Widget:
     """An explorer in the page, found by what its first line says."""
 
@@ -115,7 +122,7 @@ def opened(server: Any, home: Path, notebook: str, scenario: Callable[[Any], Wid
                 assert errors.count() == 0, errors.first.inner_text()
                 scenario(page).box.screenshot(path=KEPT / f"{name}.png")
                 return
-            except Exception:
+            except (AssertionError, playwright_error()):
                 page.screenshot(path=KEPT / f"{name}-failed-{attempt}.png")
                 if attempt == ATTEMPTS:
                     raise

@@ -10,26 +10,11 @@ from conftest import write_dataset
 from PIL import Image
 
 from fslab import datasets
-from fslab.cli import main
 from fslab.cli.options import parse_settings, parse_size
 from fslab.evaluate import evaluate
 from fslab.lab import Lab
 from fslab.records import FslabError
 from fslab.store import Store
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["fslab", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture

@@ -1,32 +1,16 @@
 """`fslab evaluate` and `fslab ablate` as a user types them."""
 
 import json
-import sys
 
 import pytest
 from conftest import write_dataset
 
-from fslab.cli import main
 from fslab.evaluate import read_table
 from fslab.evaluate.log import RESULTS
 from fslab.evaluate.page import PAGE
 from fslab.evaluate.run import REPORT
 
 PLAIN = ("--backbone", "rgb", "--cluster", "kmeans", "--metric", "oracle")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["fslab", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return call
 
 
 @pytest.fixture

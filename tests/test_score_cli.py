@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
-from fslab.cli import main
 from fslab.datasets import VOC, write_mask
 from fslab.score import count_pairs, summarise_all
 
@@ -19,17 +18,9 @@ FIGURES = [
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run):
     """Score two folders in this process: (exit code, stdout, stderr)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["fslab", "score", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return call
+    return partial(run, "score")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from fslab.backbones.base import pick_layers
 from fslab.backbones.diffusion import StableDiffusion
+from fslab.backbones.probabilities import attention_probabilities
 from fslab.records import Extraction, FslabError, Picture
 
 
@@ -47,7 +48,9 @@ def word_attention(
     for _, seen in backbone.passes(picture, size, steps, settings):
         for layer, key in zip(queries, keys, strict=True):
             attention = backbone.module(layer.path.removesuffix(".to_q"), settings.precision)
-            weights = _weights(seen[layer.path][0], seen[key][0], attention.heads, attention.scale)
+            weights = attention_probabilities(
+                seen[layer.path], seen[key], attention.heads, attention.scale
+            )[0]
             picked = torch.stack([weights[:, each].sum(1) for each in columns])
             h, w = size[0] // layer.stride, size[1] // layer.stride
             found[layer.path].append(picked.reshape(len(words), h, w))
@@ -55,13 +58,6 @@ def word_attention(
     grid = max((each.shape[1:] for each in maps), key=lambda shape: shape[0] * shape[1])
     resized = [interpolate(each[None], grid, mode="bilinear", align_corners=False) for each in maps]
     return torch.cat(resized).mean(0).cpu()
-
-
-def _weights(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
-    """Return softmax(q k' scale) averaged over heads: f32 [cells, tokens]."""
-    q = query.float().reshape(len(query), heads, -1).transpose(0, 1)
-    k = key.float().reshape(len(key), heads, -1).transpose(0, 1)
-    return (q @ k.transpose(1, 2) * scale).softmax(-1).mean(0)
 
 
 def word_columns(backbone: StableDiffusion, prompt: str, word: str) -> list[int]:

@@ -8,11 +8,11 @@ import torch
 from contest import Contest, Setting
 from diffusers import UNet2DConditionModel
 from torch import Tensor
+from true import UNET
 
 from fslab.lab.presets import PAPER_LAYERS
 from fslab.tap import layer_paths, tap
 
-TRUE = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 TINY = {
     "sample_size": 16, "layers_per_block": 1, "cross_attention_dim": 32, "attention_head_dim": 8,
     "block_out_channels": (32, 32, 64, 64), "norm_num_groups": 8,
@@ -23,7 +23,7 @@ def benches(setting: Setting) -> Iterator[Contest]:
     """Random weights: time does not depend on what they are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        unet = UNet2DConditionModel(**(TINY if setting.smoke else TRUE)).eval()
+        unet = UNet2DConditionModel(**(TINY if setting.smoke else UNET)).eval()
     chance = torch.Generator().manual_seed(0)
     side, width = unet.config.sample_size, unet.config.cross_attention_dim
     given = (

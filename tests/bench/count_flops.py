@@ -3,7 +3,7 @@
 Shapes flow through PyTorch's meta device, so nothing is computed and no weights are needed. A
 multiplication and an addition count as two operations, as torch.utils.flop_counter does.
 
-    python docs/count_flops.py
+    python tests/bench/count_flops.py
 """
 
 from __future__ import annotations
@@ -19,22 +19,10 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
 )
+from true import TEXT, UNET, VAE
 
 from fslab.tap import tap
 
-UNET = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
-VAE = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "sample_size": 512,
-}
-SD_TEXT = {
-    "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "max_position_embeddings": 77,
-}  # fmt: skip
 CLIP_TEXT = {
     "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12,
     "num_attention_heads": 8, "max_position_embeddings": 77, "vocab_size": 49408,
@@ -79,7 +67,7 @@ def vae_encoder() -> float:
 
 def sd_text() -> float:
     """One prompt; the empty one is encoded once a process."""
-    net = CLIPTextModel(CLIPTextConfig(**SD_TEXT)).eval()
+    net = CLIPTextModel(CLIPTextConfig(**TEXT, vocab_size=49408)).eval()
     return count(lambda: net(torch.zeros(1, 77, dtype=torch.long)))
 
 
