@@ -60,6 +60,12 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
 
 def listed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
     """Return the backbone's layers, from the store if they were listed before."""
+    if backbone.listing is None:
+        backbone.listing = _filed_layers(backbone, store)
+    return backbone.listing
+
+
+def _filed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
     key = digest_of(["layers-4", backbone.fingerprint, backbone.resolution])
     entry = store.get(key)
     if entry is None:
@@ -95,7 +101,6 @@ def _key(
         "prompt": settings.prompt,
         "posterior": settings.posterior,
     }  # fmt: skip
-    device = getattr(backbone, "device", "cpu")
     return digest_of(
         [
             "map-2",
@@ -104,7 +109,7 @@ def _key(
             size,
             path,
             settings.precision,
-            str(device),
+            str(backbone.device),
             pass_settings,
         ]
     )

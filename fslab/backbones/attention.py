@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from fslab.backbones.base import pick_layers
 from fslab.backbones.diffusion import StableDiffusion
-from fslab.backbones.probabilities import attention_probabilities
+from fslab.backbones.probabilities import attention_probabilities, heads_and_scale
 from fslab.records import Extraction, FslabError, Picture
 
 
@@ -48,9 +48,8 @@ def word_attention(
     for _, seen in backbone.passes(picture, size, steps, settings):
         for layer, key in zip(queries, keys, strict=True):
             attention = backbone.module(layer.path.removesuffix(".to_q"), settings.precision)
-            weights = attention_probabilities(
-                seen[layer.path], seen[key], attention.heads, attention.scale
-            )[0]
+            how = heads_and_scale(attention)
+            weights = attention_probabilities(seen[layer.path], seen[key], *how)[0]
             picked = torch.stack([weights[:, each].sum(1) for each in columns])
             h, w = size[0] // layer.stride, size[1] // layer.stride
             found[layer.path].append(picked.reshape(len(words), h, w))

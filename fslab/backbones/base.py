@@ -34,13 +34,16 @@ class Backbone(ABC):
 
     name: what tables call it. resolution: its own shorter side, in pixels. multiple: what
     both sides are multiples of. timestep: the default; None where time has no meaning.
-    imposed: clustering settings that its features need whatever a recipe says.
+    imposed: clustering settings that its features need whatever a recipe says. listing: its
+    layers once they are known, so that they are listed once.
     """
 
     name: str
     resolution: int
     multiple: int
+    device: torch.device | str = "cpu"
     timestep: int | None = None
+    listing: tuple[Layer, ...] | None = None
     imposed: Mapping[str, Any] = {}
 
     @property

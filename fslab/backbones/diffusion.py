@@ -25,12 +25,17 @@ from fslab.backbones.weights import (
     load_model,
     load_tokenizer,
     read_config,
+    seeded,
     weight_files,
 )
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
 
 COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+
+_PROMPTS = 64
+"""Prompts whose states are kept at hand: many words in a row share few prompts."""
 
 
 class StableDiffusion(MetaListing, Backbone):
@@ -40,8 +45,6 @@ class StableDiffusion(MetaListing, Backbone):
     second text encoder and tokenizer). random: a seed for untrained UNet weights in the same
     configuration, the floor that trained features are held against; None loads the weights.
     """
-
-    timestep = 0
 
     def __init__(
         self,
@@ -59,11 +62,13 @@ class StableDiffusion(MetaListing, Backbone):
         self._vae_config = read_config(folder / "vae")
         self._own_layers = tuple(layers)
         _check_configs(folder, self._config, self._vae_config)
-        factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
+        self._factor = factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
         self.multiple = factor * 2 ** (len(self._config["block_out_channels"]) - 1)
         self.resolution = resolution or factor * self._config["sample_size"]
         self._parts: dict[tuple[str, torch.dtype], nn.Module] = {}
         self._states: dict[tuple[str, torch.dtype], tuple[Tensor, Tensor | None]] = {}
+        self._tokenizers: dict[str, Any] = {}
+        self._encoded: tuple[tuple[Any, ...], tuple[Tensor, list[Tensor]]] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,7 +120,7 @@ class StableDiffusion(MetaListing, Backbone):
     ) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Yield (timestep, what its layers output by path), a pass for each noise draw."""
         self._check_timesteps(wanted)
-        latent, noises = self._latent_and_noise(picture, size, settings)
+        latent, noises = self._start(picture, size, settings)
         for timestep, paths in wanted.items():
             for noise in noises:
                 yield timestep, self._pass(latent, noise, timestep, paths, size, settings)
@@ -150,6 +155,16 @@ class StableDiffusion(MetaListing, Backbone):
         for timestep in timesteps:
             if timestep >= steps:
                 raise FslabError(f"timestep is {timestep}; {self.name} has 0 to {steps - 1}")
+
+    def _start(
+        self, picture: Picture, size: tuple[int, int], settings: Extraction
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return latent and noise; the last picture's are kept, as one is passed several times."""
+        key = (picture.digest, size, settings.seed, settings.draws)
+        key += (settings.posterior, settings.precision)
+        if self._encoded is None or self._encoded[0] != key:
+            self._encoded = key, self._latent_and_noise(picture, size, settings)
+        return self._encoded[1]
 
     @torch.no_grad()
     def _latent_and_noise(
@@ -201,6 +216,8 @@ class StableDiffusion(MetaListing, Backbone):
 
     def _encode_prompt(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         if (prompt, dtype) not in self._states:
+            if len(self._states) == _PROMPTS:
+                del self._states[next(iter(self._states))]
             second = (self.folder / "text_encoder_2").is_dir()
             encode = self._encode_twice if second else self._encode_once
             with torch.no_grad():
@@ -231,9 +248,9 @@ class StableDiffusion(MetaListing, Backbone):
     def _tokenizer(self, name: str) -> Any:
         from transformers import CLIPTokenizer
 
-        if name not in self.__dict__:
-            self.__dict__[name] = load_tokenizer(CLIPTokenizer, self.folder / name)
-        return self.__dict__[name]
+        if name not in self._tokenizers:
+            self._tokenizers[name] = load_tokenizer(CLIPTokenizer, self.folder / name)
+        return self._tokenizers[name]
 
     @cached_property
     def _scheduler_config(self) -> dict[str, Any]:
@@ -261,8 +278,7 @@ class StableDiffusion(MetaListing, Backbone):
         return load_model(_model_class(name), self.folder / name, dtype)
 
     def _random_unet(self, name: str, dtype: torch.dtype) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random)  # the initialisers know only the global generator
+        with seeded(self.random):
             unet = _model_class(name).from_config(self._config)
         return nn.Module.to(unet, dtype)  # diffusers' own `to` warns of parts that it has not
 
@@ -273,9 +289,9 @@ class StableDiffusion(MetaListing, Backbone):
 
     def _meta_pass(self, unet: nn.Module, side: int) -> None:
         """Pass a square of `side` pixels and one text token through a UNet without numbers."""
-        factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
+        cells = side // self._factor
         with torch.device("meta"):
-            latent = torch.empty(1, self._config["in_channels"], side // factor, side // factor)
+            latent = torch.empty(1, self._config["in_channels"], cells, cells)
             states = torch.empty(1, 1, self._config["cross_attention_dim"])
             more = {}
             if self._config.get("addition_embed_type") == "text_time":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cached_property
 
 import torch
 from torch import nn
@@ -61,16 +60,13 @@ def _stride(shape: tuple[int, ...], larger: tuple[int, ...], side: int, other: i
 class MetaListing:
     """Layer listing for networks that can be built on the meta device; mix in before Backbone."""
 
-    @cached_property
-    def _listing(self) -> tuple[Layer, ...]:
-        net, run = self._meta()
-        side = self._listing_side()
-        found = spatial_layers(net, run, side, self.multiple)
-        return with_probabilities(found, self.resolution)
-
     def layers(self) -> tuple[Layer, ...]:
         """List the layers with a spatial output; see `Backbone.layers`."""
-        return self._listing
+        if self.listing is None:
+            net, run = self._meta()
+            found = spatial_layers(net, run, self._listing_side(), self.multiple)
+            self.listing = with_probabilities(found, self.resolution)
+        return self.listing
 
     def _listing_side(self) -> int:
         return max(round(self.resolution / self.multiple), 2) * self.multiple

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from fslab.backbones.base import DTYPES, Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
-from fslab.backbones.weights import fingerprint, load_model, read_config, weight_files
+from fslab.backbones.weights import (
+    fingerprint,
+    load_model,
+    read_config,
+    seeded,
+    weight_files,
+)
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
 
@@ -120,8 +126,7 @@ class VisionTransformer(MetaListing, Backbone):
     def _load(self, dtype: torch.dtype) -> nn.Module:
         model, _ = self._classes()
         if self.random is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.random)  # the initialisers know only the global generator
+            with seeded(self.random):
                 return model(self._model_config()).to(dtype)
         return load_model(model, self.folder, dtype)
 

@@ -46,6 +46,15 @@ def locate(source: str | os.PathLike[str], size: str = "", patterns: Sequence[st
         ) from error
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Initialise inside from a seed, and leave the global generator, all that the libraries'
+    initialisers know, as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """Return a model's configuration; FslabError where it is missing or no JSON object."""
     path = folder / name

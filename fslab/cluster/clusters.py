@@ -40,10 +40,10 @@ def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Se
 def _segmented(
     joined: np.ndarray, features: Features, settings: Clustering, candidates: int
 ) -> np.ndarray:
-    labels = _label(joined.reshape(len(joined), -1).T, features.name, settings, candidates)
+    cells = joined.reshape(len(joined), -1).T
+    labels = _label(cells, features.name, settings, candidates)
     if settings.upsample == "nearest":
         return without_gaps(nearest(labels.reshape(joined.shape[1:]), features.size))
-    cells = joined.reshape(len(joined), -1).T
     return without_gaps(assign_pixels(joined, means(cells, labels), features.size))
 
 

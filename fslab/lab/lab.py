@@ -128,7 +128,7 @@ class Lab(Models):
         part = build(Extraction, layers=layers, timesteps=steps, prompt=prompt, **settings)
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
-        inputs = ["attention-1", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
+        inputs = ["attention-2", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
         maps = self._memory.array(
             inputs, lambda: word_attention(backbone, picture, size, words, part).numpy()
         )
@@ -284,7 +284,7 @@ class Lab(Models):
         def encode(text: str) -> np.ndarray:
             return (self.text_model.embed_texts if own else self.matcher.mean_states)([text])[0]
 
-        kept = self._memory.array
+        kept = self._memory.lasting
         rows = [kept(["text-1", weights, text], lambda text=text: encode(text)) for text in texts]
         return np.stack(rows)
 
@@ -296,19 +296,14 @@ class Lab(Models):
         candidates: Sequence[str],
         settings: Matching,
     ) -> LabelMap:
-        from fslab.match import paint, vote
+        from fslab.match import name_segments
 
-        if not candidates:
-            return LabelMap(np.zeros(picture.size, np.uint8), vocabulary.names)
-        if settings.assignment != "vote":
-            scored = self._score(picture, segments, vocabulary, candidates, settings)
-            return paint(segments, scored, vocabulary)
-        voters = (segments, *segments.others)
-        scores = [self._score(picture, one, vocabulary, candidates, settings) for one in voters]
-        evidence = evidence_for(
-            self.attention, picture, candidates, vocabulary, settings, self.backbone
-        )
-        return vote(voters, scores, vocabulary, candidates, evidence, settings.attention)
+        asked = (self.attention, picture, candidates, vocabulary, settings)
+        return name_segments(
+            picture, segments, vocabulary, candidates, settings,
+            lambda one: self._score(picture, one, vocabulary, candidates, settings),
+            lambda: evidence_for(*asked, self.backbone),
+        )  # fmt: skip
 
     def _score(
         self,

@@ -21,10 +21,18 @@ class Memory:
 
     def __init__(self, store: Store, device: str) -> None:
         self._store, self._device = store, device
+        self._lasting: dict[str, np.ndarray] = {}
 
     def array(self, inputs: list[Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
         """Return an array by the digest of its inputs."""
         return self._kept(inputs, lambda: {"array": compute()})["array"]
+
+    def lasting(self, inputs: list[Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return what `array` does, asked of the store once: for what pictures share."""
+        key = digest_of(inputs)
+        if key not in self._lasting:
+            self._lasting[key] = self.array(inputs, compute)
+        return self._lasting[key]
 
     def text(self, inputs: list[Any], compute: Callable[[], str]) -> str:
         """Return a text by the digest of its inputs."""

@@ -15,9 +15,4 @@ def build(kind: type, **settings: Any) -> Any:
             raise FslabError(
                 f"{kind.__name__.lower()} has no setting {name!r}; it has {', '.join(known)}"
             )
-    return kind(
-        **{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in settings.items()
-        }
-    )
+    return kind(**settings)

@@ -58,7 +58,7 @@ def with_words(
     for key in queries:
         path, at, timestep = key.partition("@")
         inputs = ["word-keys-1", backbone.fingerprint, path, tuple(words), settings.precision]
-        keys = memory.array(
+        keys = memory.lasting(
             inputs,
             lambda path=path: np.ascontiguousarray(
                 word_keys(backbone, path, words, settings.precision).numpy()

@@ -3,13 +3,14 @@
 from fslab.match.matcher import Matcher, load_matcher
 from fslab.match.naming import Match, paint, score_segments, text_scores
 from fslab.match.views import views
-from fslab.match.vote import match, vote
+from fslab.match.vote import match, name_segments, vote
 
 __all__ = [
     "Match",
     "Matcher",
     "load_matcher",
     "match",
+    "name_segments",
     "paint",
     "score_segments",
     "text_scores",

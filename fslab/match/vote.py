@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
 
 from fslab.match.matcher import Matcher
 from fslab.match.naming import Match, check_count, paint, resolve, score_segments
@@ -36,23 +34,44 @@ def match(
     background, and CLIP is not asked. Errors are those of `score_segments`, and FslabError for a
     recipe that weighs attention where there is no evidence.
     """
+
+    def score(one: Segments) -> Match:
+        return score_segments(picture, one, vocabulary, candidates, recipe, matcher)
+
+    def given() -> Mapping[str, np.ndarray] | None:
+        if recipe.attention and evidence is None:
+            raise FslabError(
+                f"matching.attention is {recipe.attention}, and there is no evidence; give each "
+                "candidate's attention map, or let a Lab match"
+            )
+        return evidence
+
+    return name_segments(picture, segments, vocabulary, candidates, recipe, score, given)
+
+
+def name_segments(
+    picture: Picture,
+    segments: Segments,
+    vocabulary: Vocabulary,
+    candidates: Sequence[str],
+    recipe: Matching,
+    score: Callable[[Segments], Match],
+    evidence: Callable[[], Mapping[str, np.ndarray] | None],
+) -> LabelMap:
+    """Name segments by the recipe's rule, as `match` does.
+
+    score: gives the matrix of one segmentation; evidence: gives the diffusion model's, and is
+    asked only where segments vote. Neither is asked where there are no candidates.
+    """
     if not candidates:
         check_size(picture, segments)
         check_count(vocabulary)
         return LabelMap(np.zeros(segments.size, np.uint8), vocabulary.names)
     if recipe.assignment != "vote":
-        found = score_segments(picture, segments, vocabulary, candidates, recipe, matcher)
-        return paint(segments, found, vocabulary)
-    if recipe.attention and evidence is None:
-        raise FslabError(
-            f"matching.attention is {recipe.attention}, and there is no evidence; give each "
-            "candidate's attention map, or let a Lab match"
-        )
-    voters = (segments, *segments.others)
-    scored = [
-        score_segments(picture, one, vocabulary, candidates, recipe, matcher) for one in voters
-    ]
-    return vote(voters, scored, vocabulary, candidates, evidence, recipe.attention)
+        return paint(segments, score(segments), vocabulary)
+    found, voters = evidence(), (segments, *segments.others)
+    scored = [score(one) for one in voters]
+    return vote(voters, scored, vocabulary, candidates, found, recipe.attention)
 
 
 def vote(
@@ -119,9 +138,10 @@ def _weighed(shares: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 def _prior(evidence: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """Return each name's evidence at the picture's size with a peak of 1: f32 [names, H, W]."""
+    from fslab.cluster import resize
+
     maps = np.stack([each / max(float(each.max()), 1e-12) for each in evidence])
-    source = torch.from_numpy(maps.astype(np.float32))[None]
-    return interpolate(source, size, mode="bilinear", align_corners=False)[0].numpy()
+    return resize(maps, size)
 
 
 def _on_segments(prior: np.ndarray, segments: Segments) -> np.ndarray:

@@ -6,17 +6,19 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from fslab.records.base import FslabError, digest_of
 
+_hints = cache(get_type_hints)
+
 
 def _check_types(part: Any) -> None:
     """Bring numbers and lists to plain Python, and refuse a setting of another type."""
-    for name, kind in get_type_hints(type(part)).items():
+    for name, kind in _hints(type(part)).items():
         given = getattr(part, name)
         try:
             object.__setattr__(part, name, _as(kind, given))
@@ -303,18 +305,18 @@ class Recipe:
 
     def change(self, settings: Mapping[str, Any] | None = None, name: str | None = None) -> Recipe:
         """Return a copy with dotted settings replaced: `recipe.change({"cluster.k": 6})`."""
-        recipe = self
+        parts: dict[str, dict[str, Any]] = {}
         for dotted, value in (settings or {}).items():
             stage, _, key = dotted.partition(".")
-            part = getattr(recipe, stage, None)
+            part = getattr(self, stage, None)
             known = {entry.name for entry in fields(part)} if is_dataclass(part) else set()
             if key not in known:
                 raise FslabError(
-                    f"a recipe has no setting {dotted!r}; {_settings_help(recipe, stage)}"
+                    f"a recipe has no setting {dotted!r}; {_settings_help(self, stage)}"
                 )
-            value = tuple(value) if isinstance(value, list) else value
-            recipe = replace(recipe, **{stage: replace(part, **{key: value})})
-        return replace(recipe, name=name) if name else recipe
+            parts.setdefault(stage, {})[key] = value
+        changed = {stage: replace(getattr(self, stage), **new) for stage, new in parts.items()}
+        return replace(self, **changed, name=name or self.name)
 
 
 def _settings_help(recipe: Recipe, stage: str) -> str:
