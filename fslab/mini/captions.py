@@ -62,6 +62,9 @@ PROMPTS = (
 )
 """Sentences that CLIP learns to name things in: plain ones and those usual since its paper."""
 
+USUAL = 0.7
+"""Share of captions that take a thing's usual word; the others take any of its words."""
+
 _BESIDE = {
     "sky": "in the",
     "sea": "on the",
@@ -79,9 +82,9 @@ def article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def word_for(rng: np.random.Generator, words: Sequence[str], usual: float = 0.7) -> str:
-    """Choose a word: the first with probability `usual`, else any of them."""
-    return words[0] if rng.random() < usual else words[int(rng.integers(len(words)))]
+def word_for(rng: np.random.Generator, words: Sequence[str]) -> str:
+    """Choose a word: the first with probability `USUAL`, else any of them."""
+    return words[0] if rng.random() < USUAL else words[int(rng.integers(len(words)))]
 
 
 def on_ground(rng: np.random.Generator, ground: str) -> str:

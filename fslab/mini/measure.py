@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from fslab.datasets import VOC_CLASSES
+from fslab.datasets import VOC_CLASSES, voc
 from fslab.mini.captions import GROUND_WORDS, OBJECT_WORDS, plain_caption
 from fslab.mini.train.unet import make_scheduler, make_unet
 
@@ -38,14 +38,6 @@ TIMESTEP, DRAWS = 300, 4
 
 Sample = tuple[np.ndarray, np.ndarray]
 """Pixels u8 [H, W, 3] and mask u8 [H, W]."""
-
-
-def samples(folder: Path, split: str) -> Iterator[Sample]:
-    """Read a split's pictures with their masks."""
-    for name in (folder / "ImageSets/Segmentation" / f"{split}.txt").read_text().split():
-        picture = Image.open(folder / "JPEGImages" / f"{name}.png").convert("RGB")
-        mask = Image.open(folder / "SegmentationClass" / f"{name}.png")
-        yield np.asarray(picture), np.asarray(mask)
 
 
 def classes_in(mask: np.ndarray, least: int = 60) -> list[int]:
@@ -222,7 +214,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="the first N pictures only")
     parser.add_argument("--only", choices=MEASURES, action="append")
     arguments = parser.parse_args()
-    data = list(samples(arguments.folder, arguments.split))[: arguments.limit]
+    samples = voc(arguments.folder, arguments.split).samples[: arguments.limit]
+    data = [(sample.picture().pixels, sample.truth()) for sample in samples]
     figures: dict[str, float] = {"scenes": len(data)}
     for name in arguments.only or MEASURES:
         figures |= MEASURES[name](data)

@@ -15,12 +15,10 @@ from pathlib import Path
 from PIL import Image
 
 from fslab.mini.drawn import POTS, SOFAS, TABLES
-from fslab.mini.sprites import COLUMNS
+from fslab.mini.sprites import COLUMNS, HELD_OUT_DRAWN, HELD_OUT_EMOJI
 
 CELL = 80
 """Side of a sprite's cell on its sheet, pixels; a sprite's longer side fills it."""
-HELD_OUT = "emojione"
-"""The set whose designs no training picture shows: they make `val-hard`."""
 
 SETS: dict[str, str] = {
     "noto": "@iconify-json/noto",
@@ -30,7 +28,7 @@ SETS: dict[str, str] = {
     "fluent": "@iconify-json/fluent-emoji",
     "fluent-3d": "@lobehub/fluent-emoji-3d",
     "fxemoji": "@iconify-json/fxemoji",
-    "emojione": "@iconify-json/emojione",
+    HELD_OUT_EMOJI: "@iconify-json/emojione",
 }
 """Design set -> npm package."""
 
@@ -95,11 +93,11 @@ class Drawing:
     picture: Image.Image
 
 
-def draw_svg(svg: str, side: int = 2 * CELL) -> Image.Image:
-    """Rasterise SVG text to RGBA, `side` pixels wide."""
+def draw_svg(svg: str) -> Image.Image:
+    """Rasterise SVG text to RGBA, twice as wide as a cell."""
     import resvg_py
 
-    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=side))))
+    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=2 * CELL))))
 
 
 def trim(picture: Image.Image, side: int = CELL) -> Image.Image:
@@ -161,7 +159,8 @@ def draw_set(packages: Path, design: str) -> list[Drawing]:
         for glyph in glyphs.split()
         if glyph in emoji and (design, glyph) not in BOXED
     ]
-    pots = ["held-out"] if design == HELD_OUT else [name for name in POTS if name != "held-out"]
+    held_out = design == HELD_OUT_EMOJI
+    pots = [name for name in POTS if (name == "held-out") == held_out]
     for index, plant in enumerate(name for name in PLANTS.split() if name in emoji):
         name = pots[(index + len(design)) % len(pots)]
         picture = pot(emoji.draw(plant), name)
@@ -173,7 +172,7 @@ def draw_own() -> list[Drawing]:
     """Draw the tables and sofas of this package; the last two tables count as held out."""
     drawings = []
     for index, (name, svg) in enumerate(TABLES.items()):
-        design = "drawn" if index < 6 else "drawn-held-out"
+        design = "drawn" if index < 6 else HELD_OUT_DRAWN
         drawings.append(Drawing("diningtable", design, name, trim(draw_svg(svg))))
     for name, svg in SOFAS.items():
         drawings.append(Drawing("sofa", "drawn", name, trim(draw_svg(svg))))

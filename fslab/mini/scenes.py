@@ -115,9 +115,7 @@ def write(folder: Path, count: int, seed: int, hard: bool = False, split: str = 
     return names
 
 
-def single(
-    rng: np.random.Generator, voc_class: int, side: int = 64, hard: bool = False
-) -> np.ndarray:
+def single(rng: np.random.Generator, voc_class: int, side: int = 64) -> np.ndarray:
     """Draw one object, cut out by its sprite's alpha, large on a ground or on a plain colour.
 
     Returns u8 [side, side, 4]: the picture and, as fourth channel, the object's alpha, so that
@@ -125,7 +123,7 @@ def single(
     """
     size = (side, side)
     _, canvas = _paint_grounds(rng, size)
-    sprite = _choose(rng, sprites_of(voc_class, hard))
+    sprite = _choose(rng, sprites_of(voc_class, False))
     placed = _placed(rng, sprite, size, (0.62, 1.05))
     placed = _repaint(rng, placed, canvas)
     canvas, labels = _compose(rng, canvas, [placed])

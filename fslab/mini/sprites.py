@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fslab.datasets import VOC_CLASSES
+
 SPRITES = Path(__file__).parent / "sprites"
 COLUMNS = 16
 """Cells in a sheet's row."""
-HELD_OUT_DESIGNS = ("emojione", "drawn-held-out")
+HELD_OUT_EMOJI, HELD_OUT_DRAWN = "emojione", "drawn-held-out"
 """Design sets that only hard scenes show: no training picture holds them."""
 
 
@@ -33,14 +35,12 @@ class Sprite:
     @property
     def held_out(self) -> bool:
         """Whether training never shows it."""
-        return self.design in HELD_OUT_DESIGNS
+        return self.design in (HELD_OUT_EMOJI, HELD_OUT_DRAWN)
 
 
 @cache
 def load_sprites() -> tuple[Sprite, ...]:
     """Read every sprite, in the manifest's order."""
-    from fslab.datasets import VOC_CLASSES
-
     with (SPRITES / "manifest.tsv").open(newline="") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t"))
     sheets = {name: _open(name) for name in dict.fromkeys(row["sheet"] for row in rows)}

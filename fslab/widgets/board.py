@@ -12,7 +12,7 @@ from fslab.plots.panels import finish, plain
 from fslab.widgets.figure import Frame, WholeFigure
 
 WIDTH = 690
-"""What a figure may take of a notebook's column of 700 px."""
+"""What a figure or a row of controls may take of a notebook's column of 700 px."""
 
 TITLE = 38
 """Pixels above a part that its title of two lines takes."""

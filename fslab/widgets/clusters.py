@@ -177,7 +177,7 @@ class ClusterExplorer(RecipeExplorer):
         ]  # fmt: skip
         self._clear.on_click(lambda button: setattr(self, "selected", ()))
         self._highlight.observe(lambda change: self._hush or self._light(), "value")
-        knobs = [self._pictures_list, self._layers, self._timestep, self._method, self._k]
+        knobs = [self._pictures.list, self._layers, self._timestep, self._method, self._k]
         knobs += [self._k_is, self._tau, self._alpha, self._threshold, self._normalise]
         self._begin(rows, [*knobs, self._upsample, self._position, self._projection])
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import ipywidgets as widgets
 from traitlets import TraitError
 
 from fslab.records import FslabError
+from fslab.widgets.board import WIDTH
 
-WIDTH = "690px"
-"""What a row may take of a notebook's column of 700 px."""
+FULL, HALF = f"{WIDTH}px", "338px"
+"""How wide a row is, and a control that shares it with another."""
 
-_STYLE = {"description_width": "104px"}
-_HALF = "338px"
+_LABEL = "104px"
+STYLE = {"description_width": _LABEL}
+"""The style that sets all controls' labels at one width."""
 
 Options = Sequence[tuple[str, Any]]
 
@@ -24,21 +27,22 @@ Options = Sequence[tuple[str, Any]]
 class Knob:
     """State of an explorer that is a control's value: reading and setting it go there.
 
-    Setting it to what the control cannot take raises FslabError, where the control itself would
-    quietly take the nearest.
+    control: where the explorer has it, such as "_timestep" or "_pictures.list". Setting it to
+    what the control cannot take raises FslabError, where the control itself would quietly take
+    the nearest.
     """
 
     def __init__(self, control: str, doc: str) -> None:
-        self._control, self.__doc__ = control, doc
+        self._control, self.__doc__ = attrgetter(control), doc
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
     def __get__(self, explorer: Any, owner: type | None = None) -> Any:
-        return self if explorer is None else getattr(explorer, self._control).value
+        return self if explorer is None else self._control(explorer).value
 
     def __set__(self, explorer: Any, value: Any) -> None:
-        control = getattr(explorer, self._control)
+        control = self._control(explorer)
         check_value(control, value, self._name)
         try:
             control.value = value
@@ -85,7 +89,7 @@ def choice(words: str, options: Options | Sequence[str], value: Any = None) -> w
     """Return a drop-down list; the first option is chosen unless `value` says otherwise."""
     value = option_of(options[0]) if value is None and options else value
     return widgets.Dropdown(
-        options=options, value=value, description=words, style=_STYLE, layout={"width": _HALF}
+        options=options, value=value, description=words, style=STYLE, layout={"width": HALF}
     )
 
 
@@ -94,25 +98,25 @@ def option_of(entry: Any) -> Any:
     return entry[1] if isinstance(entry, tuple) else entry
 
 
-def whole(words: str, value: int, low: int, high: int, step: int = 1) -> widgets.IntSlider:
+def whole(words: str, value: int, low: int, high: int) -> widgets.IntSlider:
     """Return a slider over whole numbers."""
     return widgets.IntSlider(
-        value, low, high, step, description=words, style=_STYLE, layout={"width": _HALF}
+        value, low, high, description=words, style=STYLE, layout={"width": HALF}
     )
 
 
 def number(words: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
     """Return a slider over numbers."""
     return widgets.FloatSlider(
-        value=value, min=low, max=high, step=step, description=words, style=_STYLE,
-        layout={"width": _HALF}, readout_format=".2f" if step < 0.1 else ".1f",
+        value=value, min=low, max=high, step=step, description=words, style=STYLE,
+        layout={"width": HALF}, readout_format=".2f" if step < 0.1 else ".1f",
     )  # fmt: skip
 
 
-def words(label: str, value: str, width: str = WIDTH) -> widgets.Text:
+def words(label: str, value: str, width: str = FULL) -> widgets.Text:
     """Return a line of text that counts when Enter is pressed or the line is left."""
     return widgets.Text(
-        value=value, description=label, continuous_update=False, style=_STYLE,
+        value=value, description=label, continuous_update=False, style=STYLE,
         layout={"width": width},
     )  # fmt: skip
 
@@ -126,15 +130,15 @@ def tags(label: str, value: Sequence[str]) -> tuple[widgets.TagsInput, widgets.H
         layout={"width": "560px"},
     )
     name = widgets.Label(
-        label, layout={"width": "104px", "display": "flex", "justify_content": "flex-end"}
+        label, layout={"width": _LABEL, "display": "flex", "justify_content": "flex-end"}
     )
-    return control, widgets.HBox([name, control], layout={"width": WIDTH})
+    return control, widgets.HBox([name, control], layout={"width": FULL})
 
 
 def row(*controls: widgets.Widget) -> widgets.HBox:
     """Return controls side by side, wrapped where the column is narrow."""
     return widgets.HBox(
-        list(controls), layout={"width": WIDTH, "max_width": "100%", "flex_flow": "row wrap"}
+        list(controls), layout={"width": FULL, "max_width": "100%", "flex_flow": "row wrap"}
     )
 
 

@@ -13,7 +13,7 @@ import ipywidgets as widgets
 
 from fslab.lab import Lab
 from fslab.records import FslabError, Recipe
-from fslab.widgets.controls import Hush, Knob
+from fslab.widgets.controls import FULL, Hush, Knob
 from fslab.widgets.pictures import Given, PicturePicker
 from fslab.widgets.texts import Status, code_block, hint
 from fslab.widgets.worker import Newest, Worker
@@ -105,7 +105,7 @@ class Explorer(widgets.VBox):
     def _begin(self, rows: Sequence[widgets.Widget], knobs: Sequence[widgets.Widget]) -> None:
         """Lay out the rows, listen to the knobs and draw the first view."""
         folded = widgets.Accordion([self._code], titles=["this view as code"])
-        folded.layout.width = "690px"
+        folded.layout.width = FULL
         self.children = (self._hint, *rows, self._status, folded)
         for knob in knobs:
             knob.observe(self._moved, "value")
@@ -151,7 +151,7 @@ class RecipeExplorer(Explorer):
     A subclass has the words of its hint, and makes its knobs and figures before it lays them out.
     """
 
-    picture = Knob("_pictures_list", "The chosen picture's name.")
+    picture = Knob("_pictures.list", "The chosen picture's name.")
     _first_words: ClassVar[str]
 
     def __init__(
@@ -160,7 +160,6 @@ class RecipeExplorer(Explorer):
         super().__init__(lab, self._first_words)
         self._start = lab.recipe(recipe)
         self._pictures = self._picker(pictures)
-        self._pictures_list = self._pictures.list
         self._build_knobs()
         self._build_figures()
         self._lay_out()

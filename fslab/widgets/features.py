@@ -10,8 +10,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from fslab.lab import Lab
-from fslab.plots import pca_colours
-from fslab.plots.draw import variance_shown
+from fslab.plots.draw import colours_and_share
 from fslab.plots.maps import cosine_to
 from fslab.records import Extraction, FslabError, Recipe
 from fslab.widgets.board import TITLE, Board
@@ -70,12 +69,12 @@ class FeatureExplorer(Explorer):
     ("mean" or "highest" over several points), `compare`, `other_layer`, `other_timestep`.
     """
 
-    picture = Knob("_pictures_list", "The chosen picture's name.")
-    layer = Knob("_layer_list", "The layer's module path.")
+    picture = Knob("_pictures.list", "The chosen picture's name.")
+    layer = Knob("_layers.list", "The layer's module path.")
     timestep = Knob("_timestep", "The timestep, 0..999; 0 where the backbone has none.")
     joined = Knob("_joined", 'How several points count: "mean" or "highest".')
     compare = Knob("_compare", "Whether a second layer or timestep stands below.")
-    other_layer = Knob("_other_list", "The second layer's module path.")
+    other_layer = Knob("_others.list", "The second layer's module path.")
     other_timestep = Knob("_other_timestep", "The second timestep.")
 
     def __init__(self, lab: Lab, pictures: Given | Iterable[Given]) -> None:
@@ -93,8 +92,6 @@ class FeatureExplorer(Explorer):
         self._joined = choice("several points", ["mean", "highest"])
         for slider in (self._timestep, self._other_timestep):
             slider.disabled = step is None
-        self._pictures_list, self._layer_list = self._pictures.list, self._layers.list
-        self._other_list = self._others.list
         self._pins: tuple[Point, ...] = ()
         self._build_points()
         self._panels = tuple(Panel(heat=place % 3 == 2) for place in range(6))
@@ -163,8 +160,8 @@ class FeatureExplorer(Explorer):
             self._joined, self._about,
         ]  # fmt: skip
         self._joined.layout.display = "none"
-        knobs = [self._pictures_list, self._layer_list, self._timestep, self._row, self._column]
-        knobs += [self._joined, self._compare, self._other_list, self._other_timestep]
+        knobs = [self._pictures.list, self._layers.list, self._timestep, self._row, self._column]
+        knobs += [self._joined, self._compare, self._others.list, self._other_timestep]
         self._begin(rows, knobs)
 
     def _show_second(self, change: Mapping[str, Any] | None = None) -> None:
@@ -205,9 +202,7 @@ class FeatureExplorer(Explorer):
         value = self._once("map", key, lambda: self._lab.extract(picture, [layer], steps)[layer])
         if not np.isfinite(value).all():
             raise FslabError(f"layer {layer!r} gives values that are not finite; choose another")
-        colours, share = self._once(
-            "colours", key, lambda: (pca_colours(value), variance_shown(value))
-        )
+        colours, share = self._once("colours", key, lambda: colours_and_share(value))
         each = np.stack([cosine_to(value, point, picture.size) for point in points])
         cosines = each.mean(0) if view.joined == "mean" else each.max(0)
         return LayerView(layer, timestep, value, colours, share, cosines)

@@ -7,9 +7,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from fslab.backbones import Layer
+from fslab.backbones import Layer, pick_layers
 from fslab.lab import Lab
-from fslab.widgets.controls import WIDTH, Hush, words
+from fslab.widgets.controls import FULL, STYLE, Hush, words
 
 
 class LayerPicker:
@@ -21,7 +21,7 @@ class LayerPicker:
         self._hush = hush
         self.list = widgets.Dropdown(
             options=self._options, value=value, description=label,
-            style={"description_width": "104px"}, layout={"width": WIDTH},
+            style=STYLE, layout={"width": FULL},
         )  # fmt: skip
         self.filter = words("layers with", "")
         self.filter.continuous_update = True
@@ -48,6 +48,4 @@ def _words(layer: Layer, side: int) -> str:
 
 def first_layer(lab: Lab) -> str:
     """Return the first layer that the backbone's own recipe reads."""
-    from fslab.backbones import pick_layers
-
     return pick_layers(lab.backbone.default_layers, lab.layers())[0].path

@@ -14,7 +14,7 @@ from fslab.match import Match, views
 from fslab.plots import overlay
 from fslab.records import Caption, FslabError, Matching, Recipe, Refinement
 from fslab.widgets.board import TITLE, WIDTH, Board, Box
-from fslab.widgets.controls import Knob, choice, row, tags
+from fslab.widgets.controls import HALF, STYLE, Knob, choice, row, tags
 from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.panel import Panel, fitted, side_by_side
 from fslab.widgets.pictures import Given, Subject
@@ -116,7 +116,7 @@ class MatchExplorer(RecipeExplorer):
         self._template = widgets.Combobox(
             value=start.templates[0], options=TEMPLATES, description="template",
             ensure_option=False, continuous_update=False,
-            style={"description_width": "104px"}, layout={"width": "338px"},
+            style=STYLE, layout={"width": HALF},
         )  # fmt: skip
         self._region = choice("view of a region", get_args(_KINDS["view"]), start.view)
         self._compete = choice("texts compete", get_args(_KINDS["compete"]), start.compete)
@@ -135,7 +135,7 @@ class MatchExplorer(RecipeExplorer):
 
     def _lay_out(self) -> None:
         self._tags.observe(lambda change: self._edit(), "value")
-        self._pictures_list.observe(lambda change: self._hush or self._forget(), "value")
+        self._pictures.list.observe(lambda change: self._hush or self._forget(), "value")
         self._segment.observe(lambda change: self._hush or self._show_segment(), "value")
         rows = [
             self._pictures.row, self._caption, self._tag_row, self._ground_row,
@@ -143,7 +143,7 @@ class MatchExplorer(RecipeExplorer):
             row(self._compete, self._assignment),
             row(self._segment), self._board.frame,
         ]  # fmt: skip
-        knobs = [self._pictures_list, self._tags, self._grounds, self._template, self._region]
+        knobs = [self._pictures.list, self._tags, self._grounds, self._template, self._region]
         self._begin(rows, [*knobs, self._compete, self._assignment])
 
     def _edit(self) -> None:

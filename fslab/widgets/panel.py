@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
+from fslab.plots.colours import grey as grey
 from fslab.plots.draw import data_uri
 from fslab.plots.panels import plain
 from fslab.widgets.board import TITLE, WIDTH, Box, Part, listen
@@ -118,20 +119,13 @@ class Panel(Part):
 
 
 def side_by_side(
-    panels: int, size: tuple[int, int], width: float = WIDTH, left: float = 0, top: float = TITLE,
-    tallest: float = 460,
-) -> list[Box]:  # fmt: skip
+    panels: int, size: tuple[int, int], width: float = WIDTH, tallest: float = 460
+) -> list[Box]:
     """Return a row of rectangles with a picture's aspect that fill a width in pixels."""
     across = (width - _GAP * (panels - 1)) / panels
     height = min(across * size[0] / size[1], tallest)
     across = height * size[1] / size[0]
-    return [Box(left + place * (across + _GAP), top, across, height) for place in range(panels)]
-
-
-def grey(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture without its colours, u8 [H, W, 3], so that a mask's colour is its own."""
-    light = pixels @ np.array([0.299, 0.587, 0.114])
-    return np.rint(light).astype(np.uint8)[..., None].repeat(3, -1)
+    return [Box(place * (across + _GAP), TITLE, across, height) for place in range(panels)]
 
 
 def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

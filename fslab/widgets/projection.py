@@ -10,7 +10,7 @@ import numpy as np
 Projection = Literal["PCA", "UMAP"]
 
 
-def project(cells: np.ndarray, how: Projection, seed: int = 0) -> np.ndarray:
+def project(cells: np.ndarray, how: Projection) -> np.ndarray:
     """Return f32 [N, 2] for cells f32 [N, C]: the two main components, or UMAP.
 
     PCA keeps distances as far as two directions can, and each direction's largest loading is
@@ -18,7 +18,7 @@ def project(cells: np.ndarray, how: Projection, seed: int = 0) -> np.ndarray:
     """
     centred = (cells - cells.mean(0)).astype(np.float64)
     if how == "UMAP" and len(cells) > 3:
-        return _umap(cells, seed)
+        return _umap(cells)
     values, loadings = np.linalg.eigh(centred.T @ centred)
     main = loadings[:, np.argsort(-values)[:2]]
     main = main * np.where(main[np.abs(main).argmax(0), range(main.shape[1])] < 0, -1, 1)
@@ -27,10 +27,10 @@ def project(cells: np.ndarray, how: Projection, seed: int = 0) -> np.ndarray:
     return plane
 
 
-def _umap(cells: np.ndarray, seed: int) -> np.ndarray:
+def _umap(cells: np.ndarray) -> np.ndarray:
     from umap import UMAP  # compiles for half a minute at its first use
 
     near = min(15, len(cells) - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # few cells, and one thread by the seed
-        return UMAP(n_neighbors=near, random_state=seed, n_jobs=1).fit_transform(cells)
+        return UMAP(n_neighbors=near, random_state=0, n_jobs=1).fit_transform(cells)

@@ -109,7 +109,7 @@ class RefinementExplorer(RecipeExplorer):
             self._pictures.row, row(self._method, *self._sliders.values()), self._board.frame,
             self._about,
         ]  # fmt: skip
-        self._begin(rows, [self._pictures_list, self._method, *self._sliders.values()])
+        self._begin(rows, [self._pictures.list, self._method, *self._sliders.values()])
 
     def _show_own(self) -> None:
         show_only(self._sliders, _OWN.get(self.method, tuple(self._sliders)))

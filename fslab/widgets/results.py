@@ -18,7 +18,7 @@ from fslab.lab import Lab, Result
 from fslab.plots import overlay, segment_picture
 from fslab.records import Confusion, FslabError, Recipe
 from fslab.widgets.board import TITLE, Board
-from fslab.widgets.controls import WIDTH, Knob, check_value, choice, row
+from fslab.widgets.controls import FULL, STYLE, Knob, check_value, choice, row
 from fslab.widgets.explorer import Explorer
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Subject
@@ -86,7 +86,7 @@ class ResultBrowser(Explorer):
         self._class = choice("class", [("all classes", ""), *_classes(self._run)])
         self._list = widgets.Select(
             options=self._options(), rows=8, description="picture",
-            style={"description_width": "104px"}, layout={"width": WIDTH},
+            style=STYLE, layout={"width": FULL},
         )  # fmt: skip
         self._previous, self._next = (
             widgets.Button(description=name, layout={"width": "110px"})
@@ -114,7 +114,7 @@ class ResultBrowser(Explorer):
     def _lay_out(self) -> None:
         for control in (self._order, self._class):
             control.observe(lambda change: self._hush or self._relist(), "value")
-        title = note_of(widgets.HTML(layout={"width": WIDTH}), self._run.title)
+        title = note_of(widgets.HTML(layout={"width": FULL}), self._run.title)
         pictures = [self._board.frame] if self._dataset is not None else []
         rows = [title, row(self._order, self._class), self._list]
         rows += [row(self._previous, self._next), *pictures, self._about]

@@ -10,6 +10,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from fslab.records import Recipe
+from fslab.widgets.controls import FULL
 
 _INK = "var(--jp-ui-font-color1, inherit)"
 _SOFT = "var(--jp-ui-font-color2, inherit)"
@@ -29,7 +30,7 @@ class Status(widgets.HTML):
     """
 
     def __init__(self) -> None:
-        super().__init__(layout={"width": "690px", "max_width": "100%", "min_height": "28px"})
+        super().__init__(layout={"width": FULL, "max_width": "100%", "min_height": "28px"})
         self.busy, self.message = False, ""
 
     def compute(self) -> None:
@@ -56,7 +57,7 @@ class Status(widgets.HTML):
 
 def hint(text: str) -> widgets.HTML:
     """Return a line that says what can be done here."""
-    return note_of(widgets.HTML(layout={"width": "690px", "max_width": "100%"}), text, soft=True)
+    return note_of(widgets.HTML(layout={"width": FULL, "max_width": "100%"}), text, soft=True)
 
 
 def note_of(line: widgets.HTML, text: str, soft: bool = False) -> widgets.HTML:

@@ -15,7 +15,14 @@ import torch
 from fslab.mini.train.blip import train_blip
 from fslab.mini.train.clip import ClipPools, train_clip
 from fslab.mini.train.export import export_blip, export_clip, export_diffusion
-from fslab.mini.train.pools import ground_pool, scene_pool, single_pool
+from fslab.mini.train.pools import (
+    GROUNDS,
+    SCENES,
+    SINGLES,
+    ground_pool,
+    scene_pool,
+    single_pool,
+)
 from fslab.mini.train.unet import LatentSet, cool_down, train_unet
 from fslab.mini.train.vae import latent_pool, train_vae
 
@@ -39,9 +46,9 @@ def main() -> None:
 def train_all(out: Path, seconds: dict[str, float], share: float = 1.0) -> None:
     """Run every stage and write `out`/weights; `share` scales the pools' sizes, for trials."""
     pools, weights = out / "pools", out / "weights"
-    scenes = scene_pool(pools / "scenes", round(48_000 * share))
-    singles = single_pool(pools / "singles", round(40_000 * share))
-    grounds = ground_pool(pools / "grounds", round(6_000 * share))
+    scenes = scene_pool(pools / "scenes", round(SCENES * share))
+    singles = single_pool(pools / "singles", round(SINGLES * share))
+    grounds = ground_pool(pools / "grounds", round(GROUNDS * share))
 
     vae = train_vae(out / "vae", scenes, seconds["vae"])
     clip, tokenizer = train_clip(out / "clip", ClipPools(singles, grounds, scenes), seconds["clip"])

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's mean and standard deviation of RGB in 0..1."""
+BLURRED = 0.3
+"""Share of pictures that `blur` changes."""
 
 
 def normalise(batch: Tensor) -> Tensor:
@@ -78,10 +80,10 @@ def erase(batch: Tensor, rng: Generator, share: float = 0.25) -> Tensor:
     return torch.where(covered, torch.rand(count, 3, 1, 1, generator=rng), batch)
 
 
-def blur(batch: Tensor, rng: Generator, share: float = 0.3) -> Tensor:
+def blur(batch: Tensor, rng: Generator) -> Tensor:
     """Halve the resolution of some pictures, as small regions lose theirs."""
     small = F.interpolate(F.avg_pool2d(batch, 2), batch.shape[-2:], mode="bilinear")
-    return torch.where(torch.rand(len(batch), 1, 1, 1, generator=rng) < share, small, batch)
+    return torch.where(torch.rand(len(batch), 1, 1, 1, generator=rng) < BLURRED, small, batch)
 
 
 def region_views(picture: Tensor, inside: Tensor, rng: Generator, share: float = 0.55) -> Tensor:

@@ -38,6 +38,8 @@ GROUND_WEIGHT = 0.15
 STAGES = ((0.4, 32, 224), (0.75, 48, 160), (1.0, 64, 112))
 """Until which share of the time, at which side in pixels, in which batches."""
 RATE = 2.5e-3
+HOLD = 0.15
+"""Share of the time after which the learning rate falls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,9 +141,9 @@ def train_clip(out: Path, pools: ClipPools, seconds: float) -> tuple[CLIPModel, 
     return clip.eval(), tokenizer
 
 
-def rate(step: int, share: float, hold: float = 0.15) -> float:
-    """Return the learning rate's factor: 80 steps of warm-up, then a cosine from `hold` on."""
-    fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, share - hold) / (1 - hold))
+def rate(step: int, share: float) -> float:
+    """Return the learning rate's factor: 80 steps of warm-up, then a cosine from `HOLD` on."""
+    fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, share - HOLD) / (1 - HOLD))
     return min(1.0, (step + 1) / 80) * max(fall, 0.005)
 
 

@@ -19,18 +19,13 @@ from transformers import (
 
 from fslab.mini.train.augment import MEAN, STD
 from fslab.mini.train.clip import IMAGE
-from fslab.mini.train.unet import Diffusion
+from fslab.mini.train.unet import Diffusion, make_scheduler
 
 
 def export_diffusion(folder: Path, net: Diffusion, vae: AutoencoderKL) -> None:
     """Save a Stable Diffusion pipeline: unet, vae, text_encoder, tokenizer, scheduler."""
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
+    scheduler = DDIMScheduler.from_config(
+        make_scheduler().config, set_alpha_to_one=False, steps_offset=1
     )
     pipeline = StableDiffusionPipeline(
         vae=vae,

@@ -6,22 +6,25 @@ from pathlib import Path
 
 import torch
 
+EVERY = 50
+"""Steps between two lines."""
+
 
 class LossLog:
     """Append to a TSV; a resumed run goes on in the same file."""
 
-    def __init__(self, path: Path, every: int = 50) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.sums: dict[str, float] = {}
         self.count = 0
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, step: int, samples: int, seconds: float, **values: torch.Tensor | float) -> None:
-        """Count one step's values in; every `every` steps write their means."""
+        """Count one step's values in; every `EVERY` steps write their means."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.count += 1
-        if step % self.every:
+        if step % EVERY:
             return
         if not self.path.is_file():
             self.path.write_text("\t".join(("step", "samples", "seconds", *self.sums)) + "\n")

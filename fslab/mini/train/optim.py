@@ -10,17 +10,20 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+MOMENTUM = 0.95
+"""Muon's share of the gradients before in its running one."""
+
 
 @torch.no_grad()
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Return nearly the orthogonal factor of [..., M, N] matrices by Newton-Schulz iterations.
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Return nearly the orthogonal factor of [..., M, N] matrices by five Newton-Schulz iterations.
 
     The quintic's coefficients are Jordan's: fast rather than exact (singular values near 1).
     """
     turned = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if turned else matrix
     x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
-    for _ in range(steps):
+    for _ in range(5):
         square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     return (x.mT if turned else x).float()
@@ -33,10 +36,8 @@ class Muon(torch.optim.Optimizer):
     so one learning rate fits all shapes. Weight decay is decoupled.
     """
 
-    def __init__(
-        self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95, decay: float = 0.0
-    ) -> None:
-        super().__init__(list(parameters), {"lr": lr, "momentum": momentum, "decay": decay})
+    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float) -> None:
+        super().__init__(list(parameters), {"lr": lr, "decay": decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -48,20 +49,20 @@ class Muon(torch.optim.Optimizer):
                     rows = parameter.shape[0]
                     shapes.setdefault((rows, parameter.numel() // rows), []).append(parameter)
             for (rows, columns), parameters in shapes.items():
-                updates = [self._momentum(one, group["momentum"]) for one in parameters]
+                updates = [self._momentum(one) for one in parameters]
                 steps = orthogonalise(torch.stack([one.reshape(rows, columns) for one in updates]))
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for parameter, step in zip(parameters, steps, strict=True):
                     parameter.mul_(1 - group["lr"] * group["decay"])
                     parameter.add_(step.view_as(parameter), alpha=-scale)
 
-    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
+    def _momentum(self, parameter: Tensor) -> Tensor:
         """Update the running gradient and return its Nesterov look-ahead."""
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        running = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(running, momentum)
+        running = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
+        return parameter.grad.lerp(running, MOMENTUM)
 
 
 def make_optimizers(

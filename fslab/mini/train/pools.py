@@ -27,7 +27,7 @@ SIDES = ("", "left", "right")
 Pool = dict[str, np.ndarray]
 
 
-def scene_pool(folder: Path, count: int = SCENES) -> Pool:
+def scene_pool(folder: Path, count: int) -> Pool:
     """Square training scenes: pixels u8 [N, 96, 96, 3], objects u8 [N, 3] (0 where fewer),
     sides u8 [N, 3] (index into `SIDES`), grounds u8 [N, 2] (index + 1, 0 where one)."""
     fields = {
@@ -49,24 +49,24 @@ def scene_pool(folder: Path, count: int = SCENES) -> Pool:
     return _pool(folder, count, fields, draw)
 
 
-def single_pool(folder: Path, count: int = SINGLES, hard: bool = False, seed: int = SEED) -> Pool:
+def single_pool(folder: Path, count: int) -> Pool:
     """Single objects: pixels u8 [N, 64, 64, 4] (RGB and the cut-out's alpha), classes u8 [N]."""
     fields = {"pixels": ((SINGLE_SIDE, SINGLE_SIDE, 4), np.uint8), "classes": ((), np.uint8)}
 
     def draw(index: int) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng([seed, 1, index])
+        rng = np.random.default_rng([SEED, 1, index])
         voc_class = index % 20 + 1
-        return {"pixels": single(rng, voc_class, SINGLE_SIDE, hard), "classes": voc_class}
+        return {"pixels": single(rng, voc_class, SINGLE_SIDE), "classes": voc_class}
 
     return _pool(folder, count, fields, draw)
 
 
-def ground_pool(folder: Path, count: int = GROUNDS, seed: int = SEED) -> Pool:
+def ground_pool(folder: Path, count: int) -> Pool:
     """Grounds without objects: pixels u8 [N, 64, 64, 3], grounds u8 [N] (index)."""
     fields = {"pixels": ((SINGLE_SIDE, SINGLE_SIDE, 3), np.uint8), "grounds": ((), np.uint8)}
 
     def draw(index: int) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng([seed, 2, index])
+        rng = np.random.default_rng([SEED, 2, index])
         ground = index % len(GROUND_NAMES)
         pixels = ground_only(rng, GROUND_NAMES[ground], SINGLE_SIDE)
         return {"pixels": pixels, "grounds": ground}
