@@ -146,6 +146,8 @@ def test_the_table_is_read_as_it_was_written(dataset, tmp_path):
     page = (out / FIGURE).read_text()
     assert page.count("Plotly.newPlot(") == 2
     assert "class-agnostic ceiling" in page
+    experiment = read_experiment(tmp_path / "some.toml")
+    assert ablate(experiment, dataset, out, progress=False) == found
     with pytest.raises(FslabError, match="no table of an ablation"):
         read_table(written(tmp_path, "a,b\n1,2\n"))
 

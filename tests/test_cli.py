@@ -10,6 +10,7 @@ from conftest import write_dataset
 from PIL import Image
 
 from fslab import datasets
+from fslab.cli import demo
 from fslab.cli.options import parse_settings, parse_size
 from fslab.evaluate import evaluate
 from fslab.lab import Lab
@@ -128,6 +129,21 @@ def test_demo_compares_the_methods_and_writes_a_page(run, tiny, dataset, tmp_pat
     assert page.count("<article") == 1
     again = run(*words)[1]
     assert again == out
+
+
+def test_a_demo_page_that_cannot_be_written_is_one_sentence(
+    run, tiny, dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(demo, "RUNS", demo.RUNS[:2])
+    (tmp_path / demo.PAGE).mkdir()
+    code, out, err = run(
+        "demo", dataset, "--preset", tiny, "--limit", 1, "--pictures", 0, "--out", tmp_path
+    )
+    assert code == 2
+    assert not out
+    said = [line for line in err.splitlines() if line.startswith("fslab: ")]
+    assert said == [f"fslab: {tmp_path / demo.PAGE} cannot be written (Is a directory)"]
+    assert "Traceback" not in err
 
 
 def test_scenes_are_a_voc_layout_set(run, tmp_path):

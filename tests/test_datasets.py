@@ -284,6 +284,7 @@ def test_voc_layout(voc_root):
     assert sample.picture().size == sample.truth().shape == (24, 32)
     assert len(found.limit(1)) == 1
     assert len(found.limit(9)) == 2
+    assert found.limit(None) is found
     assert len(datasets.load(voc_root)) == 2
     for wrong in (0, True, "3"):
         with pytest.raises(FslabError, match="limit"):

@@ -1,10 +1,10 @@
 """The report's page: complete, escaped, and nothing loaded from outside."""
 
 import re
-import shutil
 from dataclasses import replace
 
 import pytest
+from browser.jupyter import chromium
 from conftest import write_dataset
 
 from fslab import datasets
@@ -15,7 +15,6 @@ from fslab.score import METRICS
 
 PLAIN = Recipe("<i>plain</i>", cluster=Clustering(k=3, normalise="l2", restarts=1))
 EVIL = "</script><script>alert(1)</script>"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +86,12 @@ def test_a_class_agnostic_run_has_a_page_too(dataset, tmp_path, tiny):
         write_page(report, lab, dataset, tmp_path / "file", 0)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path")
+@pytest.mark.skipif(chromium() is None, reason="there is no Chromium on the path")
 def test_the_page_opens_offline_in_a_browser(written):
     sync = pytest.importorskip("playwright.sync_api")
     asked, wrong = [], []
     with sync.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         context = browser.new_context(offline=True)
         tab = context.new_page()
         tab.on("request", lambda request: asked.append(request.url))

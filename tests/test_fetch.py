@@ -357,6 +357,23 @@ def test_a_second_fetch_in_the_same_folder_is_refused(server, tmp_path):
     assert (tmp_path / "set").is_dir()
 
 
+def test_a_lock_that_goes_while_it_is_taken_is_taken_again(tmp_path, monkeypatch):
+    plain, calls = fcntl.flock, []
+
+    def late(handle, how):
+        calls.append(handle)
+        if len(calls) == 1:
+            (tmp_path / place.LOCK).unlink()
+        plain(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with place._alone(tmp_path):
+        assert len(calls) == 2
+        with pytest.raises(FslabError, match="another fetch is at work"), place._alone(tmp_path):
+            pass
+    assert files(tmp_path) == []
+
+
 def test_other_sets_beside_are_left_alone(server, tmp_path):
     (tmp_path / "VOCdevkit/VOC2007").mkdir(parents=True)
     content = tar_of(("VOCdevkit/VOC2012/list", b"a"), ("elsewhere/x", b"b"))

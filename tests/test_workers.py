@@ -14,7 +14,6 @@ from distributed import Client, KilledWorker, LocalCluster
 from threadpoolctl import threadpool_limits
 
 from fslab import datasets
-from fslab.cli import main
 from fslab.evaluate import evaluate, workers
 from fslab.evaluate.job import ImageResult, plan
 from fslab.evaluate.workers import Batch, connected, map_samples
@@ -313,22 +312,10 @@ def test_without_dask_the_sentence_says_what_to_install(monkeypatch):
         assert client is None
 
 
-def test_the_command_refuses_an_unreachable_scheduler(monkeypatch, capsys, tiny, damaged):
+def test_the_command_refuses_an_unreachable_scheduler(monkeypatch, run, tiny, damaged):
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
-    command = [
-        "fslab",
-        "evaluate",
-        str(damaged),
-        "--preset",
-        str(tiny),
-        "--dask",
-        "tcp://127.0.0.1:1",
-    ]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("fslab: no Dask scheduler answers at 'tcp://127.0.0.1:1'")
-    assert "Traceback" not in said.err
-    assert not said.out
+    code, out, err = run("evaluate", damaged, "--preset", tiny, "--dask", "tcp://127.0.0.1:1")
+    assert code == 2
+    assert err.startswith("fslab: no Dask scheduler answers at 'tcp://127.0.0.1:1'")
+    assert "Traceback" not in err
+    assert not out

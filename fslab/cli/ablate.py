@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from fslab.cli.evaluate import open_set
+from fslab.cli.text import aligned
 from fslab.evaluate import Ablation, AblationRow, ablate, read_experiment
 from fslab.evaluate.ablation import FIGURE, TABLE
 
@@ -22,7 +23,7 @@ def ablate_file(
     """Run an ablation file and print its table; the file is checked before the dataset."""
     experiment = read_experiment(file)
     data = open_set(root, split or experiment.split, format)
-    found = ablate(file, data, out, limit, preset)
+    found = ablate(experiment, data, out, limit, preset)
     print(as_text(found))
     if out is not None:
         print(f"\ntable and figure: {out / TABLE}, {out / FIGURE}")
@@ -35,16 +36,11 @@ def as_text(ablation: Ablation) -> str:
     for row in ablation.rows:
         figures = [_said(row, metric) for metric in ablation.metrics]
         lines.append([row.name, row.backbone, str(row.images), *figures])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
     title = f"{ablation.title}: {ablation.dataset} {ablation.split}, preset {ablation.preset}"
     legend = "in %, 95 % interval, gain over the first row (* where its interval leaves zero out)"
     left_out = sum(len(row.refused) for row in ablation.rows)
     ending = [f"{left_out} results are missing: see the page"] if left_out else []
-    return "\n".join([title, legend, *shown, *ending])
+    return "\n".join([title, legend, aligned(lines), *ending])
 
 
 def _said(row: AblationRow, metric: str) -> str:
@@ -52,7 +48,7 @@ def _said(row: AblationRow, metric: str) -> str:
     score, gain = row.scores[metric], row.gains.get(metric)
     words = f"{100 * score.miou:.1f}"
     if score.interval:
-        words += f" ({100 * score.interval.low:.1f} to {100 * score.interval.high:.1f})"
+        words += f" ({score.interval.percent})"
     if gain:
         words += f" {100 * gain.value:+.1f}{'*' if gain.is_clear else ''}"
     return words

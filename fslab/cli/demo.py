@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fslab.cli.text import aligned
 from fslab.datasets import Dataset
 from fslab.evaluate import Report, evaluate
-from fslab.files import write_aside
+from fslab.files import write_or_refuse
 from fslab.lab import Lab
 from fslab.plots import GalleryRow, gallery
 
@@ -28,6 +29,7 @@ def run_demo(dataset: Dataset, preset: str, pictures: int, out: Path) -> str:
     """Evaluate every run on a dataset, write the page, and return the table as text.
 
     pictures: how many the page shows. Each run resumes from `out` where it was done before.
+    Raises FslabError as `evaluate` does, and where the page cannot be written.
     """
     reports = []
     for method, backbone in RUNS:
@@ -39,7 +41,7 @@ def run_demo(dataset: Dataset, preset: str, pictures: int, out: Path) -> str:
     rows = [_row(lab, reports[1], dataset, number) for number in range(min(pictures, len(dataset)))]
     note = f"{_title(dataset)}: {reports[0].score.note}. The pictures are by {reports[1].method}."
     page = gallery(rows, f"fslab on {_title(dataset)}", note, table)
-    write_aside(out / PAGE, page.encode())
+    write_or_refuse(out / PAGE, page.encode())
     return (
         f"{_title(dataset)}\n{_as_text(table)}\n\npictures, clusters, names and truth: {out / PAGE}"
     )
@@ -79,9 +81,4 @@ def _row(lab: Lab, report: Report, dataset: Dataset, number: int) -> GalleryRow:
 def _as_text(table: list[dict[str, str | float]]) -> str:
     """Return rows under their headings, columns aligned."""
     heads = list(table[0])
-    lines = [heads, *([str(row[head]) for head in heads] for row in table)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return aligned([heads, *([str(row[head]) for head in heads] for row in table)])

@@ -78,7 +78,7 @@ def draw_set(
         raise FslabError(
             f"{data.name} has no truth, so there is no score; give --out for its pictures"
         )
-    data = data.limit(limit) if limit is not None else data
+    data = data.limit(limit)
     drawn = draw(lab, data, recipe, out, named)
     print(
         f"{data.name} has no truth, so there is no score; labels and overlays of "

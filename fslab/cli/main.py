@@ -200,7 +200,7 @@ def demo(
     from fslab.cli.demo import run_demo
 
     data = datasets.load(dataset, split)
-    print(run_demo(data.limit(limit) if limit is not None else data, preset, pictures, out))
+    print(run_demo(data.limit(limit), preset, pictures, out))
 
 
 @app.command()

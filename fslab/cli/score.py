@@ -60,11 +60,7 @@ def as_text(scores: dict[str, Score], pred_dir: Path, truth_dir: Path) -> str:
 def figure_lines(score: Score) -> list[str]:
     """Say a figure in percent, its interval, and how it was computed."""
     interval = score.interval
-    spread = (
-        f", 95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}"
-        if interval
-        else ", no interval"
-    )
+    spread = f", 95 % interval {interval.percent}" if interval else ", no interval"
     sides = "".join(f", {name} {100 * value:.1f}" for name, value in score.sides.items())
     return [
         f"{score.metric} {100 * score.miou:.1f} over {score.images} pictures{spread}{sides}",

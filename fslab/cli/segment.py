@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
 from tqdm.auto import tqdm
 
 from fslab.datasets import VOC, read, write_mask
-from fslab.files import write_aside
+from fslab.datasets.read import write_picture
+from fslab.files import write_or_refuse
 from fslab.lab import Lab, Result
 from fslab.lab.facts import facts
 from fslab.plots import overlay
@@ -85,11 +84,7 @@ def _check(paths: Sequence[Path], out: Path) -> None:
 
 
 def _write(result: Result, name: str, out: Path) -> None:
-    shown = BytesIO()
-    Image.fromarray(overlay(result.picture, result.labels)).save(shown, "PNG")
-    try:
-        write_mask(result.labels.labels, out / f"{name}.png")
-        write_aside(out / f"{name}.overlay.png", shown.getvalue())
-        write_aside(out / f"{name}.json", json.dumps(facts(result), indent=1).encode())
-    except OSError as error:
-        raise FslabError(f"{out} cannot be written: {error}") from error
+    shown = overlay(result.picture, result.labels)
+    write_mask(result.labels.labels, out / f"{name}.png")
+    write_picture(shown, out / f"{name}.overlay.png")
+    write_or_refuse(out / f"{name}.json", json.dumps(facts(result), indent=1).encode())

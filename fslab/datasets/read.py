@@ -1,4 +1,4 @@
-"""Any picture as RGB, any index mask as labels, and labels back to a palette PNG."""
+"""Any picture as RGB, any index mask as labels, and both back to PNG."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fslab.datasets.vocabularies import VOC_CLASSES
-from fslab.files import write_aside
+from fslab.files import write_or_refuse
 from fslab.records import VOID, FslabError, Picture, voc_palette
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -104,12 +104,18 @@ def write_mask(labels: np.ndarray, path: str | os.PathLike[str]) -> None:
         raise FslabError(f"{str(path)!r}: labels are {list(labels.shape)}; a mask holds pixels")
     image = Image.frombytes("P", labels.shape[::-1], np.ascontiguousarray(labels).tobytes())
     image.putpalette(voc_palette().tobytes())
+    write_or_refuse(path, _png(image))
+
+
+def write_picture(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Write pixels, u8 [H, W, 3], as a PNG: aside first, so never half of it."""
+    write_or_refuse(path, _png(Image.fromarray(pixels)))
+
+
+def _png(image: Image.Image) -> bytes:
     encoded = BytesIO()
     image.save(encoded, "PNG")
-    try:
-        write_aside(path, encoded.getvalue())
-    except OSError as error:
-        raise FslabError(f"{str(path)!r} cannot be written: {error}") from error
+    return encoded.getvalue()
 
 
 def _bytes_of(path: Path) -> bytes:

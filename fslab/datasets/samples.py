@@ -92,8 +92,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def limit(self, count: int) -> Dataset:
-        """Return the first `count` samples, or all where there are fewer."""
+    def limit(self, count: int | None) -> Dataset:
+        """Return the first `count` samples, or all for None and where there are fewer."""
+        if count is None:
+            return self
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise FslabError(f"limit is {count!r}; it is a whole number from 1 up")
         return replace(self, samples=self.samples[:count])

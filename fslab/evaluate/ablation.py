@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from fslab.evaluate.experiment import Experiment, Variant, read_experiment
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample
 from fslab.evaluate.log import Log
 from fslab.evaluate.run import DRAWS, check_hope, check_truth
-from fslab.files import write_aside
+from fslab.files import write_or_refuse
 from fslab.records import FslabError, Recipe, Vocabulary
 from fslab.score import Difference, Interval, Score, paired_bootstrap, summarise
 
@@ -35,9 +36,7 @@ class AblationRow:
 
     scores: by metric, with intervals; gains: by metric, how much it is above the first row over
     the pictures that both have, None for the first row itself and where they share fewer than
-    two. seconds: by stage, summed over pictures, as they were when each was computed: what rows
-    share is nobody's, and what an earlier row made costs a later one nothing. refused: why
-    pictures were left out, by name.
+    two. refused: why pictures were left out, by name.
     """
 
     name: str
@@ -45,7 +44,6 @@ class AblationRow:
     recipe: Recipe
     backbone: str
     scores: dict[str, Score]
-    seconds: dict[str, float]
     images: int
     gains: dict[str, Difference | None] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -75,11 +73,8 @@ class Ablation:
         from fslab.evaluate.ablation_page import ablation_page
 
         page = ablation_page(self)
-        try:
-            write_aside(Path(folder) / TABLE, _csv(self.table()))
-            write_aside(Path(folder) / FIGURE, page.encode())
-        except OSError as error:
-            raise FslabError(f"{folder} cannot be written ({error.strerror or error})") from error
+        write_or_refuse(Path(folder) / TABLE, _csv(self.table()))
+        write_or_refuse(Path(folder) / FIGURE, page.encode())
 
     def _flat(self, row: AblationRow) -> dict[str, Any]:
         flat: dict[str, Any] = {"name": row.name, **row.axes, "backbone": row.backbone}
@@ -92,29 +87,31 @@ class Ablation:
 
 
 def ablate(
-    file: str | os.PathLike[str],
+    experiment: Experiment | str | os.PathLike[str],
     dataset: Dataset | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     preset: str = "mini",
     progress: bool = True,
 ) -> Ablation:
-    """Run an ablation file over a dataset's first `limit` pictures, or over all.
+    """Run an ablation over a dataset's first `limit` pictures, or over all.
 
-    dataset: an open one, or a folder whose split the file names. What rows share is done once:
-    rows of one backbone go over each picture together, and its features, caption and CLIP views
-    stay in memory meanwhile. With `out`, each result is appended to results.jsonl there, a run
-    that was stopped goes on where it was, and table.csv and figure.html are written at the end.
+    experiment: a file, or what `read_experiment` made of one. dataset: an open one, or a folder
+    whose split the file names. What rows share is done once: rows of one backbone go over each
+    picture together, and its features, caption and CLIP views stay in memory meanwhile. With
+    `out`, each result is appended to results.jsonl there, a run that was stopped goes on where
+    it was, and table.csv and figure.html are written at the end.
 
     Raises FslabError, before anything runs, where the file is not right (which row, what was
     expected), and as `evaluate` does.
     """
     from fslab.evaluate.shared import SharedLab
 
-    experiment = read_experiment(file)
+    if not isinstance(experiment, Experiment):
+        experiment = read_experiment(experiment)
     if not isinstance(dataset, Dataset):
         dataset = load(dataset, experiment.split)
-    dataset = dataset.limit(limit) if limit is not None else dataset
+    dataset = dataset.limit(limit)
     check_truth(dataset)
     groups = [
         _Group(SharedLab(preset, backbone), variants, experiment, dataset.vocabulary)
@@ -204,7 +201,7 @@ class _Found:
     backbone: str
     results: list[ImageResult]
 
-    @property
+    @cached_property
     def rows(self) -> dict[str, ImageResult]:
         return {result.name: result for result in self.results if not result.refused}
 
@@ -261,11 +258,9 @@ def _row(found: _Found, metrics: Sequence[str]) -> AblationRow:
         raise FslabError(f"row {variant.name!r}: {next(iter(refused.values()))}")
     per_image = [result.score for result in results]
     scores = {metric: summarise(metric, per_image, DRAWS) for metric in metrics}
-    stages = dict.fromkeys(stage for result in results for stage in result.seconds)
-    seconds = {stage: sum(result.seconds.get(stage, 0.0) for result in results) for stage in stages}
     return AblationRow(
-        variant.name, dict(variant.axes), found.job.recipe, found.backbone, scores, seconds,
-        len(results), refused=refused,
+        variant.name, dict(variant.axes), found.job.recipe, found.backbone, scores, len(results),
+        refused=refused,
     )  # fmt: skip
 
 

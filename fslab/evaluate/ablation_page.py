@@ -41,11 +41,8 @@ def _percent(row: AblationRow, metrics: tuple[str, ...]) -> dict[str, object]:
     flat["pictures"] = row.images
     for metric in metrics:
         score, gain = row.scores[metric], row.gains.get(metric)
-        spread = score.interval
         flat[metric] = f"{100 * score.miou:.1f}"
-        flat[f"{metric}, 95 %"] = (
-            f"{100 * spread.low:.1f} to {100 * spread.high:.1f}" if spread else ""
-        )
+        flat[f"{metric}, 95 %"] = score.interval.percent if score.interval else ""
         flat[f"{metric}, gain"] = (
             f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
             + ("" if gain.is_clear else ", not clear")

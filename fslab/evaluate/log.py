@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from fslab.datasets import Sample
 from fslab.evaluate.job import ImageResult, Job, read_sample
-from fslab.files import write_aside
+from fslab.files import Held, hold, write_aside
 from fslab.records import FslabError
 
 RESULTS = "results.jsonl"
@@ -37,7 +36,7 @@ class Log:
         self._lines: dict[str, dict[str, Any]] = {}
         self._seconds: dict[str, dict[str, float]] = {}
         self._by_name: set[str] = set()
-        self._lock: int | None = None
+        self._held = contextlib.ExitStack()
         self._made = False
 
     def __enter__(self) -> Log:
@@ -47,7 +46,7 @@ class Log:
             with self._writing():
                 self._made = not self.folder.exists()
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._lock = _hold(self.folder / LOCK)
+                self._hold()
                 times = self._read(SECONDS, "key", "seconds")
                 self._seconds = {line["key"]: line["seconds"] for line in times}
                 lines = self._read(RESULTS, "key", "name", "score")
@@ -151,13 +150,19 @@ class Log:
                 raise FslabError(f"{path}: line {number} is no result; remove the file")
             yield entry
 
+    def _hold(self) -> None:
+        """Have the folder for this process alone."""
+        try:
+            self._held.enter_context(hold(self.folder / LOCK))
+        except Held as error:
+            raise FslabError(
+                f"{self.folder} is in use by a running evaluation (process {error.holder}); "
+                "let it finish, or give another folder"
+            ) from error
+
     def _release(self) -> None:
         """Let go of the folder, and leave nothing where nothing was done."""
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                (self.folder / LOCK).unlink()
-            os.close(self._lock)
-            self._lock = None
+        self._held.close()
         if self._made:
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
@@ -165,30 +170,3 @@ class Log:
 
 def _encoded(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line).encode() + b"\n"
-
-
-def _hold(path: Path) -> int:
-    """Return an open file that only this process has locked; a dead process holds none.
-
-    A file that its holder removed between our opening and our locking it is not the folder's
-    any more, so the lock is taken again.
-    """
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-                os.truncate(handle, 0)
-                os.pwrite(handle, str(os.getpid()).encode(), 0)
-                return handle
-        except BlockingIOError as error:
-            holder = os.pread(handle, 20, 0).decode(errors="replace") or "another"
-            os.close(handle)
-            raise FslabError(
-                f"{path.parent} is in use by a running evaluation (process {holder}); "
-                "let it finish, or give another folder"
-            ) from error
-        except OSError:
-            os.close(handle)
-            raise
-        os.close(handle)

@@ -15,7 +15,7 @@ import numpy as np
 from fslab.datasets import Dataset, Sample
 from fslab.evaluate.job import ImageResult
 from fslab.evaluate.run import Report
-from fslab.files import write_aside
+from fslab.files import write_or_refuse
 from fslab.lab import Lab
 from fslab.plots import GalleryRow, confusion_matrix, interval_bars, iou_bars
 from fslab.plots.gallery import article
@@ -38,11 +38,7 @@ def write_page(
     Raises FslabError where the folder cannot be written.
     """
     path = Path(out) / PAGE
-    text = report_page(report, lab, dataset, pictures)
-    try:
-        write_aside(path, text.encode())
-    except OSError as error:
-        raise FslabError(f"{path} cannot be written ({error.strerror or error})") from error
+    write_or_refuse(path, report_page(report, lab, dataset, pictures).encode())
     return path
 
 
@@ -80,9 +76,7 @@ def figure_row(score: Score) -> dict[str, object]:
     return {
         "metric": score.metric,
         "%": f"{100 * score.miou:.1f}",
-        "95 % interval": f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
-        if interval
-        else "",
+        "95 % interval": interval.percent if interval else "",
         "pictures": score.images,
         "background": score.background,
         "vocabulary": score.vocabulary,
@@ -133,15 +127,15 @@ def _charts(report: Report, title: str) -> Iterator[str]:
 
 def _counts(row: ImageResult) -> Confusion:
     """Return an image's confusion: of its names, or where it has none of its best names."""
-    return row.score.named if row.score.named is not None else row.score.oracle
+    named = row.score.named
+    return named if named is not None else row.score.oracle
 
 
 def _pictures(report: Report, lab: Lab, dataset: Dataset, count: int) -> Iterator[str]:
     """Show the pictures with the highest mean IoU of their own, then those with the lowest."""
-    ranked = sorted(
-        (row for row in report.rows if np.isfinite(_counts(row).miou)),
-        key=lambda row: -_counts(row).miou,
-    )
+    mious = {row.name: _counts(row).miou for row in report.rows}
+    known = [row for row in report.rows if np.isfinite(mious[row.name])]
+    ranked = sorted(known, key=lambda row: -mious[row.name])
     samples = {sample.name: sample for sample in dataset}
     best = ranked[:count]
     worst = ranked[max(len(ranked) - count, len(best)) :][::-1]
@@ -156,8 +150,8 @@ def _pictures(report: Report, lab: Lab, dataset: Dataset, count: int) -> Iterato
 
 def _gallery_row(report: Report, lab: Lab, sample: Sample, row: ImageResult) -> GalleryRow:
     picture, truth, counts = sample.picture(), sample.truth(), _counts(row)
-    names = report.vocabulary.names
-    kind = "IoU" if row.score.named is not None else "IoU of the best names"
+    names, is_named = report.vocabulary.names, row.score.named is not None
+    kind = "IoU" if is_named else "IoU of the best names"
     facts = {
         f"mean {kind}": f"{100 * counts.miou:.1f}",
         kind: ", ".join(
@@ -166,7 +160,7 @@ def _gallery_row(report: Report, lab: Lab, sample: Sample, row: ImageResult) -> 
             if np.isfinite(value)
         ),
     }
-    if row.score.named is None:
+    if not is_named:
         segments = lab.segments(picture, report.recipe, report.vocabulary)
         return GalleryRow(picture, segments, None, truth, facts=facts, names=names)
     result = lab.segment(picture, report.recipe, report.vocabulary)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from fslab.datasets import Dataset, Sample, write_mask
+from fslab.datasets.read import write_picture
 from fslab.evaluate.job import within
-from fslab.files import write_aside
 from fslab.lab import Lab
 from fslab.plots import overlay, segment_picture
 from fslab.records import VOID, FslabError, Recipe
@@ -55,7 +53,7 @@ def draw(
             refused[sample.name] = str(error)
             continue
         write_mask(labels, out / f"{sample.name}{ENDINGS[0]}")
-        _write_picture(shown, out / f"{sample.name}{ENDINGS[1]}")
+        write_picture(shown, out / f"{sample.name}{ENDINGS[1]}")
         written.append(sample.name)
     return Drawn(tuple(written), refused)
 
@@ -82,12 +80,3 @@ def _check_place(dataset: Dataset, out: Path) -> None:
         for ending in ENDINGS:
             if (out / f"{sample.name}{ending}").resolve() in inputs:
                 raise FslabError(f"{out} holds the pictures themselves; give another folder")
-
-
-def _write_picture(pixels: np.ndarray, path: Path) -> None:
-    encoded = BytesIO()
-    Image.fromarray(pixels).save(encoded, "PNG")
-    try:
-        write_aside(path, encoded.getvalue())
-    except OSError as error:
-        raise FslabError(f"{path} cannot be written ({error.strerror or error})") from error

@@ -118,7 +118,7 @@ def evaluate(
     that another run has or that cannot be written, and for settings that no picture can be
     run with; what was done is kept.
     """
-    dataset = dataset.limit(limit) if limit is not None else dataset
+    dataset = dataset.limit(limit)
     check_truth(dataset)
     job = plan(lab, method, dataset.vocabulary, [metric])
     with Log(out, job.vocabulary.names) if out is not None else nullcontext() as log:

@@ -93,8 +93,6 @@ class SharedLab(Lab):
 class HeldSample:
     """A sample whose picture and truth are read once, however often they are asked for."""
 
-    has_truth = True
-
     def __init__(self, sample: Sample) -> None:
         self._sample, self.name = sample, sample.name
 

@@ -20,6 +20,10 @@ Both lists are made to be told apart by colour-blind readers.
 """
 
 
+LUMA = np.array([0.299, 0.587, 0.114])
+"""How much red, green and blue add to what the eye takes for light (ITU-R BT.601)."""
+
+
 def segment_colours(count: int) -> np.ndarray:
     """Return one colour a segment, u8 [count, 3]; beyond the list they repeat, ever lighter."""
     rounds, places = np.divmod(np.arange(count), len(SEGMENT_COLOURS))
@@ -47,7 +51,12 @@ def class_colours(colours: np.ndarray | None = None) -> np.ndarray:
 
 def is_light(colour: np.ndarray) -> bool:
     """Tell whether black is easier to read on a colour, u8 [3], than white."""
-    return float(colour @ np.array([0.299, 0.587, 0.114])) > 140
+    return float(colour @ LUMA) > 140
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """Return a picture without its colours, u8 [H, W, 3], so that a mask's colour is its own."""
+    return np.rint(pixels @ LUMA).astype(np.uint8)[..., None].repeat(3, -1)
 
 
 def css(colour: np.ndarray) -> str:

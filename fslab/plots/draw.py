@@ -62,15 +62,11 @@ def pca_colours(value: np.ndarray) -> np.ndarray:
     each stretched from its 1st to its 99th percentile; a component's largest loading is
     positive, so that the same map has the same colours everywhere.
     """
-    return _components(value)[0]
+    return colours_and_share(value)[0]
 
 
-def variance_shown(value: np.ndarray) -> float:
-    """Return the share of a map's variance, 0..1, that the colours of `pca_colours` carry."""
-    return _components(value)[1]
-
-
-def _components(value: np.ndarray) -> tuple[np.ndarray, float]:
+def colours_and_share(value: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the colours of `pca_colours`, and the share of the variance, 0..1, they carry."""
     channels, h, w = value.shape
     cells = value.reshape(channels, -1).T.astype(np.float64)
     cells = cells - cells.mean(0)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 
-from fslab.plots.colours import class_colours, segment_colours
-from fslab.plots.draw import check_size, name_of, pca_colours, variance_shown
+from fslab.plots.colours import class_colours, grey, segment_colours
+from fslab.plots.draw import check_size, colours_and_share, name_of
 from fslab.plots.panels import Panel, compose
 from fslab.records import Features, FslabError, LabelMap, Picture, Segments
 
@@ -71,7 +71,7 @@ def _segment_panel(picture: Picture, segments: Segments) -> Panel:
     shares = np.bincount(segments.labels.ravel()) / segments.labels.size
     present = range(segments.count)
     return Panel(
-        f"{segments.count} segments", _grey(picture.pixels), True, segments.labels,
+        f"{segments.count} segments", grey(picture.pixels), True, segments.labels,
         segment_colours(segments.count), {label: str(label) for label in present},
         {label: f"segment {label}, {shares[label]:.0%}" for label in present}, listed=False,
     )  # fmt: skip
@@ -88,13 +88,7 @@ def _label_panel(
         reads[label] = name + (f", probability {score:.2f}" if score is not None else "")
         if label:
             shown[label] = name
-    return Panel(title, _grey(picture.pixels), True, labels, palette, shown, reads)
-
-
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    """Return a picture without its colours, u8 [H, W, 3], so that a mask's colour is its own."""
-    light = pixels @ np.array([0.299, 0.587, 0.114])
-    return np.rint(light).astype(np.uint8)[..., None].repeat(3, -1)
+    return Panel(title, grey(picture.pixels), True, labels, palette, shown, reads)
 
 
 def feature_colours(
@@ -109,10 +103,10 @@ def feature_colours(
     panels = []
     for layer in asked or tuple(features):
         value = _map_of(features, layer)
-        share = variance_shown(value)
+        drawn, share = colours_and_share(value)
         shape = " x ".join(map(str, value.shape))
         words = f"{short_path(layer)}\n[{shape}], {share:.0%}"
-        panels.append(Panel(words, pca_colours(value), photo=False))
+        panels.append(Panel(words, drawn, photo=False))
     return compose(
         panels, title or f"{features.name}: three main components, and their share of the variance"
     )

@@ -26,6 +26,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def percent(self) -> str:
+        """Say it in per cent, such as 43.1 to 50.2."""
+        return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from tqdm.auto import tqdm
 from fslab.datasets.fetch.archives import Archive
 from fslab.datasets.fetch.download import download, verify
 from fslab.datasets.fetch.unpack import unpack
+from fslab.files import Held, hold
 from fslab.records import FslabError
 
 LOCK = ".fetch.lock"
@@ -39,22 +39,16 @@ def fetch(
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system drops it however the process ends."""
-    lock = folder / LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    except OSError as error:
-        raise FslabError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
-    with file:
+    """Hold the folder's lock."""
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(hold(folder / LOCK))
+        except Held as error:
             raise FslabError(f"another fetch is at work in {str(folder)!r}; let it end") from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+        except OSError as error:
+            raise FslabError(f"{str(folder)!r} cannot be written: {error.strerror}") from error
+        yield
 
 
 def _place(archive: Archive, folder: Path, progress: bool) -> Path:
