@@ -39,6 +39,11 @@ ablations: $(READY)
 			--split val-hard --out out/ablations/$$name-hard || exit 1; \
 		cp out/ablations/$$name-hard/table.csv notebooks/experiments/results/$$name-hard.csv; \
 	done
+	$(BIN)/python notebooks/experiments/ceilings.py data/minivoc --split val \
+		--out notebooks/experiments/results/ceilings.csv
+	$(BIN)/python notebooks/experiments/ceilings.py data/minivoc --split val-hard \
+		--out notebooks/experiments/results/ceilings-hard.csv
+	$(BIN)/python notebooks/experiments/tables.py README.md docs/method.md
 
 mini: $(READY)
 	$(BIN)/python -m fslab.mini.train --out out/mini

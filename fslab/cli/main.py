@@ -22,7 +22,7 @@ app = typer.Typer(
 PresetOption = Annotated[str, typer.Option(help="mini, sd14, sd15, sd21, ssd1b, or a folder")]
 BackboneOption = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it so on every version
-    typer.Option(help="features from elsewhere: a folder, rgb, handmade or random"),
+    typer.Option(help="features from elsewhere: a folder, a hub id in the cache, rgb, handmade or random"),
 ]
 MethodOption = Annotated[str, typer.Option(help="a method by name")]
 ClusterOption = Annotated[

@@ -1,0 +1,43 @@
+"""The documents' tables are those that the ablations wrote; the truth's "what if" runs."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from fslab.evaluate import read_table
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = ROOT / "notebooks/experiments"
+TABLES = runpy.run_path(str(EXPERIMENTS / "tables.py"))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/method.md"])
+def test_tables_are_what_the_ablations_wrote(name):
+    text = (ROOT / name).read_text()
+    assert "<!-- table " in text
+    assert TABLES["filled"](text) == text, "python notebooks/experiments/tables.py " + name
+
+
+def test_a_changed_figure_is_put_right():
+    text = (ROOT / "README.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| fslab |"))
+    assert TABLES["filled"](text.replace(row, row.replace("(", "(9"))) == text
+
+
+def test_ceilings_are_above_what_they_lift(run_ceilings):
+    names = [row["name"] for row in run_ceilings]
+    assert names[0] == "nothing"
+    assert len(names) == len(set(names)) == 5
+    nothing, *_, refined, masks = (row["voc21"] for row in run_ceilings)
+    assert 0 < nothing < refined <= 1
+    assert nothing < masks <= 1
+
+
+@pytest.fixture
+def run_ceilings(tmp_path, monkeypatch):
+    out = tmp_path / "ceilings.csv"
+    command = ["ceilings.py", str(ROOT / "data/minivoc"), "--limit", "6", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", command)
+    runpy.run_path(str(EXPERIMENTS / "ceilings.py"), run_name="__main__")
+    return read_table(out)
