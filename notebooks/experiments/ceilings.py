@@ -20,6 +20,8 @@ from fslab.lab import Lab
 from fslab.records import VOID, LabelMap, Picture, Recipe, Segments, Vocabulary
 from fslab.score import ImageScore, oracle, score_image, summarise
 
+COLUMNS = ("name", "dataset", "split", "images", "voc21", "voc21_low", "voc21_high")
+
 
 def main() -> None:
     """Command line: a VOC-layout folder, a split, a method; prints and writes a table."""
@@ -38,7 +40,7 @@ def main() -> None:
     if asked.out:
         with asked.out.open("w", newline="") as file:
             lines = csv.writer(file, lineterminator="\n")
-            lines.writerow("name dataset split images voc21 voc21_low voc21_high".split())
+            lines.writerow(COLUMNS)
             for name, *figures in rows:
                 shown = [f"{figure:.4f}" for figure in figures]
                 lines.writerow([name, dataset.name, dataset.split, len(dataset), *shown])
