@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from fslab.records import FslabError
+
+_taps: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_taps_grow = threading.Lock()
 
 
 class _AllSeen(Exception):
@@ -55,11 +60,11 @@ def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str
     its first tensor: a UNet block's hidden states come before its skip connections.
     stop=True ends the forward pass as soon as the last wanted layer has fired and leaves the
     `with` block there: what comes after it never runs, so keep only the pass inside.
-    Every hook is removed on the way out, also when the pass fails.
+    Every hook is removed on the way out, also when the pass fails. Hooks see every pass, so a
+    network is tapped by one thread at a time; another one waits.
     """
     seen: dict[str, Tensor] = {}
-    wanted = layer_paths(net, patterns)
-    modules = dict(net.named_modules())
+    wanted = _modules(net, patterns)
 
     def keep(path: str, output: Any) -> None:
         if stop and path in seen:
@@ -68,9 +73,9 @@ def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str
         if stop and len(seen) == len(wanted):
             raise _AllSeen(seen)
 
-    with ExitStack() as hooks:
-        for path in wanted:
-            handle = modules[path].register_forward_hook(
+    with _lock_of(net), ExitStack() as hooks:
+        for path, module in wanted.items():
+            handle = module.register_forward_hook(
                 lambda module, inputs, output, path=path: keep(path, output)
             )
             hooks.callback(handle.remove)
@@ -79,6 +84,20 @@ def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str
         except _AllSeen as signal:
             if signal.owner is not seen:  # an outer tap's signal passes through an inner one
                 raise
+
+
+def _lock_of(net: nn.Module) -> threading.RLock:
+    with _taps_grow:
+        return _taps.setdefault(net, threading.RLock())
+
+
+def _modules(net: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """Return the modules that any pattern fits, by path; whole paths are not searched for."""
+    try:
+        paths = patterns if all(patterns) else layer_paths(net, patterns)
+        return {path: net.get_submodule(path) for path in paths}
+    except AttributeError:
+        return {path: net.get_submodule(path) for path in layer_paths(net, patterns)}
 
 
 def first_tensor(output: Any, path: str) -> Tensor:

@@ -1,11 +1,14 @@
 """The tap: what it reads, that it stops, that it never leaves a hook behind."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
 import torch
 from torch import nn
 
 from fslab.records import FslabError
-from fslab.tap import layer_paths, tap
+from fslab.tap import layer_paths, tap, unknown_layer
 
 
 class Counting(nn.Module):
@@ -121,4 +124,48 @@ def test_nested_taps_stop_their_own_pass():
             net(torch.zeros(1))
         pytest.fail("the outer signal was swallowed by the inner tap")
     assert outer["1"].item() == 2
+    assert hooks(net) == 0
+
+
+def test_an_unknown_layer_is_offered_what_holds_it_then_what_is_near():
+    paths = [f"blocks.{number}.inner.value" for number in range(6)] + ["head", "tail"]
+    said = unknown_layer("*inner*", paths)
+    assert said.endswith(f"the nearest are {', '.join(paths[:4])}")
+    assert unknown_layer("blocks.9.value", paths).count("blocks.") == 5
+    alone = unknown_layer("zzz", paths)
+    assert alone.endswith("the nearest are tail")
+    far = ["abc." + "x" * 80 + ".q", "y" * 80 + ".q", "abc." + "z" * 80, "last"]
+    assert unknown_layer("abc.9.q", far).endswith(f"the nearest are {far[0]}, last")
+
+
+def test_the_signal_that_ends_a_pass_says_why():
+    net = chain()
+    with pytest.raises(BaseException, match="every wanted layer has fired") as ended:  # noqa: PT012
+        with tap(net, "0") as outer, tap(net, "0", stop=True) as inner:
+            try:
+                net(torch.zeros(1))
+            except Exception as signal:  # noqa: BLE001
+                reason = signal
+        raise reason
+    assert ended.value.owner is inner
+    assert outer is not inner
+
+
+def test_two_threads_never_see_each_others_pass():
+    net, entered = chain(), threading.Event()
+
+    def other():
+        entered.set()
+        with tap(net, "0") as seen:
+            net(torch.full((1,), 10.0))
+        return seen["0"].item()
+
+    with ThreadPoolExecutor(1) as threads:
+        with tap(net, "0") as seen:
+            elsewhere = threads.submit(other)
+            entered.wait()
+            assert not wait([elsewhere], timeout=0.2).done
+            net(torch.zeros(1))
+            assert seen["0"].item() == 1
+        assert elsewhere.result() == 11
     assert hooks(net) == 0
