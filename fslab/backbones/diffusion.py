@@ -20,14 +20,8 @@ from torch import Tensor, nn
 from fslab.backbones.base import DTYPES, Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
-from fslab.backbones.weights import (
-    fingerprint,
-    load_model,
-    load_tokenizer,
-    read_config,
-    seeded,
-    weight_files,
-)
+from fslab.backbones.trust import check_shapes, check_weights, read_config, weight_files
+from fslab.backbones.weights import fingerprint, load_model, load_tokenizer, seeded
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
 
@@ -65,6 +59,9 @@ class StableDiffusion(MetaListing, Backbone):
         self._factor = factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
         self.multiple = factor * 2 ** (len(self._config["block_out_channels"]) - 1)
         self.resolution = resolution or factor * self._config["sample_size"]
+        for part in COMPONENTS:
+            if part != "unet" or random is None:
+                check_weights(folder / part)
         self._parts: dict[tuple[str, torch.dtype], nn.Module] = {}
         self._states: dict[tuple[str, torch.dtype], tuple[Tensor, Tensor | None]] = {}
         self._tokenizers: dict[str, Any] = {}
@@ -275,7 +272,10 @@ class StableDiffusion(MetaListing, Backbone):
         return self._parts[name, dtype]
 
     def _load(self, name: str, dtype: torch.dtype) -> nn.Module:
-        return load_model(_model_class(name), self.folder / name, dtype)
+        part = load_model(_model_class(name), self.folder / name, dtype)
+        if name == "vae":  # pictures are read and none is drawn: the decoder need not stay
+            del part.decoder, part.post_quant_conv
+        return part
 
     def _random_unet(self, name: str, dtype: torch.dtype) -> nn.Module:
         with seeded(self.random):
@@ -285,6 +285,9 @@ class StableDiffusion(MetaListing, Backbone):
     def _meta(self) -> tuple[nn.Module, Callable[[int], object]]:
         with torch.device("meta"):
             unet = _model_class("unet").from_config(self._config)
+        if self.random is None:
+            shapes = {name: each.shape for name, each in unet.state_dict().items()}
+            check_shapes(self.folder / "unet", shapes)
         return unet, lambda side: self._meta_pass(unet, side)
 
     def _meta_pass(self, unet: nn.Module, side: int) -> None:
@@ -319,11 +322,20 @@ def _check_configs(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> N
         lacking = [key for key in needed[part] if not config.get(key)]
         if lacking:
             raise FslabError(f"{folder / part}/config.json lacks {', '.join(lacking)}")
+        for key in needed[part]:
+            if not _counts(config[key], key == "block_out_channels"):
+                raise FslabError(f"{folder / part}/config.json has the {key} {config[key]!r}")
     if unet["in_channels"] != vae["latent_channels"]:
         raise FslabError(
             f"the UNet of {folder} takes {unet['in_channels']} channels and its VAE gives "
             f"{vae['latent_channels']}: inpainting and other conditioned UNets are not read"
         )
+
+
+def _counts(value: Any, several: bool) -> bool:
+    """Return whether a setting is a whole number above 0, or a list of several."""
+    each = value if several and isinstance(value, list) else [value]
+    return several == isinstance(value, list) and all(isinstance(x, int) and x > 0 for x in each)
 
 
 def _model_class(name: str) -> Any:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from fslab.backbones.base import Layer
 from fslab.backbones.probabilities import with_probabilities
+from fslab.backbones.weights import UNBUILT
+from fslab.records import FslabError
 from fslab.tap import tap
 
 
@@ -58,13 +61,26 @@ def _stride(shape: tuple[int, ...], larger: tuple[int, ...], side: int, other: i
 
 
 class MetaListing:
-    """Layer listing for networks that can be built on the meta device; mix in before Backbone."""
+    """Layer listing for networks that can be built on the meta device; mix in before Backbone.
+
+    folder: where the network's configuration lies, for the message where it cannot be built.
+    """
+
+    folder: Path
 
     def layers(self) -> tuple[Layer, ...]:
         """List the layers with a spatial output; see `Backbone.layers`."""
         if self.listing is None:
-            net, run = self._meta()
-            found = spatial_layers(net, run, self._listing_side(), self.multiple)
+            try:
+                net, run = self._meta()
+                found = spatial_layers(net, run, self._listing_side(), self.multiple)
+            except FslabError:
+                raise
+            except UNBUILT as error:
+                reason = " ".join(str(error).split())
+                raise FslabError(
+                    f"{self.folder} describes no network that can be built: {reason}"
+                ) from error
             self.listing = with_probabilities(found, self.resolution)
         return self.listing
 

@@ -15,13 +15,8 @@ from torch import Tensor, nn
 from fslab.backbones.base import DTYPES, Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
-from fslab.backbones.weights import (
-    fingerprint,
-    load_model,
-    read_config,
-    seeded,
-    weight_files,
-)
+from fslab.backbones.trust import check_shapes, check_weights, read_config, weight_files
+from fslab.backbones.weights import fingerprint, load_model, seeded
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
 
@@ -56,8 +51,10 @@ class VisionTransformer(MetaListing, Backbone):
                 "and Stable Diffusion folders"
             )
         self._kind, self._config = kind, config.get("vision_config") or config
-        self.multiple = self._config.get("patch_size", 16)
-        self.resolution = resolution or self._config.get("image_size", 224)
+        self.multiple = _pixels(folder, self._config, "patch_size", 16)
+        self.resolution = resolution or _pixels(folder, self._config, "image_size", 224)
+        if random is None:
+            check_weights(folder)
         self._nets: dict[torch.dtype, nn.Module] = {}
 
     @cached_property
@@ -149,4 +146,13 @@ class VisionTransformer(MetaListing, Backbone):
         model, _ = self._classes()
         with torch.device("meta"):
             net = model(self._model_config()).eval()
+        if self.random is None:
+            check_shapes(self.folder, {name: each.shape for name, each in net.state_dict().items()})
         return net, lambda side: self._call(net, torch.empty(1, 3, side, side, device="meta"))
+
+
+def _pixels(folder: Path, config: Mapping[str, Any], name: str, otherwise: int) -> int:
+    value = config.get(name, otherwise)
+    if not isinstance(value, int) or value < 1:
+        raise FslabError(f"{folder}/config.json has the {name} {value!r}; it is a number of pixels")
+    return value

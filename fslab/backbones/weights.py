@@ -1,9 +1,10 @@
-"""Where weights lie, whether they are safe to open, and what names their content."""
+"""Where weights lie, how they are loaded, and what names their content."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,19 @@ from typing import Any
 
 import torch
 import xxhash
+from huggingface_hub.errors import StrictDataclassError
 
+from fslab.backbones.trust import read_config, weight_files
 from fslab.records import FslabError
 
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+UNBUILT = (
+    StrictDataclassError,
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What the libraries raise where a configuration describes nothing that they can build."""
+CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json")
+ADAPTER = "adapter_config.json"
 
 
 def locate(source: str | os.PathLike[str], size: str = "", patterns: Sequence[str] = ()) -> Path:
@@ -55,38 +65,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """Return a model's configuration; FslabError where it is missing or no JSON object."""
-    path = folder / name
-    if not folder.is_dir():
-        raise FslabError(f"{folder} is no folder; models are loaded from one")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FslabError(
-            f"{folder} holds no {name}, so it is no model in diffusers or transformers format"
-        ) from error
-    except (ValueError, OSError) as error:
-        raise FslabError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise FslabError(f"{path} holds {type(data).__name__}, not a JSON object")
-    return data
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Return a folder's safetensors files; FslabError where it holds none, or only pickles."""
-    found = sorted(folder.glob("*.safetensors"))
-    if found:
-        return found
-    pickled = [path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLED]
-    if pickled:
-        raise FslabError(
-            f"{folder} holds pickled weights only ({', '.join(pickled[:3])}), which can run code "
-            "when opened; convert them to safetensors first"
-        )
-    raise FslabError(f"{folder} holds no *.safetensors file")
-
-
 def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
     """Load a model, tokenizer or processor class from a folder of files that are safe to open.
 
@@ -97,10 +75,13 @@ def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
 
     if not Path(folder).is_dir():
         raise FslabError(f"{os.fspath(folder)!r} is no folder; {kind.__name__} is loaded from one")
+    for name in CONFIGS:
+        if (Path(folder) / name).exists():
+            read_config(Path(folder), name)
     try:
         with _quiet():
             return kind.from_pretrained(folder, local_files_only=True, **settings)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (*UNBUILT, OSError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise FslabError(f"{folder} cannot be loaded as {kind.__name__}: {reason}") from error
 
@@ -109,19 +90,51 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Load a model class from a folder's safetensors, ready for inference.
 
     Raises FslabError as `load` and `weight_files` do, for another model's configuration, and
-    where a layer has no weights, which both libraries would fill with random numbers.
+    where a layer has no weights, which both libraries would fill with random numbers, where
+    weights have no layer, and where one is no finite number.
     """
     _check_type(kind, folder)
+    if (folder / ADAPTER).exists():
+        raise FslabError(f"{folder} holds an adapter ({ADAPTER}); give the merged model's weights")
     files = weight_files(folder)
     precision = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
     settings = {precision: dtype, "variant": _variant(files), "use_safetensors": True}
+    settings["ignore_mismatched_sizes"] = True  # said below, by name
     model, report = load(kind, folder, output_loading_info=True, **settings)
+    if report["mismatched_keys"]:
+        name, given, needed = min(report["mismatched_keys"])
+        raise FslabError(
+            f"{folder} does not fit its config.json: {name} has the shape {list(given)} and the "
+            f"configuration's network {list(needed)}"
+        )
     if report["missing_keys"]:
         lacking = min(report["missing_keys"])
         raise FslabError(
             f"{folder} cannot be loaded as {kind.__name__}: its weights lack {lacking}"
         )
+    _check_loaded(model, report["unexpected_keys"], folder)
     return model.eval()
+
+
+def _check_loaded(model: Any, unused: Sequence[str], folder: Path) -> None:
+    """Refuse weights of more layers than the model has, and NaN and infinity.
+
+    A whole tower without a use, such as CLIP's text side, is no fault; a layer beyond the last is.
+    """
+    kinds = {_NUMBER.sub("#", name) for name in model.state_dict()}
+    for name in sorted(unused):
+        if _NUMBER.search(name) and _NUMBER.sub("#", name) in kinds:
+            raise FslabError(
+                f"{folder} does not fit its config.json, which has no layer for {name}"
+            )
+    for name, value in model.named_parameters():
+        if not torch.isfinite(value).all():
+            raise FslabError(
+                f"the weights of {folder} are damaged: {name} is not finite throughout"
+            )
+
+
+_NUMBER = re.compile(r"\b\d+\b")
 
 
 def _check_type(kind: Any, folder: Path) -> None:

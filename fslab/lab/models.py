@@ -154,7 +154,8 @@ def _absolute(path: str) -> str:
 
 def _print_of(folder: Path) -> str:
     """Name the content of a text-side model: weights, configuration, tokenizer, processor."""
-    from fslab.backbones.weights import fingerprint, weight_files
+    from fslab.backbones.trust import weight_files
+    from fslab.backbones.weights import fingerprint
 
     small = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".txt"))
     return fingerprint([*weight_files(folder), *small])
