@@ -20,6 +20,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py --large --out out/bench.json
+	$(BIN)/python tests/bench/run.py --tables out/bench.json
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks
@@ -57,11 +58,13 @@ coco: $(READY)
 clean:
 	rm -rf .venv out
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt requirements.txt requirements-build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
 		{ echo "fslab needs Python 3.11 or 3.12; this is $$($(PYTHON) --version). Give one: make PYTHON=python3.11"; exit 1; }
 	@{ command -v c++ || command -v g++ || command -v clang++; } >/dev/null || \
 		{ echo "fslab needs a C++ compiler to build pydensecrf2: apt-get install g++ (macOS: xcode-select --install)"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-build.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
 	@touch $@
