@@ -1,16 +1,17 @@
 """Arrays filed by digest: written aside and renamed, verified when read, shared by processes.
 
-An entry is an ordinary safetensors file whose metadata holds a checksum over names, types,
-shapes and bytes, so that anything can open it and nothing altered is believed.
+An entry is an ordinary safetensors file whose metadata holds a checksum over its key, names,
+types, shapes and bytes, so that anything can open it and nothing altered or misplaced is believed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
+import operator
 import os
 import struct
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,22 +23,30 @@ import platformdirs
 import xxhash
 from fsspec.implementations.local import LocalFileSystem
 
-from fslab.files import ASIDE, write_aside
+from fslab.files import drop_orphans, write_aside
 from fslab.records import FslabError
 
-FORMAT = "fslab-1"
+FORMAT = "fslab-2"
 ENDING = ".safetensors"
-ORPHAN_AGE = 3600.0
-"""Seconds after which a file written aside counts as left behind by a killed process."""
 
 _DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
-    "F16": "<f2", "F32": "<f4", "F64": "<f8",
+    "U16": "<u2", "U32": "<u4", "U64": "<u8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
+
+
+_UNREADABLE = (
+    struct.error, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What reading a header of any bytes may end in."""
 
 
 class Damaged(Exception):
     """An entry whose bytes are not what was written."""
+
+
+class OtherFormat(Damaged):
+    """An entry that another version of fslab wrote."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ class Store:
         except (ValueError, ImportError) as error:
             raise FslabError(f"the store {self.location!r} cannot be opened: {error}") from error
         self._local = isinstance(self._files, LocalFileSystem)
-        self._warned = False
+        self._warned: set[str] = set()
+        self._tidied: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Store({self.location!r})"
@@ -80,16 +90,21 @@ class Store:
         """Return an entry's arrays, read-only, or None where it is missing or damaged."""
         path = self.path(key)
         try:
-            arrays = decode(self._read(path))
+            arrays = decode(self._read(path), key)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except PermissionError as error:
-            self._warn(f"the store's entry {path} cannot be read ({error}); it is computed again")
-            return None
-        except Damaged as error:
-            self._warn(
-                f"the store's entry {path} is damaged ({error}); it is computed again", always=True
+        except OSError as error:
+            self._warn_once(
+                "read", f"the store's entry {path} cannot be read ({error}); it is computed again"
             )
+            return None
+        except OtherFormat:
+            return None  # as after an upgrade; whoever asked files it anew
+        except Damaged as error:
+            warnings.warn(
+                f"the store's entry {path} is damaged ({error}); it is computed again",
+                RuntimeWarning, stacklevel=2,
+            )  # fmt: skip
             with contextlib.suppress(OSError):
                 self._files.rm_file(path)
             return None
@@ -100,15 +115,19 @@ class Store:
 
     def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """File arrays under a key; readers see the whole entry or none."""
-        path, data = self.path(key), encode(arrays)
+        path = self.path(key)
         try:
+            data = encode(arrays, key)
             if self._local:
-                write_aside(path, data)
+                self._tidy(os.path.dirname(path))
+                write_aside(path, data, lasting=False)  # a torn entry is seen, and made again
             else:
                 self._files.pipe_file(path, data)
-        except OSError as error:
-            self._warn(
-                f"the store {self.location} cannot be written ({error}); results are not kept"
+        except (OSError, MemoryError) as error:
+            self._warn_once(
+                "write",
+                f"the store {self.location} cannot be written ({str(error) or 'memory ran out'}); "
+                "results are not kept",
             )
 
     def usage(self) -> Usage:
@@ -117,15 +136,26 @@ class Store:
         return Usage(len(sizes), sum(sizes))
 
     def prune(self, limit: int) -> Usage:
-        """Drop what was used longest ago until at most `limit` bytes are left; return what went."""
-        self._drop_orphans()
+        """Drop what was used longest ago until at most `limit` bytes are left; return what went.
+
+        Raises FslabError for an entry that may not be removed.
+        """
+        for folder in Path(self._root).glob("??") if self._local else ():
+            drop_orphans(folder)
         entries = sorted(self._entries(), key=lambda entry: entry[2])
         left, dropped, freed = sum(size for _, size, _ in entries), 0, 0
         for path, size, _ in entries:
             if left - freed <= limit:
                 break
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 self._files.rm_file(path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise FslabError(
+                    f"the store's entry {path} cannot be removed ({error.strerror or error}); "
+                    "give access to its folder"
+                ) from error
             dropped, freed = dropped + 1, freed + size
         return Usage(dropped, freed)
 
@@ -140,7 +170,7 @@ class Store:
         if self._local:
             found = []
             for path in Path(self._root).glob(f"??/[!.]*{ENDING}"):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     status = path.stat()
                     found.append((str(path), status.st_size, status.st_mtime))
             return found
@@ -153,18 +183,16 @@ class Store:
             if path.endswith(ENDING)
         ]
 
-    def _drop_orphans(self) -> None:
-        if not self._local:
-            return
-        for path in Path(self._root).glob(f"??/*{ASIDE}"):
-            with contextlib.suppress(FileNotFoundError):
-                if abs(time.time() - path.stat().st_mtime) > ORPHAN_AGE:
-                    path.unlink()
+    def _tidy(self, folder: str) -> None:
+        """Drop what killed processes left in a folder, at this store's first write into it."""
+        if folder not in self._tidied:
+            self._tidied.add(folder)
+            drop_orphans(folder)
 
-    def _warn(self, message: str, always: bool = False) -> None:
-        if always or not self._warned:
+    def _warn_once(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
             warnings.warn(message, RuntimeWarning, stacklevel=3)
-        self._warned = self._warned or not always
 
 
 def _seconds(entry: Mapping[str, object]) -> float:
@@ -173,8 +201,8 @@ def _seconds(entry: Mapping[str, object]) -> float:
     return stamp.timestamp() if hasattr(stamp, "timestamp") else float(stamp)
 
 
-def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
-    state = xxhash.xxh3_128()
+def _checksum(key: str, arrays: Mapping[str, np.ndarray]) -> str:
+    state = xxhash.xxh3_128(f"{key}|".encode())
     for name in sorted(arrays):
         array = arrays[name]
         state.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
@@ -182,31 +210,43 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     return state.hexdigest()
 
 
-def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Return a safetensors file whose metadata carries the checksum of its arrays."""
+def encode(arrays: Mapping[str, np.ndarray], key: str = "") -> bytes:
+    """Return a safetensors file whose metadata carries the checksum of its key and arrays."""
     from safetensors.numpy import save
 
-    solid = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return save(solid, metadata={"format": FORMAT, "checksum": _checksum(solid)})
+    solid = {name: _solid(array) for name, array in arrays.items()}
+    return save(solid, metadata={"format": FORMAT, "checksum": _checksum(key, solid)})
 
 
-def decode(data: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays of `encode`, as read-only views of `data`; Damaged if anything differs."""
+def decode(data: bytes, key: str = "") -> dict[str, np.ndarray]:
+    """Return the arrays of `encode`, as read-only views of `data`.
+
+    Raises Damaged if anything differs, the key included, and OtherFormat for an entry of another
+    version, of which nothing is read.
+    """
     try:
         (length,) = struct.unpack_from("<Q", data)
         header = json.loads(data[8 : 8 + length])
         metadata = header.pop("__metadata__")
+        written_as, checksum = metadata["format"], metadata["checksum"]
+        if written_as != FORMAT:
+            raise OtherFormat(f"of the format {written_as!r}, not {FORMAT!r}")
         arrays = {name: _view(data, 8 + length, entry) for name, entry in header.items()}
-        stamp = metadata["format"], metadata["checksum"]
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise Damaged(f"not a whole entry: {type(error).__name__}") from error
-    if stamp != (FORMAT, _checksum(arrays)):
+    if checksum != _checksum(key, arrays):
         raise Damaged("its checksum does not fit its bytes")
     return arrays
 
 
+def _solid(array: np.ndarray) -> np.ndarray:
+    """Return an array as it lies in the file: row by row, the lowest byte first."""
+    array = np.asarray(array, order="C")
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
 def _view(data: bytes, start: int, entry: Mapping[str, object]) -> np.ndarray:
-    shape = tuple(entry["shape"])
+    shape = tuple(map(operator.index, entry["shape"]))  # a text times a number is a long text
     first, _ = entry["data_offsets"]
-    count = int(np.prod(shape, dtype=np.int64))
-    return np.frombuffer(data, _DTYPES[entry["dtype"]], count, start + first).reshape(shape)
+    dtype, count = _DTYPES[entry["dtype"]], math.prod(shape)
+    return np.frombuffer(data, dtype, count, start + first).reshape(shape)

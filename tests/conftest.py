@@ -82,6 +82,24 @@ def tiny(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 128 kB, where this process may mount one."""
+    import subprocess
+
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"no disk of its own can be mounted: {error}")
+    if done.returncode:
+        pytest.skip(f"no disk of its own can be mounted: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
 def noise_picture(height: int, width: int, seed: int = 0) -> Picture:
     """Return smooth random colours."""
     rng = np.random.default_rng(seed)

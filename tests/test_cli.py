@@ -164,13 +164,14 @@ def refusals(tiny, dataset, tmp_path):
     (tmp_path / "file").write_text("")
     picture = next((dataset / "JPEGImages").glob("*.png"))
     segment = ("segment", picture, "--out", tmp_path / "out", "--preset")
+    alone = ("--out", tmp_path / "out", "--preset", tiny)
     evaluation = ("evaluate", dataset, "--preset", tiny)
     agnostic = (*evaluation, "--cluster", "kmeans", "--metric", "oracle")
     masks = dataset / "SegmentationClass"
     return {
         "missing.jpg": ("segment", "missing.jpg", "--preset", tiny, "--out", tmp_path / "out"),
-        "bad.jpg": (*segment, tiny, tmp_path / "bad.jpg"),
-        "short.png": (*segment, tiny, tmp_path / "short.png"),
+        "bad.jpg": ("segment", tmp_path / "bad.jpg", *alone),
+        "short.png": ("segment", tmp_path / "short.png", *alone),
         "'zebra' is no class": (*segment, tiny, "--classes", "zebra"),
         "both become": (*segment, tiny, picture),
         "is a picture that was given": ("segment", picture, "--out", picture.parent, "--preset", tiny),

@@ -291,15 +291,31 @@ def test_voc_layout(voc_root):
             found.limit(wrong)
 
 
+def test_splits_can_be_joined(voc_root):
+    lists = voc_root / "ImageSets/Segmentation"
+    for name in ("a", "b"):
+        (lists / f"only_{name}.txt").write_text(f"{name}\n")
+    found = datasets.load(voc_root, "only_a+only_b")
+    assert ([sample.name for sample in found], found.split) == (["a", "b"], "only_a+only_b")
+    with pytest.raises(FslabError, match=r"only_a\.txt.*val\.txt.*more than once: 'a'$"):
+        datasets.voc(voc_root, "only_a+val")
+    with pytest.raises(FslabError, match=r"no split 'none'; there is only_a, only_b, val"):
+        datasets.voc(voc_root, "only_a+none")
+
+
 def test_voc_refusals(voc_root):
     lists = voc_root / "ImageSets/Segmentation"
     with pytest.raises(FslabError, match=r"no split 'test'; there is val"):
         datasets.voc(voc_root, "test")
     (lists / "many.txt").write_text("\n".join(f"n{index}" for index in range(15)))
-    with pytest.raises(FslabError, match=r"lacks 30 files .*n0\.jpg.*n4\.png' and 10 more"):
+    with pytest.raises(datasets.MissingFiles, match=r"lacks 30 files of split 'many': ") as refused:
         datasets.voc(voc_root, "many")
+    named = [f"JPEGImages/n{index}.jpg" for index in range(15)]
+    named += [f"SegmentationClass/n{index}.png" for index in range(15)]
+    assert list(refused.value.names) == named
+    assert str(refused.value).endswith(": " + ", ".join(map(repr, named)))
     (lists / "twice.txt").write_text("a\nb\na\n")
-    with pytest.raises(FslabError, match=r"twice\.txt.*'a'.*more than once"):
+    with pytest.raises(FslabError, match=r"twice\.txt.*more than once: 'a'$"):
         datasets.voc(voc_root, "twice")
     (lists / "none.txt").write_text("\n")
     with pytest.raises(FslabError, match=r"none\.txt.*no names"):
@@ -323,7 +339,7 @@ def test_a_folder_of_ones_own(tmp_path):
         datasets.folder(tmp_path)
     Image.fromarray(noise()).save(tmp_path / "x.JPG", "JPEG")
     assert [sample.truth() for sample in datasets.load(tmp_path)] == [None]
-    with pytest.raises(FslabError, match=r"lacks 1 file \('x\.png'\)"):
+    with pytest.raises(FslabError, match=r"lacks 1 file, masks .*: 'x\.png'$"):
         datasets.folder(tmp_path, tmp_path)
     datasets.write_mask(np.ones((24, 32), np.uint8), tmp_path / "x.png")
     both = datasets.folder(tmp_path, tmp_path)
@@ -345,9 +361,9 @@ def test_mask_pairs(tmp_path):
     for name in ("a", "b"):
         datasets.write_mask(np.ones((2, 3), np.uint8), tmp_path / f"truth/{name}.png")
     datasets.write_mask(np.zeros((2, 3), np.uint8), tmp_path / "pred/a.png")
-    with pytest.raises(FslabError, match=r"pred'? lacks 1 file \('b\.png'\)"):
+    with pytest.raises(FslabError, match=r"pred'? lacks 1 file that .*truth' has: 'b\.png'$"):
         datasets.mask_pairs(tmp_path / "pred", tmp_path / "truth")
-    with pytest.raises(FslabError, match=r"pred'? lacks 1 file \('b\.png'\)"):
+    with pytest.raises(FslabError, match=r"pred'? lacks 1 file that .*truth' has: 'b\.png'$"):
         datasets.mask_pairs(tmp_path / "truth", tmp_path / "pred")
     (tmp_path / "truth/b.png").unlink()
     [(name, truth, guess)] = datasets.mask_pairs(tmp_path / "pred", tmp_path / "truth")
@@ -413,7 +429,7 @@ def test_coco_refusals(coco_root):
     with pytest.raises(FslabError, match=r"p\.jpg.*30 x 20.*20 x 30"):
         datasets.coco(coco_root).samples[0].truth()
     (coco_root / "val2017/q.jpg").unlink()
-    with pytest.raises(FslabError, match=r"lacks 1 file \('q\.jpg'\)"):
+    with pytest.raises(FslabError, match=r"lacks 1 file that the json names: 'q\.jpg'$"):
         datasets.coco(coco_root)
     for wrong, words in (
         ("{", "is no json"),

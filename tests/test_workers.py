@@ -1,6 +1,7 @@
 """Pictures over Dask workers: the serial run's bits, whatever happens to the workers."""
 
 import os
+import shutil
 import signal
 import sys
 from contextlib import closing
@@ -88,6 +89,20 @@ def test_two_workers_give_the_serial_bits_and_the_same_refusal(
     assert len(results(out)) == 2
     seen = two_workers.run(lambda: "fslab.evaluate.workers" in sys.modules)
     assert list(seen.values()) == [True, True], "one worker did all"
+
+
+def test_workers_read_an_archive_and_file_features_by_url(
+    two_workers, tiny, damaged, serial, tmp_path
+):
+    """A picture in a zip has no path on any machine: each process opens the url for itself."""
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", damaged)
+    data = datasets.load(f"zip://::file://{archive}")
+    lab = Lab(tiny, store=f"file://{tmp_path}/store")
+    report = evaluate(lab, data, "fslab", progress=False, client=two_workers)
+    assert [row.to_dict() for row in report.rows] == [row.to_dict() for row in serial[0].rows]
+    assert report.scores == serial[0].scores
+    assert set(report.refused) == {"noise_4"}
+    assert list((tmp_path / "store").glob("??/*.safetensors")), "no feature was filed"
 
 
 def test_a_worker_killed_midway_changes_nothing(

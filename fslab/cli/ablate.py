@@ -13,7 +13,7 @@ from fslab.evaluate.ablation import FIGURE, TABLE
 
 def ablate_file(
     file: Path,
-    root: Path,
+    root: str,
     split: str | None,
     format: Literal["voc", "coco"],
     preset: str,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def open_set(
-    root: Path, split: str, format: Literal["voc", "coco"], skip_missing: bool = False
+    root: str, split: str, format: Literal["voc", "coco"], skip_missing: bool = False
 ) -> Dataset:
     """Open a dataset; where files are missing all are named, one a line, before the refusal."""
     try:
@@ -28,7 +28,7 @@ def open_set(
     except MissingFiles as error:
         print("\n".join(error.names), file=sys.stderr)
         hint = "" if skip_missing else "; --skip-missing leaves them out"
-        raise FslabError(f"{error}{hint}") from error
+        raise FslabError(f"{error.sentence}{hint}") from error
 
 
 def chosen_metric(metric: str | None, data: Dataset, cluster: str | None) -> str:

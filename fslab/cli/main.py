@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from fslab.cli.options import chosen_recipe, parse_settings, parse_size
+from fslab.cli.options import chosen_recipe, local_folder, parse_settings, parse_size
 from fslab.records import FslabError
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app = typer.Typer(
 PresetOption = Annotated[str, typer.Option(help="mini, sd14, sd15, sd21, ssd1b, or a folder")]
 BackboneOption = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it so on every version
-    typer.Option(help="features from elsewhere: a folder, a hub id in the cache, rgb, handmade or random"),
+    typer.Option(
+        help="features from elsewhere: a folder, a hub id in the cache, rgb, handmade or random"
+    ),
 ]
 MethodOption = Annotated[str, typer.Option(help="a method by name")]
 ClusterOption = Annotated[
@@ -49,7 +51,7 @@ def main() -> None:
 @app.command()
 def segment(
     pictures: Annotated[list[Path], typer.Argument(help="picture files")],
-    out: Annotated[Path, typer.Option(help="the folder to write to")],
+    out: Annotated[str, typer.Option(help="the folder to write to")],
     preset: PresetOption = "mini",
     method: MethodOption = "freeseg-diff",
     backbone: BackboneOption = None,
@@ -59,21 +61,22 @@ def segment(
     ] = False,
     settings: SetOption = None,
 ) -> None:
-    """Write an index PNG, an overlay PNG and a JSON for each picture."""
+    """Write an index PNG, an overlay PNG and a JSON for each picture that can be read."""
     from fslab.cli.segment import segment_files
     from fslab.lab import Lab
 
+    folder = local_folder(out)
     recipe = chosen_recipe(method, None, None, parse_settings(settings or []))
     if open_words:
         recipe = recipe.change({"caption.words": "open"})
     names = tuple(word.strip() for word in classes.split(",") if word.strip())
-    segment_files(Lab(preset, backbone), pictures, recipe, names, open_words, out)
+    segment_files(Lab(preset, backbone), pictures, recipe, names, open_words, folder)
 
 
 @app.command()
 def evaluate(
-    dataset: Annotated[Path, typer.Argument(help="a dataset's folder")],
-    split: Annotated[str, typer.Option(help="the split's name")] = "val",
+    dataset: Annotated[str, typer.Argument(help="a dataset's folder, or an fsspec url of one")],
+    split: Annotated[str, typer.Option(help='the split\'s name, or several: "train+val"')] = "val",
     format: Annotated[str, typer.Option(help="voc or coco")] = "voc",
     preset: PresetOption = "mini",
     backbone: BackboneOption = None,
@@ -87,7 +90,7 @@ def evaluate(
     ] = None,
     limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[str],  # noqa: UP045
         typer.Option(help="keep results here with a page, and go on from what is there"),
     ] = None,
     skip_missing: Annotated[
@@ -108,40 +111,41 @@ def evaluate(
     from fslab.evaluate.workers import connected
     from fslab.lab import Lab
 
+    folder = local_folder(out)
     recipe = chosen_recipe(method, cluster, k, parse_settings(settings or []))
     data = work.open_set(dataset, split, format, skip_missing)
     lab = Lab(preset, backbone)
     if not any(sample.has_truth for sample in data):
-        work.draw_set(lab, data, recipe, limit, out, named=cluster is None)
+        work.draw_set(lab, data, recipe, limit, folder, named=cluster is None)
         return
     metric = work.chosen_metric(metric, data, cluster)
     with connected(dask, workers) as client:
-        work.evaluate_set(lab, data, recipe, metric, limit, out, client, as_json)
+        work.evaluate_set(lab, data, recipe, metric, limit, folder, client, as_json)
 
 
 @app.command()
 def ablate(
     file: Annotated[Path, typer.Argument(help="a TOML file of recipes")],
-    dataset: Annotated[Path, typer.Option(help="a dataset's folder")],
+    dataset: Annotated[str, typer.Option(help="a dataset's folder, or an fsspec url of one")],
     split: Annotated[Optional[str], typer.Option(help="the split, if not the file's")] = None,  # noqa: UP045
     format: Annotated[str, typer.Option(help="voc or coco")] = "voc",
     preset: PresetOption = "mini",
     limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[str],  # noqa: UP045
         typer.Option(help="write table and figure here, and go on from what is there"),
     ] = None,
 ) -> None:
     """Compare recipes over the same pictures, each with what it gains over the first."""
     from fslab.cli.ablate import ablate_file
 
-    ablate_file(file, dataset, split, format, preset, limit, out)
+    ablate_file(file, dataset, split, format, preset, limit, local_folder(out))
 
 
 @app.command()
 def score(
-    pred_dir: Annotated[Path, typer.Argument(help="index PNGs to score")],
-    truth_dir: Annotated[Path, typer.Argument(help="index PNGs of the truth, same names")],
+    pred_dir: Annotated[str, typer.Argument(help="index PNGs to score, a folder or a url")],
+    truth_dir: Annotated[str, typer.Argument(help="index PNGs of the truth, same names")],
     metric: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="one figure only, such as voc21 or boundary; all that apply if left out"),
@@ -188,8 +192,8 @@ def layers(
 
 @app.command()
 def demo(
-    dataset: Annotated[Path, typer.Argument(help="a dataset's folder in VOC layout")],
-    out: Annotated[Path, typer.Option(help="the folder to write to")] = Path("out"),
+    dataset: Annotated[str, typer.Argument(help="a dataset's folder in VOC layout, or its url")],
+    out: Annotated[str, typer.Option(help="the folder to write to")] = "out",
     split: Annotated[str, typer.Option(help="the split's name")] = "val",
     preset: PresetOption = "mini",
     limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
@@ -199,8 +203,9 @@ def demo(
     from fslab import datasets
     from fslab.cli.demo import run_demo
 
+    folder = local_folder(out)
     data = datasets.load(dataset, split)
-    print(run_demo(data.limit(limit), preset, pictures, out))
+    print(run_demo(data.limit(limit), preset, pictures, folder))
 
 
 @app.command()

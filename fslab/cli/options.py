@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from fslab.lab.recipes import clustering_recipe, find_recipe
@@ -39,6 +40,13 @@ def parse_settings(words: list[str]) -> dict[str, Any]:
         except ValueError:
             settings[key.strip()] = value
     return settings
+
+
+def local_folder(text: str | None) -> Path | None:
+    """Read a folder for results, if one is given; FslabError where it is not on this machine."""
+    from fslab.datasets import local
+
+    return local(text) if text is not None else None
 
 
 def parse_size(text: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from fslab.datasets import COCO_OBJECT, VOC, mask_pairs
@@ -14,7 +13,7 @@ VOCABULARIES = {"voc": VOC, "coco": COCO_OBJECT}
 
 
 def score_folders(
-    pred_dir: Path, truth_dir: Path, metric: str | None, vocabulary: str, draws: int
+    pred_dir: str, truth_dir: str, metric: str | None, vocabulary: str, draws: int
 ) -> dict[str, Score]:
     """Score a folder of index PNGs against another's: by one metric, or by all that apply.
 
@@ -40,7 +39,7 @@ def score_folders(
     return summarise_all(per_image, draws)
 
 
-def as_json(scores: dict[str, Score], pred_dir: Path, truth_dir: Path) -> str:
+def as_json(scores: dict[str, Score], pred_dir: str, truth_dir: str) -> str:
     """Return one object on one line: the first figure's facts, and all figures."""
     first = next(iter(scores.values()))
     figures: dict[str, Any] = {name: score.to_dict() for name, score in scores.items()}
@@ -48,7 +47,7 @@ def as_json(scores: dict[str, Score], pred_dir: Path, truth_dir: Path) -> str:
     return json.dumps({**where, **first.to_dict(), "figures": figures})
 
 
-def as_text(scores: dict[str, Score], pred_dir: Path, truth_dir: Path) -> str:
+def as_text(scores: dict[str, Score], pred_dir: str, truth_dir: str) -> str:
     """Return the figures with their protocols, then the first one's classes."""
     lines = [f"{pred_dir} against {truth_dir}"]
     for score in scores.values():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from tqdm.auto import tqdm
 
 from fslab.datasets import VOC, read, write_mask
 from fslab.datasets.read import write_picture
+from fslab.evaluate.job import memory_refused
+from fslab.evaluate.pictures import check_name
 from fslab.files import write_or_refuse
 from fslab.lab import Lab, Result
 from fslab.lab.facts import facts
@@ -19,6 +23,9 @@ from fslab.records import FslabError, Recipe, Vocabulary
 
 ENDINGS = (".png", ".overlay.png", ".json")
 """How the three files of a picture end."""
+
+_HOPELESS = 3
+"""So many pictures read and none segmented are no accident of one picture."""
 
 
 def segment_files(
@@ -31,17 +38,45 @@ def segment_files(
 ) -> None:
     """Segment pictures and write NAME.png, NAME.overlay.png and NAME.json into `out`.
 
-    Every picture is read once before the first is segmented, so that a bad one leaves nothing
-    behind. Raises FslabError for it, for two pictures of one name, and for unknown classes.
+    A picture that cannot be read or segmented is left out and said on stderr, the others go on,
+    and FslabError counts those left out in the end; one picture alone is refused by its own
+    sentence. Two pictures of one name, a file that would take a picture's place, and unknown
+    classes are refused before anything is read, and settings that fit none of the first few
+    pictures end the work.
     """
     vocabulary, candidates = _look_for(classes, open_words)
     recipe = lab.recipe(recipe)
     _check(paths, out)
+    refused: list[str] = []
+    seen = written = 0
     bar = tqdm(paths, desc=recipe.name)
     for path in bar:
-        picture = read(path)
-        result = lab.segment(picture, recipe, vocabulary, candidates, bar.set_postfix_str)
+        try:
+            check_name(path.stem)
+            with memory_refused(path.name):
+                picture = read(path)
+                seen += 1
+                result = lab.segment(picture, recipe, vocabulary, candidates, bar.set_postfix_str)
+        except FslabError as error:
+            refused.append(str(error))
+            if not written and seen >= _HOPELESS:
+                break
+            continue
         _write(result, path.stem, out)
+        written += 1
+    bar.close()
+    if refused:
+        raise FslabError(_left_out(refused, written, len(paths)))
+
+
+def _left_out(refused: Sequence[str], written: int, given: int) -> str:
+    """Say every refusal on stderr, and return the sentence that counts them."""
+    if given == 1:
+        return refused[0]
+    print("\n".join(refused), file=sys.stderr)
+    tried = written + len(refused)
+    unseen = f"; {given - tried} more were not tried" if tried < given else ""
+    return f"{len(refused)} of {tried} pictures were left out, as said above{unseen}"
 
 
 def _look_for(
@@ -68,19 +103,21 @@ def _look_for(
 def _check(paths: Sequence[Path], out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise FslabError(f"--out {out} is a file; give a folder")
-    inputs = {path.resolve() for path in paths}
+    inputs = {os.path.realpath(path) for path in paths}
     seen: dict[str, Path] = {}
     for path in paths:
         for ending in ENDINGS:
             target = out / f"{path.stem}{ending}"
-            if target.resolve() in inputs:
-                raise FslabError(f"{target} is a picture that was given; choose another --out")
+            if os.path.realpath(target) in inputs:
+                raise FslabError(
+                    f"{str(target)!r} is a picture that was given; choose another --out"
+                )
         if path.stem.endswith(".overlay"):
-            raise FslabError(f"{path} is named like an overlay; give the picture itself")
+            raise FslabError(f"{str(path)!r} is named like an overlay; give the picture itself")
         if path.stem in seen:
-            raise FslabError(f"{seen[path.stem]} and {path} would both become {path.stem}.png")
+            pair = f"{str(seen[path.stem])!r} and {str(path)!r}"
+            raise FslabError(f"{pair} would both become {f'{path.stem}.png'!r}")
         seen[path.stem] = path
-        read(path)
 
 
 def _write(result: Result, name: str, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from fslab.datasets.coco import coco, coco_labels
 from fslab.datasets.load import load
+from fslab.datasets.places import local, place
 from fslab.datasets.read import picture_size, read, read_mask, write_mask
 from fslab.datasets.samples import Dataset, MissingFiles, Sample, folder, mask_pairs, voc
 from fslab.datasets.vocabularies import COCO_OBJECT, VOC, VOC_CLASSES
@@ -18,8 +19,10 @@ __all__ = [
     "coco_labels",
     "folder",
     "load",
+    "local",
     "mask_pairs",
     "picture_size",
+    "place",
     "read",
     "read_mask",
     "voc",

@@ -7,15 +7,18 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fslab.datasets.places import Place, Url, place
 from fslab.datasets.read import picture_size
-from fslab.datasets.samples import Dataset, MissingFiles, Sample, listed
+from fslab.datasets.samples import Dataset, MissingFiles, Sample, counted
 from fslab.datasets.vocabularies import COCO_OBJECT
 from fslab.records import VOID, FslabError
+
+_UNPAINTABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+"""What pycocotools raises over regions that are none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,21 +31,47 @@ class Outline:
     source: str
 
     def mask(self, height: int, width: int) -> np.ndarray:
-        """Rasterise through pycocotools: bool [height, width]."""
+        """Rasterise through pycocotools: bool [height, width].
+
+        Raises FslabError, naming the annotation, for a region that is none or of another size.
+        """
+        try:
+            return self._painted(height, width)
+        except FslabError:
+            raise
+        except _UNPAINTABLE as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise FslabError(
+                f"{self.source} has a segmentation that cannot be painted ({words}); give "
+                "polygons of x, y, x, y..., or a run-length dict of counts and size"
+            ) from error
+
+    def _painted(self, height: int, width: int) -> np.ndarray:
         from pycocotools import mask as coco_mask
 
         region = self.region
         if isinstance(region, list):
             if not region or any(len(ring) < 6 for ring in region):
                 raise FslabError(f"{self.source} has a polygon of fewer than three points")
+            self._check_near(region, height, width)
             region = coco_mask.merge(coco_mask.frPyObjects(region, height, width))
-        elif isinstance(region.get("counts"), list):
-            region = coco_mask.frPyObjects(region, height, width)
-        if list(region["size"]) != [height, width]:
+        elif list(region["size"]) != [height, width]:
             raise FslabError(
                 f"{self.source} is {region['size']}; its picture is {height} x {width}"
             )
+        elif isinstance(region["counts"], list):
+            region = coco_mask.frPyObjects(region, height, width)
         return coco_mask.decode(region).astype(bool)
+
+    def _check_near(self, rings: list[Any], height: int, width: int) -> None:
+        """Refuse points far from the picture: pycocotools walks to them, or ends the process."""
+        for ring in rings:
+            points = np.asarray(ring[: len(ring) // 2 * 2], np.float64).reshape(-1, 2)
+            if not (np.abs(points - [width / 2, height / 2]) <= 2 * max(height, width)).all():
+                raise FslabError(
+                    f"{self.source} has a polygon with points far outside its picture of "
+                    f"{height} x {width}; give x and y in pixels"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +97,13 @@ class CocoSample(Sample):
                 f"{str(self.path)!r} is {found[0]} x {found[1]} pixels (height x width), but its "
                 f"annotations are for {self.size[0]} x {self.size[1]}"
             )
-        labels = np.zeros(self.size, np.uint8)
-        things = [(each, each.mask(*self.size)) for each in self.outlines if not each.crowd]
+        labels = np.zeros(found, np.uint8)
+        things = [(each, each.mask(*found)) for each in self.outlines if not each.crowd]
         for outline, mask in sorted(things, key=lambda thing: -int(thing[1].sum())):
             labels[mask] = outline.label
         for outline in self.outlines:
             if outline.crowd:
-                labels[outline.mask(*self.size) & (labels == 0)] = VOID
+                labels[outline.mask(*found) & (labels == 0)] = VOID
         return labels
 
 
@@ -83,14 +112,15 @@ def coco(
 ) -> Dataset:
     """Open COCO-Object: pictures of ROOT/SPLIT/, truth from ROOT/annotations/instances_SPLIT.json.
 
-    A json's own path will do too; the split is what follows "instances_" in its name then. Every
-    picture of the json takes part, also those without an object (all background), unless its
-    file is not there and skip_missing says to leave it out.
+    A json's own path will do too (the split is what follows "instances_" in its name then), and
+    so will fsspec urls of either. Every picture of the json takes part, also those without an
+    object (all background), unless its file is not there and skip_missing says to leave it out.
 
     Raises FslabError where files are missing (naming them) or the json is not of that kind.
     """
-    given = Path(root_or_json)
-    source = given if given.suffix == ".json" else given / f"annotations/instances_{split}.json"
+    given = place(root_or_json)
+    inside = given / "annotations" / f"instances_{split}.json"
+    source = given if given.suffix == ".json" else inside
     split = source.stem.removeprefix("instances_")
     root = source.parent.parent
     data = _instances(source)
@@ -102,11 +132,11 @@ def coco(
         raise FslabError(f"{str(source)!r} is no instances json ({error!r})") from error
     if not samples:
         raise FslabError(f"{str(source)!r} lists no images")
-    missing = {each.name: each.path.name for each in samples if not each.path.is_file()}
+    missing = _absent(samples, root / split)
     if missing and (not skip_missing or len(missing) == len(samples)):
         files = list(missing.values())
         raise MissingFiles(
-            f"{str(root / split)!r} lacks {listed(files)}, which the json names", files
+            f"{str(root / split)!r} lacks {counted(files)} that the json names", files
         )
     there = tuple(sample for sample in samples if sample.name not in missing)
     return Dataset(root.resolve().name, COCO_OBJECT, split, there, missing)
@@ -122,15 +152,25 @@ def coco_labels(categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:
     return labels
 
 
-def _instances(source: Path) -> dict[str, Any]:
+def _absent(samples: Iterable[Sample], folder: Place) -> dict[str, str]:
+    """Return the files that are not there; behind a url one list answers for all of them."""
+    if not isinstance(folder, Url):
+        return {each.name: each.path.name for each in samples if not each.path.is_file()}
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {each.name: each.path.name for each in samples if each.path.name not in there}
+
+
+def _instances(source: Place) -> dict[str, Any]:
     """Read the json, or say which splits there are."""
     if not source.is_file():
-        there = sorted(path.name for path in source.parent.glob("instances_*.json"))
+        folder = source.parent
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        there = [name for name in names if name.startswith("instances_") and name.endswith(".json")]
         hint = f"there is {', '.join(there)}" if there else "COCO keeps it in annotations/"
         raise FslabError(f"{str(source)!r} does not exist; {hint}")
     try:
         data = json.loads(source.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FslabError(f"{str(source)!r} is no json: {error}") from error
     if not isinstance(data, dict):
         raise FslabError(f"{str(source)!r} is no instances json: it holds a {type(data).__name__}")
@@ -138,7 +178,7 @@ def _instances(source: Path) -> dict[str, Any]:
 
 
 def _outlines(
-    annotations: Iterable[Mapping[str, Any]], labels: Mapping[int, int], source: Path
+    annotations: Iterable[Mapping[str, Any]], labels: Mapping[int, int], source: Place
 ) -> dict[int, list[Outline]]:
     """Group annotations by image id."""
     grouped: dict[int, list[Outline]] = defaultdict(list)
@@ -154,7 +194,7 @@ def _outlines(
 
 
 def _sample(
-    image: Mapping[str, Any], pictures: Path, outlines: Mapping[int, list[Outline]]
+    image: Mapping[str, Any], pictures: Place, outlines: Mapping[int, list[Outline]]
 ) -> CocoSample:
     path = pictures / image["file_name"]
     size = image["height"], image["width"]

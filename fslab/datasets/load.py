@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Literal
 
 from fslab.datasets.coco import coco
+from fslab.datasets.places import place
 from fslab.datasets.samples import Dataset, folder, voc, voc_home
 from fslab.records import FslabError
 
@@ -17,13 +17,14 @@ def load(
     format: Literal["voc", "coco"] = "voc",
     skip_missing: bool = False,
 ) -> Dataset:
-    """Open a data set in VOC's or COCO's layout.
+    """Open a data set in VOC's or COCO's layout; root is a folder or any fsspec url.
 
     A folder without ImageSets/Segmentation is taken as plain pictures without truth; it has no
     splits, and its data set says "all". skip_missing: leave out samples whose files are not
     there. Raises FslabError as `voc`, `coco` and `folder` do.
     """
-    if not Path(root).exists():
+    root = place(root)
+    if not root.exists():
         raise FslabError(f"{str(root)!r} does not exist; check the path")
     if format == "coco":
         return coco(root, split, skip_missing)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fslab.datasets.places import Place, Url, place
 from fslab.datasets.vocabularies import VOC_CLASSES
 from fslab.files import write_or_refuse
 from fslab.records import VOID, FslabError, Picture, voc_palette
@@ -27,7 +28,18 @@ SUFFIXES = frozenset(
 _EIGHT_BIT = frozenset(
     ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LA", "PA", "RGBA", "RGBa", "RGBX")
 )
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error)
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AssertionError,
+    struct.error,
+)  # fmt: skip
+"""What Pillow's decoders raise over bytes that are not what they expect."""
+
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_PIXELS_A_BYTE = 512
+"""The most pixels that a byte of a JPEG can stand for: a block of 8 x 8 takes one code at least,
+and a code one bit (ITU-T T.81, annexes F and G). A file of fewer bytes is not all there, and
+libjpeg, which fills what is missing with grey, would take minutes and gigabytes to do so."""
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,12 +50,15 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_BAND = 256
+"""Rows of deep grey that are brought to 8 bits at a time."""
+
 _GREY, _COLOURS, _INDICES = 0, 2, 3
 """PNG's colour types: byte 25 of the file; the depth in bits is byte 24 (PNG, section 11.2.1)."""
 
 
 def read(path: str | os.PathLike[str]) -> Picture:
-    """Read a picture as RGB, upright: u8 [H, W, 3], named by the file's stem.
+    """Read a picture as RGB, upright: u8 [H, W, 3], named by the file's stem as `shown_name`.
 
     EXIF orientation is applied. Transparency is laid over white, as viewers show it; 16-bit
     grey is divided by 257, so its whole range counts; float grey is stretched from its least to
@@ -52,22 +67,28 @@ def read(path: str | os.PathLike[str]) -> Picture:
 
     Raises FslabError, naming the file: missing, empty, no picture, cut short, too large.
     """
-    path = Path(path)
+    path = place(path)
     data = _bytes_of(path)
     with _refusing(path):
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image = _opened(data, path)
         image.load()
-    turn = _UPRIGHT.get(_orientation(image))
-    image = _rgb(image, path)
-    return Picture(np.array(image.transpose(turn) if turn is not None else image), path.stem)
+        turn = _UPRIGHT.get(_orientation(image))
+        image = _rgb(image, path)
+        pixels = np.array(image.transpose(turn) if turn is not None else image)
+    return Picture(pixels, shown_name(path.stem))
+
+
+def shown_name(name: str) -> str:
+    """Return a file's name as text that can be shown and sent: bytes that are no UTF-8 escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return the height and width that `read` would give; of a JPEG only the header is parsed."""
-    path = Path(path)
+    path = place(path)
     data = _bytes_of(path)
     with _refusing(path):
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image = _opened(data, path)
     if image.format not in ("JPEG", "MPO"):
         return read(path).size
     width, height = image.size
@@ -82,7 +103,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises FslabError, naming the file: missing, no PNG, damaged, or colours instead of labels.
     """
-    path = Path(path)
+    path = place(path)
     data = _bytes_of(path)
     with _refusing(path, "a mask is a PNG of label numbers, as fslab.datasets.write_mask saves it"):
         image = Image.open(BytesIO(data), formats=("PNG",))
@@ -118,9 +139,16 @@ def _png(image: Image.Image) -> bytes:
     return encoded.getvalue()
 
 
-def _bytes_of(path: Path) -> bytes:
+def _bytes_of(path: Place) -> bytes:
     """Return a file's content, or say in one sentence why there is none."""
     named = repr(str(path))
+    data = path.read_bytes() if isinstance(path, Url) else _bytes_on_disk(path, named)
+    if not data:
+        raise FslabError(f"{named} is empty (0 bytes); get the file again")
+    return data
+
+
+def _bytes_on_disk(path: Path, named: str) -> bytes:
     try:
         if path.is_symlink() and not path.exists():
             raise FslabError(f"{named} is a link to {os.readlink(path)!r}, which does not exist")
@@ -130,14 +158,23 @@ def _bytes_of(path: Path) -> bytes:
             raise FslabError(f"{named} is a folder; name a file in it")
         if not path.is_file():
             raise FslabError(f"{named} is no ordinary file; name a picture file")
-        data = path.read_bytes()
+        return path.read_bytes()
     except PermissionError as error:
         raise FslabError(f"{named} may not be read: permission denied; change its mode") from error
     except OSError as error:
         raise FslabError(f"{named} cannot be read: {error.strerror or error}") from error
-    if not data:
-        raise FslabError(f"{named} is empty (0 bytes); get the file again")
-    return data
+
+
+def _opened(data: bytes, path: Place) -> Image.Image:
+    """Parse a picture's header; refuse a JPEG that promises more pixels than its bytes can hold."""
+    image = Image.open(BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if image.format in ("JPEG", "MPO") and width * height > _PIXELS_A_BYTE * len(data):
+        raise FslabError(
+            f"{str(path)!r} is cut short ({len(data)} bytes cannot hold {width} x {height} "
+            "pixels); get the file again"
+        )
+    return image
 
 
 @contextmanager
@@ -146,11 +183,15 @@ def _refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator
     named = repr(str(path))
     try:
         yield
-    except Image.DecompressionBombError as error:
+    except FslabError:
+        raise
+    except _BOMBS as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise FslabError(
             f"{named} has more than {limit} million pixels; make it smaller"
         ) from error
+    except MemoryError as error:
+        raise FslabError(f"{named} takes more memory than there is; make it smaller") from error
     except UnidentifiedImageError as error:
         raise FslabError(f"{named} is not a picture of a known kind; {wanted}") from error
     except _BROKEN as error:
@@ -181,19 +222,26 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
 
 
-def _eight_bit(image: Image.Image, path: Path) -> np.ndarray:
-    """Return grey of 16-bit or float depth as u8 [H, W]."""
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
+def _eight_bit(image: Image.Image, path: Place) -> np.ndarray:
+    """Return grey of 16-bit or float depth as u8 [H, W]; a value that means clear is white."""
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
         raise FslabError(f"{str(path)!r} holds NaN or infinite values; replace them by numbers")
-    low, high = values.min(), values.max()
-    if image.mode == "F":
-        return np.rint((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
-    if low < 0 or high > 65535:
+    deep = image.mode != "F"
+    if deep and (low < 0 or high > 65535):
         raise FslabError(
             f"{str(path)!r} holds values from {low:.0f} to {high:.0f}; save it with 8 or 16 bits"
         )
-    return np.rint(values / 257).astype(np.uint8)
+    first, scale = (0, 1 / 257) if deep else (low, 255 / (high - low) if high > low else 0)
+    shades = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _BAND):  # a whole picture of f64 would take eight times it
+        band = slice(top, top + _BAND)
+        shades[band] = np.rint((values[band].astype(np.float64) - first) * scale)
+    clear = image.info.get("transparency")
+    if deep and isinstance(clear, int):
+        shades[values == clear] = 255
+    return shades
 
 
 def _what_instead(image: Image.Image, depth: int, kind: int) -> str:
@@ -201,9 +249,10 @@ def _what_instead(image: Image.Image, depth: int, kind: int) -> str:
     if kind == _GREY:
         return f"it is {depth}-bit grey; save its labels as 8-bit grey or with a palette"
     if kind == _COLOURS:
-        used = {tuple(colour) for colour in np.unique(np.asarray(image).reshape(-1, 3), axis=0)}
         palette = voc_palette()
-        if used <= {tuple(palette[label]) for label in (*range(len(VOC_CLASSES)), VOID)}:
+        known = {tuple(palette[label].tolist()) for label in (*range(len(VOC_CLASSES)), VOID)}
+        used = image.convert("RGB").getcolors(len(known))  # None for more, without counting on
+        if used is not None and known.issuperset(colour for _, colour in used):
             return (
                 "it holds VOC's colours as RGB; replace each colour by its row in "
                 "fslab.datasets.voc_palette() and save that with fslab.datasets.write_mask"

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
+from fslab.datasets.places import Place, place
 from fslab.datasets.read import SUFFIXES, picture_size, read, read_mask
 from fslab.datasets.vocabularies import VOC
 from fslab.records import VOID, FslabError, Picture, Vocabulary
-
-_NAMED_AT_MOST = 20
 
 SPOKEN = {"minivoc": "mini-VOC"}
 """What a data set is called where its folder's name will not do: a mini score is never VOC's."""
 
 
 class MissingFiles(FslabError):
-    """Files that a data set lists and does not hold; `names` has them all, the message twenty."""
+    """Files that a data set lists and does not hold: the sentence that counts them, then all."""
 
-    def __init__(self, message: str, names: Iterable[str]) -> None:
-        super().__init__(message)
-        self.names = tuple(names)
+    def __init__(self, sentence: str, names: Iterable[str]) -> None:
+        self.sentence, self.names = sentence, tuple(names)
+        super().__init__(f"{sentence}: {', '.join(map(repr, self.names))}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +34,8 @@ class Sample:
     """
 
     name: str
-    path: Path
-    truth_path: Path | None = None
+    path: Place
+    truth_path: Place | None = None
     classes: int = VOID
 
     @property
@@ -111,7 +109,9 @@ def voc(
 
     ImageSets/Segmentation/SPLIT.txt lists names; JPEGImages/NAME.{jpg,jpeg,png} are the
     pictures, SegmentationClass/NAME.png the truth. A folder that holds VOC2012/ or
-    VOCdevkit/VOC2012/ will do too. skip_missing: leave out the names whose files are not there.
+    VOCdevkit/VOC2012/ will do too, and so will any fsspec url of one (s3://..., memory://...,
+    zip://VOC2012::voc.zip). split: one list, or several joined, as in "train+val". skip_missing:
+    leave out the names whose files are not there.
 
     Raises FslabError where the split is unknown, or, naming all, where files are missing.
     """
@@ -126,7 +126,7 @@ def voc(
     missing = dict(reversed(absent))
     if absent and (not skip_missing or len(missing) == len(names)):
         files = [file for _, file in absent]
-        raise MissingFiles(f"{str(home)!r} lacks {listed(files)} of split {split!r}", files)
+        raise MissingFiles(f"{str(home)!r} lacks {counted(files)} of split {split!r}", files)
     known = len(vocabulary.names)
     there = [name for name in names if name not in missing]
     samples = (Sample(name, pictures[name], masks[name], known) for name in there)
@@ -141,10 +141,11 @@ def folder(
 ) -> Dataset:
     """Open a folder of pictures, with a folder of index PNGs of the same stems as truth, if any.
 
-    Both may be one folder: its PNGs are the masks then. Raises FslabError where a folder is
-    missing or empty, two pictures share a stem, or a picture has no mask.
+    Both may be one folder: its PNGs are the masks then. Both may be fsspec urls. Raises
+    FslabError where a folder is missing or empty, two pictures share a stem, or a picture has no
+    mask.
     """
-    pictures, masks = Path(pictures), Path(masks) if masks is not None else None
+    pictures, masks = place(pictures), place(masks) if masks is not None else None
     shared = masks is not None and masks.resolve() == pictures.resolve()
     found = _by_stem(pictures, SUFFIXES - {".png"} if shared else SUFFIXES)
     if not found:
@@ -152,15 +153,16 @@ def folder(
     truths = _by_stem(masks, frozenset((".png",))) if masks is not None else {}
     missing = [f"{name}.png" for name in found if name not in truths] if masks is not None else []
     if missing:
-        raise FslabError(f"{str(masks)!r} lacks {listed(missing)}: masks of pictures that exist")
+        sentence = f"{str(masks)!r} lacks {counted(missing)}, masks of pictures that exist"
+        raise MissingFiles(sentence, missing)
     known = len(vocabulary.names)
     samples = (Sample(name, path, truths.get(name), known) for name, path in found.items())
     return Dataset(pictures.resolve().name, vocabulary, "all", tuple(samples))
 
 
-def voc_home(root: str | os.PathLike[str]) -> Path | None:
+def voc_home(root: str | os.PathLike[str]) -> Place | None:
     """Return the folder that holds ImageSets/Segmentation: root, or VOC2012 below it; or None."""
-    root = Path(root)
+    root = place(root)
     for home in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (home / "ImageSets" / "Segmentation").is_dir():
             return home
@@ -178,56 +180,63 @@ def mask_pairs(
     """
     guesses, truths = (
         {name: path for name, path in found.items() if not name.endswith(".overlay")}
-        for found in (
-            _by_stem(Path(place), frozenset((".png",))) for place in (pred_dir, truth_dir)
-        )
+        for found in (_by_stem(place(each), frozenset((".png",))) for each in (pred_dir, truth_dir))
     )
-    for place, found in ((pred_dir, guesses), (truth_dir, truths)):
+    for home, found in ((pred_dir, guesses), (truth_dir, truths)):
         if not found:
-            raise FslabError(f"{str(place)!r} holds no PNG masks")
-    for place, there, here in ((pred_dir, truths, guesses), (truth_dir, guesses, truths)):
+            raise FslabError(f"{str(home)!r} holds no PNG masks")
+    for home, there, here in ((pred_dir, truths, guesses), (truth_dir, guesses, truths)):
         missing = [f"{name}.png" for name in there if name not in here]
         if missing:
-            other = truth_dir if place is pred_dir else pred_dir
-            raise FslabError(f"{str(place)!r} lacks {listed(missing)}, which {str(other)!r} has")
+            other = truth_dir if home is pred_dir else pred_dir
+            sentence = f"{str(home)!r} lacks {counted(missing)} that {str(other)!r} has"
+            raise MissingFiles(sentence, missing)
     return ((name, read_mask(path), read_mask(guesses[name])) for name, path in truths.items())
 
 
-def _split_names(home: Path, split: str) -> list[str]:
-    """Return the names that a split lists, in its order."""
-    lists = {path.stem: path for path in sorted((home / "ImageSets/Segmentation").glob("*.txt"))}
-    if split not in lists:
-        there = ", ".join(lists) or "none"
-        raise FslabError(f"{str(home)!r} has no split {split!r}; there is {there}")
-    lines = lists[split].read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise FslabError(f"{str(lists[split])!r} lists no names")
+def _split_names(home: Place, split: str) -> list[str]:
+    """Return the names that a split lists, in its order; of several, one after the other."""
+    folder = home / "ImageSets" / "Segmentation"
+    found = sorted(folder.iterdir(), key=lambda path: path.name)
+    lists = {path.stem: path for path in found if path.suffix == ".txt"}
+    parts = [split] if split in lists else split.split("+")
+    for part in parts:
+        if part not in lists:
+            there = ", ".join(lists) or "none"
+            raise FslabError(f"{str(home)!r} has no split {part!r}; there is {there}")
+    names = [name for part in parts for name in _names_in(lists[part])]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise FslabError(f"{str(lists[split])!r} names {listed(twice)} more than once")
+        named = ", ".join(map(repr, twice))
+        where = " and ".join(repr(str(lists[part])) for part in parts)
+        raise FslabError(f"{where} lists a name more than once: {named}")
     return names
 
 
-def _by_stem(place: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+def _names_in(path: Place) -> list[str]:
+    """Return the names that a list holds, one a line."""
+    lines = path.read_bytes().decode("utf-8", "surrogateescape").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise FslabError(f"{str(path)!r} lists no names")
+    return names
+
+
+def _by_stem(folder: Place, suffixes: frozenset[str]) -> dict[str, Place]:
     """Return a folder's files by stem, sorted; hidden ones are left out."""
-    if not place.is_dir():
-        raise FslabError(f"{str(place)!r} is no folder; check the path")
-    found: dict[str, Path] = {}
-    for path in sorted(place.iterdir()):
+    if not folder.is_dir():
+        raise FslabError(f"{str(folder)!r} is no folder; check the path")
+    found: dict[str, Place] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         if path.stem in found:
             pair = f"{found[path.stem].name!r} and {path.name!r}"
-            raise FslabError(f"{str(place)!r} holds {pair}: one name for two pictures")
+            raise FslabError(f"{str(folder)!r} holds {pair}: one name for two pictures")
         found[path.stem] = path
     return found
 
 
-def listed(names: Iterable[str]) -> str:
-    """Say how many names there are, and the first twenty."""
-    names = list(names)
-    shown = ", ".join(map(repr, names[:_NAMED_AT_MOST]))
-    more = len(names) - _NAMED_AT_MOST
-    kind = "file" if len(names) == 1 else "files"
-    return f"{len(names)} {kind} ({shown}{f' and {more} more' if more > 0 else ''})"
+def counted(names: Sequence[str]) -> str:
+    """Say how many files there are."""
+    return f"{len(names)} {'file' if len(names) == 1 else 'files'}"

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fslab.datasets import Dataset, load
+from fslab.datasets import Dataset, load, local
 from fslab.evaluate.experiment import Experiment, Variant, read_experiment
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample
 from fslab.evaluate.log import Log
@@ -72,9 +72,9 @@ class Ablation:
         """Write table.csv and figure.html; FslabError where the folder cannot be written."""
         from fslab.evaluate.ablation_page import ablation_page
 
-        page = ablation_page(self)
-        write_or_refuse(Path(folder) / TABLE, _csv(self.table()))
-        write_or_refuse(Path(folder) / FIGURE, page.encode())
+        page, folder = ablation_page(self), local(folder)
+        write_or_refuse(folder / TABLE, _csv(self.table()))
+        write_or_refuse(folder / FIGURE, page.encode())
 
     def _flat(self, row: AblationRow) -> dict[str, Any]:
         flat: dict[str, Any] = {"name": row.name, **row.axes, "backbone": row.backbone}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,10 @@ from fslab.score import ImageScore, find_metric, score_image
 
 FORMAT = "result-2"
 """Part of every key: results of another format, or of other protocols, are not gone on from."""
+
+
+_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
+"""What torch's errors say where memory ran out, on processors and on GPUs."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,10 @@ class ImageResult:
         )  # fmt: skip
 
 
+class OutOfMemory(FslabError):
+    """One picture for which memory ran out."""
+
+
 def read_sample(sample: Sample) -> tuple[Picture, np.ndarray]:
     """Read a picture and its truth, u8 [H, W]; FslabError where either is not to be had."""
     truth = sample.truth()
@@ -116,20 +125,31 @@ def score_sample(lab: Lab, job: Job, sample: Sample) -> ImageResult:
     What goes wrong with this one picture is returned as a refusal and not raised: a run of a
     thousand does not end at one that is damaged or too large.
     """
+    doing: Literal["reading", "stage"] = "reading"
     try:
-        picture, truth = read_sample(sample)
+        with memory_refused(sample.name):
+            picture, truth = read_sample(sample)
+            doing = "stage"
+            return _run(lab, job, sample.name, picture, truth)
+    except OutOfMemory as error:
+        return ImageResult(sample.name, refused=str(error), refused_by="memory")
     except FslabError as error:
-        return ImageResult(sample.name, refused=str(error), refused_by="reading")
-    except MemoryError as error:
-        return _memory_ran_out(sample, error)
+        return ImageResult(sample.name, refused=str(error), refused_by=doing)
+
+
+@contextmanager
+def memory_refused(name: str) -> Iterator[None]:
+    """Turn memory that runs out inside into a refusal of the picture of that name."""
     try:
-        return _run(lab, job, sample.name, picture, truth)
-    except FslabError as error:
-        return ImageResult(sample.name, refused=str(error), refused_by="stage")
+        yield
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
             raise
-        return _memory_ran_out(sample, error)
+        words = " ".join(str(error).split()) or "the system gave no more"
+        raise OutOfMemory(
+            f"{name}: memory ran out ({words[:200]}); "
+            "make the picture smaller, or run it where there is more"
+        ) from error
 
 
 def within(labels: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
@@ -152,13 +172,4 @@ def _run(lab: Lab, job: Job, name: str, picture: Picture, truth: np.ndarray) -> 
 def _is_of_memory(error: Exception) -> bool:
     """Tell memory that ran out from other errors: torch says so in words only, by device."""
     words = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words
-
-
-def _memory_ran_out(sample: Sample, error: Exception) -> ImageResult:
-    words = " ".join(str(error).split()) or "the system gave no more"
-    sentence = (
-        f"{sample.name}: memory ran out ({words[:200]}); "
-        "make the picture smaller, or run it where there is more"
-    )
-    return ImageResult(sample.name, refused=sentence, refused_by="memory")
+    return isinstance(error, MemoryError) or any(each in words for each in _OF_MEMORY)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fslab.datasets import Sample
+import xxhash
+
+from fslab.datasets import Sample, local
 from fslab.evaluate.job import ImageResult, Job, read_sample
-from fslab.files import Held, hold, write_aside
+from fslab.files import Held, drop_orphans, hold, write_all, write_aside
 from fslab.records import FslabError
 
 RESULTS = "results.jsonl"
@@ -21,18 +23,22 @@ SECONDS = "seconds.jsonl"
 
 LOCK = ".running"
 
+_CHECK = "check"
+"""The entry of each line that says whether the others are what was written."""
+
 
 class Log:
     """Results by key in a file of JSON lines, held by one process at a time.
 
     Open it with `with`. Each line is on the disk before the next picture is reported, and the
-    line that a kill cut short is dropped when the file is opened again. `settle` brings the
+    line that a kill cut short is dropped when the file is opened again. A line that the disk
+    altered is dropped too, with a warning, and its picture is scored again. `settle` brings the
     lines in an order that does not depend on what was interrupted.
     Raises FslabError where another process has the folder, or it cannot be written.
     """
 
     def __init__(self, folder: str | os.PathLike[str], names: Sequence[str]) -> None:
-        self.folder, self._names = Path(folder), tuple(names)
+        self.folder, self._names = local(folder), tuple(names)
         self._lines: dict[str, dict[str, Any]] = {}
         self._seconds: dict[str, dict[str, float]] = {}
         self._by_name: set[str] = set()
@@ -47,6 +53,7 @@ class Log:
                 self._made = not self.folder.exists()
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._hold()
+                drop_orphans(self.folder)
                 times = self._read(SECONDS, "key", "seconds")
                 self._seconds = {line["key"]: line["seconds"] for line in times}
                 lines = self._read(RESULTS, "key", "name", "score")
@@ -122,11 +129,10 @@ class Log:
             ) from error
 
     def _add(self, name: str, line: Mapping[str, Any]) -> None:
-        with (self.folder / name).open("ab") as file:
+        with (self.folder / name).open("ab", buffering=0) as file:
             before = file.tell()
             try:
-                file.write(_encoded(line))
-                file.flush()
+                write_all(file, _encoded(line))
                 os.fsync(file.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
@@ -141,14 +147,17 @@ class Log:
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
             write_aside(path, whole)
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = None
-            if not isinstance(entry, dict) or not {*wanted} <= entry.keys():
-                raise FslabError(f"{path}: line {number} is no result; remove the file")
-            yield entry
+        entries = [_decoded(line, {*wanted}) for line in whole.split(b"\n")[:-1]]
+        damaged = [number for number, entry in enumerate(entries, 1) if entry is None]
+        if entries and len(damaged) == len(entries):
+            raise FslabError(f"{path}: line 1 is no result, nor is another; remove the file")
+        if damaged:
+            warnings.warn(
+                f"{path}: line {damaged[0]} is damaged ({len(damaged)} of {len(entries)} lines); "
+                "what it held is made again",
+                RuntimeWarning, stacklevel=2,
+            )  # fmt: skip
+        yield from filter(None, entries)
 
     def _hold(self) -> None:
         """Have the folder for this process alone."""
@@ -169,4 +178,19 @@ class Log:
 
 
 def _encoded(line: Mapping[str, Any]) -> bytes:
-    return json.dumps(line).encode() + b"\n"
+    return json.dumps({**line, _CHECK: _check(line)}).encode() + b"\n"
+
+
+def _decoded(line: bytes, wanted: set[str]) -> dict[str, Any] | None:
+    """Return what a line holds, or None where that is not what was written."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict) or not wanted <= entry.keys():
+        return None
+    return entry if entry.pop(_CHECK, None) == _check(entry) else None
+
+
+def _check(line: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(line).encode())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fslab.datasets import Dataset, Sample
+from fslab.datasets import Dataset, Sample, local
 from fslab.evaluate.job import ImageResult
 from fslab.evaluate.run import Report
 from fslab.files import write_or_refuse
@@ -37,7 +37,7 @@ def write_page(
 
     Raises FslabError where the folder cannot be written.
     """
-    path = Path(out) / PAGE
+    path = local(out) / PAGE
     write_or_refuse(path, report_page(report, lab, dataset, pictures).encode())
     return path
 

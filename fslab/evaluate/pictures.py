@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from fslab.datasets import Dataset, Sample, write_mask
+from fslab.datasets import Dataset, Sample, local, write_mask
 from fslab.datasets.read import write_picture
-from fslab.evaluate.job import within
+from fslab.evaluate.job import memory_refused, within
 from fslab.lab import Lab
 from fslab.plots import overlay, segment_picture
 from fslab.records import VOID, FslabError, Recipe
 
 ENDINGS = (".png", ".overlay.png")
 """How the two files of a picture end."""
+
+_NAME_BYTES = 255
+"""The longest name of a file on the file systems in use."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,14 @@ def draw(
     """
     from tqdm.auto import tqdm
 
-    recipe, out = lab.recipe(method), Path(out)
+    recipe, out = lab.recipe(method), local(out)
     _check_place(dataset, out)
     written, refused = [], {}
     for sample in tqdm(dataset, desc=f"{recipe.name} on {dataset.name}", disable=not progress):
         try:
-            labels, shown = _run(lab, dataset, recipe, sample, named)
+            check_name(sample.name)
+            with memory_refused(sample.name):
+                labels, shown = _run(lab, dataset, recipe, sample, named)
         except FslabError as error:
             refused[sample.name] = str(error)
             continue
@@ -56,6 +61,16 @@ def draw(
         write_picture(shown, out / f"{sample.name}{ENDINGS[1]}")
         written.append(sample.name)
     return Drawn(tuple(written), refused)
+
+
+def check_name(name: str) -> None:
+    """Refuse a picture whose files' names would be too long for a file system."""
+    longest = _NAME_BYTES - max(map(len, ENDINGS))
+    if len(os.fsencode(name)) > longest:
+        raise FslabError(
+            f"{name!r} is too long a name for the files made of the picture; give it one of at "
+            f"most {longest} bytes"
+        )
 
 
 def _run(
@@ -75,8 +90,8 @@ def _run(
 def _check_place(dataset: Dataset, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise FslabError(f"{out} is a file; give a folder")
-    inputs = {sample.path.resolve() for sample in dataset}
+    inputs = {os.path.realpath(str(sample.path)) for sample in dataset}
     for sample in dataset:
         for ending in ENDINGS:
-            if (out / f"{sample.name}{ending}").resolve() in inputs:
+            if os.path.realpath(out / f"{sample.name}{ending}") in inputs:
                 raise FslabError(f"{out} holds the pictures themselves; give another folder")

@@ -87,7 +87,7 @@ class Memory:
         key = digest_of([self._device, *inputs])
         entry = self._store.get(key)
         if entry is None:
-            entry = compute()
+            entry = {name: _read_only(array) for name, array in compute().items()}
             self._store.put(key, entry)
         return entry
 
@@ -99,6 +99,12 @@ def content(arrays: dict[str, np.ndarray]) -> str:
         state.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
         state.update(np.ascontiguousarray(array).tobytes())
     return state.hexdigest()
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Return an array that nobody changes for the next who asks, as the store gives them."""
+    array.setflags(write=False)
+    return array
 
 
 def _bytes(text: str) -> np.ndarray:

@@ -46,7 +46,7 @@ def page(title: str, parts: Iterable[str], script: str = "") -> str:
     """
     policy = _WITH_SCRIPT if script else _POLICY
     head = f"<script>{script}</script>\n" if script else ""
-    return (
+    whole = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -54,6 +54,7 @@ def page(title: str, parts: Iterable[str], script: str = "") -> str:
         + "\n".join(part for part in parts if part)
         + "\n</main>\n</body>\n</html>\n"
     )
+    return whole.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
 
 
 def plotly_script() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from fslab.datasets import VOC, read
+from fslab.datasets.read import shown_name
 from fslab.datasets.samples import SPOKEN, Dataset, Sample
 from fslab.records import FslabError, Picture, Vocabulary
 from fslab.widgets.controls import Hush, choice, row
@@ -83,9 +84,10 @@ def _subjects(entry: Given) -> list[Subject]:
 
 
 def _add(found: dict[str, Subject], subject: Subject) -> str:
-    name, number = subject.name, 2
+    given = shown_name(subject.name)
+    subject, name, number = replace(subject, name=given), given, 2
     while name in found:
-        name, number = f"{subject.name} ({number})", number + 1
+        name, number = f"{given} ({number})", number + 1
     found[name] = subject
     return name
 
