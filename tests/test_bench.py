@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench.contest import Contest
-from bench.run import BENCHES, sentence
+from bench.contest import Contest, Curve
+from bench.run import BEGINS, BENCHES, ENDS, fill, sentence
 
 RUN = Path(__file__).parent / "bench" / "run.py"
 
@@ -31,7 +31,7 @@ def test_every_bench_runs_and_its_results_agree(tmp_path):
     assert report["smoke"] is True
     assert {"processor", "cores", "torch threads"} <= set(report["machine"])
     assert {"Python", "fslab", "torch"} <= set(report["versions"])
-    names = [line["name"] for line in report["lines"]]
+    names = [line["name"] for line in (*report["lines"], *report["curves"])]
     assert len(set(names)) == len(names)
     for bench in BENCHES:
         assert any(name.startswith(bench) for name in names), bench
@@ -65,3 +65,31 @@ def test_the_shortest_call_of_a_round_counts_and_what_comes_first_is_untimed():
     assert line["median"] == 8.0
     assert len(calls) == 4
     assert line["met"] is None
+
+
+def test_a_curves_slope_is_that_of_its_logarithms():
+    points = [{"side": side, "square": 3.0 * side**2, "none": 0.0} for side in (1, 4, 16)]
+    line = Curve("curve", "what", "side", lambda: points).run()
+    assert line["slopes"]["square"] == pytest.approx(2.0)
+    assert line["slopes"]["none"] is None
+    assert "| slope | 2.00 |  |" in sentence(line)
+
+
+def test_figures_are_put_between_the_marks_of_a_page_again_and_again(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGINS}\nold figures\n{ENDS}\nafter\n")
+    machine = {"processor": "P", "cores": 2, "torch threads": 1, "load average": [0.5, 0.4, 0.3]}
+    lines = [contest([1.0] * 6, [4.0] * 6, target=5.0, notes=lambda: {"parts": [7, 8]}).run()]
+    curves = [Curve("curve", "a curve", "K", lambda: [{"K": 2, "ms": 1.5}]).run()]
+    report = {"machine": machine, "versions": {"torch": "2"}, "lines": lines, "curves": curves}
+    for _ in range(2):
+        fill(page, report)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert (
+        text.count("| what | the other | times faster | 4 | 4 to 4 | 5 | >= 5, **missed** |") == 1
+    )
+    assert "- what: parts 7, 8" in text
+    assert "| 2 | 1.5 |" in text

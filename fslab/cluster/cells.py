@@ -11,13 +11,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances, silhouette_score
 
 from fslab.cluster.graph import affinity, recursive_cut, spectral_embedding
+from fslab.cluster.seeding import Seeding, fits
 from fslab.records import Clustering
 
 Method = Callable[[np.ndarray, int, Clustering], np.ndarray]
 
 
 def _kmeans_labels(cells: np.ndarray, k: int, settings: Clustering) -> np.ndarray:
-    model = KMeans(k, n_init=settings.restarts, random_state=settings.seed)
+    init = Seeding() if fits(cells) else "k-means++"  # the same centres, to the last bit
+    model = KMeans(k, init=init, n_init=settings.restarts, random_state=settings.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct cells than K
         return model.fit_predict(cells)

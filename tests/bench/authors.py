@@ -1,8 +1,10 @@
 """FreeSeg-Diff written straight down, in the structure of the authors' released code.
 
-Models are loaded once. For every picture: the whole UNet runs while hooks keep the wanted layers,
-the classes are embedded as text to find candidates, CLIP is asked for each cluster by itself with
-all class names encoded again, and each class's mask gets a CRF of its own. Chance, sizes and the
+Models are loaded and the classes are embedded once, as there, except that the code loads BLIP for
+every picture. For every picture: the whole UNet runs while hooks keep the wanted layers, k-means is
+followed by the silhouette that the code reports, each noun is embedded by itself, CLIP is asked for
+each cluster by itself with all class names encoded again, and each class's mask gets a CRF of its
+own. What it writes and draws is left out. Chance, sizes and the
 rule for pixels that two masks claim are the recipe's own, so that labels can be compared.
 """
 
@@ -18,6 +20,7 @@ from pydensecrf.densecrf import DenseCRF2D
 from pydensecrf.utils import unary_from_labels
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
 from torch.nn.functional import interpolate
 from transformers import (
     BertTokenizer,
@@ -56,6 +59,8 @@ class Script:
         )
         self.classes = vocabulary.classes
         self.said = [vocabulary.texts(name)[0] for name in self.classes]
+        with torch.inference_mode():
+            self.class_states = self.embed([f"A photo of {name}" for name in self.said])
         self.layers, self.kept = layers, {}
         for path in layers:
             self.unet.get_submodule(path).register_forward_hook(
@@ -65,7 +70,11 @@ class Script:
     @torch.inference_mode()
     def segment(self, picture: Picture) -> np.ndarray:
         """Return labels u8 [H, W]; 0 is the background."""
-        clusters = self.cluster(self.features(picture), picture.size)
+        features = self.features(picture)
+        cells = self.cluster(features)
+        self.silhouette(features, cells)
+        rows, columns = (np.arange(side) * 32 // side for side in picture.size)
+        clusters = cells[np.ix_(rows, columns)]
         masks = [clusters == number for number in np.unique(clusters)]
         candidates = self.candidates(self.caption(picture))
         if not candidates:
@@ -95,12 +104,14 @@ class Script:
             maps.append(interpolate(value, (32, 32), mode="bilinear", align_corners=False)[0])
         return torch.cat(maps).numpy()
 
-    def cluster(self, features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Return k-means' four clusters at the picture's size, [H, W]."""
+    def cluster(self, features: np.ndarray) -> np.ndarray:
+        """Return k-means' four clusters of the cells, [32, 32]."""
         cells = features.reshape(len(features), -1).T
-        labels = KMeans(4, n_init=10, random_state=0).fit_predict(cells).reshape(32, 32)
-        rows, columns = (np.arange(side) * 32 // side for side in size)
-        return labels[np.ix_(rows, columns)]
+        return KMeans(4, n_init=10, random_state=0).fit_predict(cells).reshape(32, 32)
+
+    def silhouette(self, features: np.ndarray, labels: np.ndarray) -> float:
+        """Return the clusters' mean silhouette; no label depends on it."""
+        return silhouette_score(features.reshape(len(features), -1).T, labels.ravel())
 
     def caption(self, picture: Picture) -> str:
         """Return BLIP's sentence."""
@@ -115,8 +126,8 @@ class Script:
         words = nouns(caption)
         if not words:
             return []
-        prompts = [f"A photo of {name}" for name in self.said]
-        distances = cdist(self.embed(words), self.embed(prompts), "correlation")
+        states = np.concatenate([self.embed([word]) for word in words])
+        distances = cdist(states, self.class_states, "correlation")
         least = distances.min(1)
         near = distances.argmin(1)[least <= least.mean() + 1e-12]
         return [self.classes[index] for index in near]

@@ -1,7 +1,8 @@
 """Measure each promise of speed as a ratio within one run, and write the figures as JSON.
 
 `python tests/bench/run.py --out out/bench.json`; `--smoke` runs every bench once on a tiny size,
-whose figures mean nothing; `--large` adds Stable Diffusion 1.x in its true configuration.
+whose figures mean nothing; `--large` adds Stable Diffusion 1.x in its true configuration;
+`--tables out/bench.json` puts a report's figures into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -29,9 +30,13 @@ BENCHES = {
     "store": "keeping",
     "whole": "whole",
     "import": "importing",
+    "workers": "working",
+    "growth": "growth",
     "early-stop": "large",
+    "memory": "memory",
 }
-LARGE = ("early-stop",)
+LARGE = ("early-stop", "memory")
+BEGINS, ENDS = "<!-- figures begin -->", "<!-- figures end -->"
 PACKAGES = (
     "fslab", "numpy", "scipy", "scikit-learn", "torch", "torchmetrics", "diffusers",
     "transformers", "pydensecrf2", "xxhash", "safetensors",
@@ -41,15 +46,19 @@ PACKAGES = (
 def main(given: list[str] | None = None) -> None:
     """Run what the command line asks for; a miss is reported, a wrong result fails."""
     asked = read_arguments(given)
+    if asked.tables:
+        fill(ROOT / "docs" / "benchmarks.md", json.loads(asked.tables.read_text(encoding="utf-8")))
+        return
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.chdir(ROOT)
-    report = {"smoke": asked.smoke, "machine": machine(), "versions": versions(), "lines": []}
+    report = {"smoke": asked.smoke, "machine": machine(), "versions": versions()}
+    report |= {"lines": [], "curves": []}
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fslab-bench-") as folder:
         for name in chosen(asked):
             for line in measured(name, Path(folder), asked.smoke):
                 print(sentence(line), flush=True)
-                report["lines"].append(line)
+                report["curves" if "points" in line else "lines"].append(line)
                 write_aside(asked.out, (json.dumps(report, indent=1) + "\n").encode())
 
 
@@ -60,6 +69,7 @@ def read_arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--large", action="store_true", help="also SD 1.x in its true size")
     parser.add_argument("--only", choices=BENCHES, help="one bench")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench.json")
+    parser.add_argument("--tables", type=Path, help="put a report into docs/benchmarks.md, no more")
     asked = parser.parse_args(given)
     asked.out = asked.out.absolute()
     return asked
@@ -85,11 +95,80 @@ def measured(name: str, folder: Path, smoke: bool) -> Iterator[dict[str, Any]]:
 
 def sentence(line: dict[str, Any]) -> str:
     """Say one line's figures."""
-
+    if "points" in line:
+        return "\n".join([f"{line['name']}: {line['what']}", *curve_rows(line)])
     verdict = {True: "met", False: "missed", None: "no target"}[line["met"]]
     target = f"{line['bound']} {line['target']:g}: {verdict}" if line["target"] else verdict
     figures = f"{line['median']:.3g} ({line['minimum']:.3g} to {line['maximum']:.3g})"
     return f"{line['name']}: {figures} {line['figure']} against {line['against']}; {target}"
+
+
+def fill(page: Path, report: dict[str, Any]) -> None:
+    """Put a report's figures between the two marks of a page; what is around them stays."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGINS)
+    _, ends, after = rest.partition(ENDS)
+    assert ends, f"{page} has no place for the figures: {BEGINS} ... {ENDS}"
+    text = f"{before}{BEGINS}\n\n{tables(report)}\n\n{ENDS}{after}"
+    write_aside(page, text.encode())
+
+
+def tables(report: dict[str, Any]) -> str:
+    """Return where a report was measured, its lines, their notes and its curves, as Markdown."""
+    head = ("what", "against", "ratio", "median", "min to max", "rounds", "target")
+    parts = [measured_on(report), "", row_of(head), row_of(["---"] * len(head))]
+    parts += [*map(table_row, report["lines"]), ""]
+    parts += [
+        f"- {line['what']}: {notes_of(line['notes'])}" for line in report["lines"] if line["notes"]
+    ]
+    for curve in report["curves"]:
+        parts += ["", f"**{curve['what']}**", "", *curve_rows(curve)]
+    return "\n".join(parts)
+
+
+def measured_on(report: dict[str, Any]) -> str:
+    """Say on what machine, how busy, and with which versions."""
+    machine, packages = report["machine"], report["versions"]
+    named = ", ".join(f"{name} {number}" for name, number in packages.items())
+    return (
+        f"**Measured on** {machine['processor']}, {machine['cores']} cores, torch threads "
+        f"{machine['torch threads']}, load average {machine['load average'][0]:.1f} at the "
+        f"start. {named}."
+    )
+
+
+def notes_of(notes: Any) -> str:
+    """Write a line's notes in one row."""
+    if isinstance(notes, dict):
+        return "; ".join(f"{name} {notes_of(value)}" for name, value in notes.items())
+    if isinstance(notes, list):
+        return ", ".join(map(notes_of, notes))
+    return f"{notes:.3g}" if isinstance(notes, float) else str(notes)
+
+
+def table_row(line: dict[str, Any]) -> str:
+    """Return a line of the first table; a target that was missed stands out."""
+    target = "none"
+    if line["target"] is not None:
+        sign = ">=" if line["bound"] == "at least" else "<="
+        target = f"{sign} {line['target']:g}, {'met' if line['met'] else '**missed**'}"
+    bounds = f"{line['minimum']:.3g} to {line['maximum']:.3g}"
+    cells = (line["what"], line["against"], line["figure"], f"{line['median']:.3g}", bounds)
+    return row_of([*cells, str(line["rounds"]), target])
+
+
+def curve_rows(curve: dict[str, Any]) -> list[str]:
+    """Return a curve's points, a row each, and the slopes below where they were fitted."""
+    names = list(curve["points"][0])
+    rows = [[f"{point[name]:.3g}" for name in names] for point in curve["points"]]
+    if curve["slopes"]:
+        slopes = (curve["slopes"].get(name) for name in names[1:])
+        rows.append(["slope", *("" if each is None else f"{each:.2f}" for each in slopes)])
+    return [row_of(names), row_of(["---"] * len(names)), *map(row_of, rows)]
+
+
+def row_of(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
 
 
 def machine() -> dict[str, Any]:

@@ -1,6 +1,10 @@
-"""Stable Diffusion 1.x in its true configuration, for diffusers' own classes."""
+"""Stable Diffusion 1.x and 2.1 in their true configurations, for diffusers' own classes."""
 
 UNET = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+UNET_21 = {
+    "sample_size": 96, "cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20),
+    "use_linear_projection": True, "upcast_attention": True,
+}  # fmt: skip
 VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -12,4 +16,8 @@ VAE = {
 TEXT = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
     "num_attention_heads": 12, "max_position_embeddings": 77,
+}  # fmt: skip
+TEXT_21 = {
+    **TEXT, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23,
+    "num_attention_heads": 16, "hidden_act": "gelu",
 }  # fmt: skip
