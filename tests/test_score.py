@@ -331,3 +331,11 @@ def test_confusion_agrees_with_plain_counting(truth, guess):
         for column in range(4):
             assert counts[row, column] == ((truth == row) & (guess == column)).sum()
     assert counts.sum() == (truth != VOID).sum()
+
+
+def test_labels_leave_255_to_void_and_use_all_the_others():
+    from fslab.score.count import _check_names
+
+    _check_names(["background", *("thing",) * (VOID - 1)])
+    with pytest.raises(FslabError, match="256 names; labels are 0 to 254"):
+        _check_names(["background", *("thing",) * VOID])

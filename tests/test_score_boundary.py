@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 
 from fslab import score
 from fslab.records import VOID, FslabError, Segments
-from fslab.score.contours import NEAR, RIM, SHARE, dilated
+from fslab.score.contours import NEAR, RIM, SHARE, _Rows
 
 V = VOID
 NAMES = ("background", "cat", "dog", "emu")
@@ -117,7 +117,9 @@ def test_dilation_is_a_euclidean_distance(square):
     lines = rng.random((37, 23)) < 0.01
     lines[5, 7] = True
     expected = distance_transform_edt(~lines) ** 2 <= square + 1e-9
-    np.testing.assert_array_equal(dilated(lines, square), expected)
+    rows = _Rows(lines.shape, int(square**0.5))
+    found = rows.unpacked(rows.dilated(rows.packed(lines), square))
+    np.testing.assert_array_equal(found, expected)
 
 
 def distances_decide(truth: np.ndarray, labels: np.ndarray, reach: float) -> tuple[int, int]:

@@ -128,3 +128,14 @@ def test_pairs_are_of_the_same_images():
     for metric in ("voc21", "boundary"):
         with pytest.raises(FslabError, match="image 0 differs in truth"):
             score.paired_bootstrap(metric, given, turned)
+
+
+def test_an_interval_in_per_cent():
+    assert score.Interval(0.431, 0.50249).percent == "43.1 to 50.2"
+
+
+def test_one_draw_is_enough_and_none_is_not():
+    weights = list(intervals._weights(3, 1, 0))
+    assert [block.shape for block in weights] == [(1, 3)]
+    with pytest.raises(FslabError, match="draws is 0"):
+        list(intervals._weights(3, 0, 0))

@@ -21,16 +21,21 @@ RIM = 5
 """Pixels into void to which labels are continued. VOC draws its rim five pixels wide, so its middle
 is three from either side, and a little more where rims meet; deeper than this is no rim."""
 
-_DISK = sorted(
-    (
-        (down, right)
-        for down in range(-RIM, RIM + 1)
-        for right in range(-RIM, RIM + 1)
-        if 0 < down**2 + right**2 <= RIM**2
-    ),
-    key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset),
+_DISK = np.array(
+    sorted(
+        (
+            (down, right)
+            for down in range(-RIM, RIM + 1)
+            for right in range(-RIM, RIM + 1)
+            if 0 < down**2 + right**2 <= RIM**2
+        ),
+        key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset),
+    )
 )
-"""Offsets within the rim's reach, nearest first."""
+"""Offsets within the rim's reach, nearest first: int64 [n, 2]."""
+
+_AT_ONCE = 8
+"""Offsets that are looked at in one go."""
 
 
 @dataclass(frozen=True)
@@ -88,36 +93,78 @@ class TruthContours:
 
     def __init__(self, truth: np.ndarray) -> None:
         check_map(truth, "truth")
-        self._void = truth == VOID
-        self._near_counted = ~self._void | dilated(~self._void, RIM**2)
-        self._places, self._sources = _continuation(self._void, self._near_counted)
-        self._radii = (NEAR**2, floor(SHARE**2 * sum(side**2 for side in truth.shape)))
+        radii = (NEAR**2, floor(SHARE**2 * sum(side**2 for side in truth.shape)))
+        self._void, counted = truth == VOID, truth != VOID
+        self._rows = _Rows(truth.shape, max(RIM, isqrt(max(radii))))
+        self._pixels = int(np.count_nonzero(counted))
+        self._known = self._rows.dilated(self._rows.packed(counted), RIM**2)
+        rim = self._void & self._rows.unpacked(self._known)
+        self._places, self._sources = _continuation(self._void, rim)
+        self._radii = radii
         self._lines = self._trace(truth)
-        self._zones = [dilated(self._lines, radius) for radius in self._radii]
+        self._zones = [self._rows.dilated(self._lines, radius) for radius in radii]
 
     def against(self, labels: np.ndarray) -> Contours:
         """Compare the contours of an integer map [H, W]; the numbers themselves mean nothing."""
         check_sizes(self._void.shape, labels.shape, "guess")
         lines = self._trace(labels)
-        zones = [dilated(lines, radius) for radius in self._radii]
+        zones = [self._rows.dilated(lines, radius) for radius in self._radii]
         return Contours(
-            pixels=_size(~self._void),
-            guess=_size(lines),
-            truth=_size(self._lines),
-            guess_near=_size(lines & self._zones[0]),
-            truth_near=_size(self._lines & zones[0]),
-            guess_share=_size(lines & self._zones[1]),
-            truth_share=_size(self._lines & zones[1]),
+            pixels=self._pixels,
+            guess=lines.bit_count(),
+            truth=self._lines.bit_count(),
+            guess_near=(lines & self._zones[0]).bit_count(),
+            truth_near=(self._lines & zones[0]).bit_count(),
+            guess_share=(lines & self._zones[1]).bit_count(),
+            truth_share=(self._lines & zones[1]).bit_count(),
         )
 
-    def _trace(self, labels: np.ndarray) -> np.ndarray:
-        """Return the pixels whose label is not that of the pixel to the right or below: bool."""
-        filled, known = labels.copy(), self._near_counted
+    def _trace(self, labels: np.ndarray) -> int:
+        """Return the pixels whose label is not that of the pixel to the right or below: bits."""
+        filled, rows, known = labels.copy(), self._rows, self._known
         filled.ravel()[self._places] = labels.ravel()[self._sources]
-        lines = np.zeros(labels.shape, bool)
-        lines[:, :-1] = (filled[:, 1:] != filled[:, :-1]) & known[:, 1:] & known[:, :-1]
-        lines[:-1] |= (filled[1:] != filled[:-1]) & known[1:] & known[:-1]
-        return lines
+        right = rows.packed(filled[:, 1:] != filled[:, :-1]) & (known << 1)
+        below = rows.packed(filled[1:] != filled[:-1]) & (known << rows.stride)
+        return (right | below) & known
+
+
+class _Rows:
+    """Masks of one size as whole numbers, a bit a pixel, which shift and join at once.
+
+    After each row lie as many bits as the farthest shift, so that no row runs into the next. What
+    a shift moves into them, or out of the picture, is not removed: such numbers are only ever
+    held against others that have nothing there.
+    """
+
+    def __init__(self, shape: tuple[int, int], reach: int) -> None:
+        self._shape, self.stride = shape, shape[1] + reach
+        self._bytes = -(-shape[0] * self.stride // 8)
+
+    def packed(self, mask: np.ndarray) -> int:
+        """Return the bits of a mask, bool, that may lack the last row or column."""
+        wide = np.zeros((self._shape[0], self.stride), bool)
+        wide[: mask.shape[0], : mask.shape[1]] = mask
+        return int.from_bytes(np.packbits(wide).tobytes(), "big")
+
+    def unpacked(self, bits: int) -> np.ndarray:
+        """Return the mask of bits, bool [H, W]."""
+        inside = bits & ((1 << 8 * self._bytes) - 1)
+        flat = np.unpackbits(np.frombuffer(inside.to_bytes(self._bytes, "big"), np.uint8))
+        wide = flat[: self._shape[0] * self.stride].reshape(self._shape[0], self.stride)
+        return wide[:, : self._shape[1]].astype(bool)
+
+    def dilated(self, bits: int, radius_squared: int) -> int:
+        """Return the pixels within a Euclidean distance, of the reach at most, of those set.
+
+        A disk is a stack of rows, and the rows grow towards its middle: so a disk of radius r
+        costs about 4 r shifts of the whole, less than a distance transform.
+        """
+        reach, wide, out, width = isqrt(radius_squared), bits, 0, 0
+        for down in range(reach, -1, -1):
+            for step in range(width + 1, (width := isqrt(radius_squared - down**2)) + 1):
+                wide |= bits << step | bits >> step
+            out |= wide << down * self.stride | wide >> down * self.stride
+        return out
 
 
 def boundary(truth: np.ndarray, labels: np.ndarray) -> Contours:
@@ -130,45 +177,26 @@ def boundary(truth: np.ndarray, labels: np.ndarray) -> Contours:
     return TruthContours(truth).against(labels)
 
 
-def dilated(lines: np.ndarray, radius_squared: int) -> np.ndarray:
-    """Return the pixels within a Euclidean distance of those that are set: bool [H, W].
-
-    A disk is a stack of rows, and the rows grow towards its middle: so a disk of radius r costs
-    about 4 r passes over the image, less than a distance transform.
-    """
-    height, reach = lines.shape[0], isqrt(radius_squared)
-    wide, out, width = lines.copy(), np.zeros_like(lines), 0
-    for down in range(reach, -1, -1):
-        for step in range(width + 1, (width := isqrt(radius_squared - down**2)) + 1):
-            wide[:, step:] |= lines[:, :-step]
-            wide[:, :-step] |= lines[:, step:]
-        kept = max(height - down, 0)
-        out[down:] |= wide[:kept]
-        out[:kept] |= wide[down:]
-    return out
-
-
-def _size(mask: np.ndarray) -> int:
-    return int(np.count_nonzero(mask))
-
-
-def _continuation(void: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _continuation(void: np.ndarray, rim: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return flat indices of void pixels near counted ones, and of the counted one nearest to each.
 
-    Among equally near ones the upper, then the left one is taken.
+    rim: where the former are, bool [H, W]. Among equally near ones the upper, then the left one
+    is taken. Offsets are tried some at a time, nearest first: most pixels need the first few.
     """
     width, stride = void.shape[1], void.shape[1] + 2 * RIM
     padded = np.pad(void, RIM, constant_values=True).ravel()
-    places = np.flatnonzero(void & near)
+    places = np.flatnonzero(rim)
     starts = places + places // width * (2 * RIM) + RIM * (stride + 1)
     sources = np.empty_like(places)
     waiting = np.arange(places.size)
-    for down, right in _DISK:
+    offsets = _DISK @ np.array([stride, 1])
+    for first in range(0, len(offsets), _AT_ONCE):
         if not waiting.size:
             break
-        aimed = starts.take(waiting) + (down * stride + right)
-        still = padded.take(aimed)
-        found = np.flatnonzero(~still)
-        sources[waiting.take(found)] = aimed.take(found)
-        waiting = waiting.take(np.flatnonzero(still))
+        aimed = starts[waiting, None] + offsets[first : first + _AT_ONCE]
+        counted = ~padded[aimed]
+        nearest, rows = counted.argmax(1), np.arange(waiting.size)
+        found = counted[rows, nearest]
+        sources[waiting[found]] = aimed[rows[found], nearest[found]]
+        waiting = waiting[~found]
     return places, sources - sources // stride * (2 * RIM) - RIM * (width + 1)
