@@ -81,7 +81,8 @@ picture's mean colour; classes compete with words for grounds, which mean backgr
 Wang et al. 2024); the probabilities of all of a pixel's segments are averaged, as in cluster
 ensembles (Strehl and Ghosh 2002), after each is weighed by how much the diffusion model itself
 looks there for the candidate's word: its cross-attention, as the paper's last stage and DAAM
-(Tang et al. 2023) read it. Edges: one joint dense CRF that starts from those probabilities.
+(Tang et al. 2023) read it. Edges: one joint dense CRF (Kraehenbuehl and Koltun 2011) that starts
+from those probabilities.
 Settings were chosen on mini-VOC's search split.
 """
 
@@ -145,7 +146,8 @@ caption names. Names: CLIP, classes against words for grounds. Edges: PAMR.
 
 Where it differs, and why:
 - The paper names no segments but for show, by cross-attention to the caption's nouns. Here the
-  text side is that of the recipe "fslab", so that the two differ in their segments and edges.
+  text side is that of "fslab" without its vote and its attention to words: each segment takes its
+  best name.
 - Maps are merged as they are; the code then offers a k-means step over all of them, "for better
   visual consistency", which is left out.
 - PAMR is what DiffCut's authors add to it for their comparison.
