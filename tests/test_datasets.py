@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import pickle
 import struct
+import tarfile
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,9 @@ from PIL import Image
 
 from fslab import datasets
 from fslab.datasets import COCO_OBJECT, VOC, VOC_CLASSES
+from fslab.datasets.coco import Outline
+from fslab.datasets.fetch import Archive, fetch, unpack
+from fslab.datasets.read import write_picture
 from fslab.records import VOID, FslabError
 
 # pycocotools has not caught up with numpy 2's __array__
@@ -457,3 +464,62 @@ def test_real_coco_pictures():
 def test_real_voc_pictures():
     for sample in datasets.voc(SHARED / "voc2012_real", "train").limit(6):
         assert sample.truth().shape == sample.picture().size
+
+
+def test_a_size_is_asked_by_text_too(tmp_path):
+    Image.fromarray(noise()).save(tmp_path / "a.jpg")
+    assert datasets.picture_size(str(tmp_path / "a.jpg")) == (24, 32)
+
+
+def test_deep_grey_goes_to_the_nearest_shade(tmp_path):
+    Image.fromarray(np.array([[128, 129, 385, 386]], np.uint16)).save(tmp_path / "a.png")
+    assert datasets.read(tmp_path / "a.png").pixels[0, :, 0].tolist() == [0, 1, 1, 2]
+
+
+def test_three_points_make_a_polygon():
+    triangle = [[0, 0, 20, 0, 0, 20]]
+    mask = Outline(1, False, triangle, "annotation 3").mask(20, 30)
+    assert (mask[2, 2], mask[18, 18], mask[:, 20:].any()) == (True, False, False)
+    with pytest.raises(FslabError, match=r"annotation 3 .*fewer than three points"):
+        Outline(1, False, [triangle[0][:4]], "annotation 3").mask(20, 30)
+
+
+def test_a_folder_with_the_name_of_a_picture_is_none(coco_root):
+    (coco_root / "val2017/q.jpg").unlink()
+    (coco_root / "val2017/q.jpg").mkdir()
+    with pytest.raises(FslabError, match=r"lacks 1 file that the json names: 'q\.jpg'$"):
+        datasets.coco(coco_root)
+
+
+@pytest.fixture
+def by_hand(tmp_path):
+    """An archive of two files that someone put into the folder."""
+    with tarfile.open(tmp_path / "set.tar", "w") as packed:
+        for name, count in (("set/a", 3000), ("set/b", 500)):
+            info = tarfile.TarInfo(name)
+            info.size = count
+            packed.addfile(info, BytesIO(bytes(count)))
+    content = (tmp_path / "set.tar").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return Archive("http://127.0.0.1:9/set.tar", len(content), digest, "set")
+
+
+def test_unpacking_tells_the_bytes_that_are_written(by_hand, tmp_path):
+    told = []
+    unpack.unpack(tmp_path / by_hand.name, tmp_path / "aside", told.append)
+    assert told == [3000, 3500]
+
+
+def test_a_leftover_that_cannot_be_removed_does_not_cost_the_set(by_hand, tmp_path, monkeypatch):
+    def busy(*_, **__):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "rmdir", busy)
+    assert fetch([by_hand], tmp_path, progress=False) == [tmp_path / "set"]
+    assert sorted(os.listdir(tmp_path / "set")) == ["a", "b"]
+
+
+def test_a_picture_goes_round(tmp_path):
+    write_picture(noise(), tmp_path / "a.png")
+    np.testing.assert_array_equal(datasets.read(tmp_path / "a.png").pixels, noise())
+    assert os.listdir(tmp_path) == ["a.png"]

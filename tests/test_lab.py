@@ -2,7 +2,9 @@
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -368,3 +370,17 @@ def test_the_bundled_models_open_with_the_libraries_alone():
     sizes = [path.stat().st_size for path in MINI.rglob("*.safetensors")]
     assert sum(sizes) <= 25e6
     assert not [path for path in MINI.rglob("*") if path.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+
+
+def test_threads_that_share_a_lab_get_the_serial_results(tiny, tmp_path):
+    pictures = [noise_picture(24, 32, seed) for seed in range(4)]
+
+    def labels(lab, picture):
+        return lab.segment(picture, "fslab", candidates=("dog", "cat")).labels.labels
+
+    serial = [labels(Lab(tiny, store=tmp_path / "serial"), picture) for picture in pictures]
+    for attempt in range(2):
+        shared = Lab(tiny, store=tmp_path / str(attempt))
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(partial(labels, shared), pictures))
+        assert all(np.array_equal(a, b) for a, b in zip(serial, together, strict=True))

@@ -172,3 +172,32 @@ def test_many_processes_share_a_store(tmp_path):
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert Store(tmp_path).usage().entries == 3
+
+
+def test_a_warning_names_the_line_that_filed(tmp_path, arrays):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.warns(RuntimeWarning, match="cannot be written") as seen:
+        Store(tmp_path / "file").put(KEY, arrays)
+    assert seen[0].filename == __file__
+
+
+def test_a_folder_is_tidied_at_a_store_s_first_write_into_it_alone(tmp_path, arrays):
+    store, orphan = Store(tmp_path), tmp_path / "ab" / ".x.aside"
+    store.put(KEY, arrays)
+    orphan.write_bytes(b"half")
+    store.put(KEY, arrays)
+    assert orphan.exists(), "every write looks through its folder"
+    Store(tmp_path).put(KEY, arrays)
+    assert not orphan.exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "altered"),
+    [(b'"labels"', b'"babels"'), (b'"I32"', b'"U32"'), (b'"shape":[2,3]', b'"shape":[3,2]')],
+    ids=["name", "type", "shape"],
+)
+def test_the_checksum_covers_what_the_header_says(arrays, written, altered):
+    entry = encode(arrays, KEY)
+    assert entry.count(written) == 1
+    with pytest.raises(Damaged, match="checksum"):
+        decode(entry.replace(written, altered), KEY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ UNBUILT = (
 """What the libraries raise where a configuration describes nothing that they can build."""
 CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json")
 ADAPTER = "adapter_config.json"
+
+_building = threading.RLock()
+"""Held while a network is built: the libraries, and chance, then have settings that are global."""
 
 
 def locate(source: str | os.PathLike[str], size: str = "", patterns: Sequence[str] = ()) -> Path:
@@ -60,7 +64,7 @@ def locate(source: str | os.PathLike[str], size: str = "", patterns: Sequence[st
 def seeded(seed: int) -> Iterator[None]:
     """Initialise inside from a seed, and leave the global generator, all that the libraries'
     initialisers know, as it was."""
-    with torch.random.fork_rng(devices=[]):
+    with _building, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
@@ -79,7 +83,7 @@ def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
         if (Path(folder) / name).exists():
             read_config(Path(folder), name)
     try:
-        with _quiet():
+        with _building, _quiet():
             return kind.from_pretrained(folder, local_files_only=True, **settings)
     except (*UNBUILT, OSError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]

@@ -8,7 +8,8 @@ A table stands between two comments; the first says what it shows:
     <!-- end of table -->
 
 The first heading is of the rows' names; the others name a column of results/methods.csv, or of
-another file's row of the same name. A figure is in percent, with its interval.
+another file's row of the same name. Files are looked for from results/. A figure is in percent,
+with its interval.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fslab.files import write_aside
 
 RESULTS = Path(__file__).parent / "results"
 PLACE = re.compile(
-    r"(?P<start><!-- table (?P<file>[\w-]+): (?P<columns>.+?) -->\n)"
+    r"(?P<start><!-- table (?P<file>[\w./-]+): (?P<columns>.+?) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- end of table -->)",
     re.DOTALL,
 )

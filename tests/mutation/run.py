@@ -89,7 +89,7 @@ def prepare(folder: Path) -> None:
         "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
     os.chdir(folder)
-    sys.path[:1] = [str(folder)]
+    sys.path.insert(0, str(folder))
     for name in HEAVY:
         __import__(name)
 
