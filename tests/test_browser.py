@@ -246,3 +246,19 @@ def test_a_picture_is_uploaded_and_its_masks_downloaded(server, tmp_path):
     opened(server, tmp_path, "notebooks/yours.ipynb", yours)
     expected = fslab.Lab("mini").segment(fslab.read(path), "fslab").labels.labels
     assert (read_mask(tmp_path / "mask.png") == expected).all()
+
+
+def test_names_with_html_in_them_are_shown_as_text(server, tmp_path):
+    def names(page: Any) -> Widget:
+        widget = Widget(page, "Click beside the candidates")
+        widget.settled()
+        widget.until("plot.layout.xaxis4.ticktext.length > 1")
+        assert page.evaluate("window.ran") is None
+        assert page.locator("img[src=x]").count() == 0
+        assert notebooks.NAME in widget.box.inner_text()
+        drawn = widget.plot.locator("text").all_text_contents()
+        assert any(notebooks.NAME in text for text in drawn)
+        assert any(notebooks.CLASS in text for text in drawn)
+        return widget
+
+    opened(server, tmp_path, "notebooks/names.ipynb", names)

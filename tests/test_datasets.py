@@ -523,3 +523,10 @@ def test_a_picture_goes_round(tmp_path):
     write_picture(noise(), tmp_path / "a.png")
     np.testing.assert_array_equal(datasets.read(tmp_path / "a.png").pixels, noise())
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_json_that_is_nested_without_end_is_refused(coco_root):
+    source = coco_root / "annotations/instances_val2017.json"
+    source.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(FslabError, match=r"instances_val2017\.json' is no json"):
+        datasets.coco(coco_root, "val2017")

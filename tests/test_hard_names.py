@@ -33,11 +33,12 @@ from fslab.widgets import (
     explore_refinement,
     segment_yours,
 )
+from fslab.widgets.texts import code_block, download_link, hint, table
 
 NAME = "<img src=x onerror=window.ran=1>"
 """What a file may be called: no slash."""
 
-TEXT = f"</script><script>window.ran=1</script></style>{NAME}&amp;"
+TEXT = f"</title></script><script>window.ran=1</script></style>{NAME}&amp;"
 """What a class, a caption or a title may say."""
 
 NOT_TEXT = os.fsdecode(b"\xff\xe9")
@@ -159,6 +160,18 @@ def test_explorers_hold_names_as_text(tiny, tmp_path):
         assert any("&lt;img src=x" in text for text in held), type(explorer).__name__
         assert not any("<img src=x" in text or "<script" in text for text in held)
         "".join(held).encode()  # what is no text could not be sent to the browser
+
+
+def test_lines_code_tables_and_links_are_escaped():
+    said = [
+        hint(TEXT).value,
+        code_block(TEXT),
+        table([{TEXT: TEXT}]),
+        download_link(b"", "image/png", NAME, TEXT),
+    ]
+    for html in said:
+        assert "&lt;img src=x" in html
+        assert not any(mark in html for mark in ("<img", "<script", "</script", "</title"))
 
 
 def texts_of(widget) -> Iterator[str]:

@@ -384,3 +384,11 @@ def test_threads_that_share_a_lab_get_the_serial_results(tiny, tmp_path):
         with ThreadPoolExecutor(4) as threads:
             together = list(threads.map(partial(labels, shared), pictures))
         assert all(np.array_equal(a, b) for a, b in zip(serial, together, strict=True))
+
+
+def test_a_word_may_begin_and_end_with_any_mark():
+    lab, words = Lab("mini"), ("<i>cow</i>", "c++", "dog")
+    maps = lab.attention(noise_picture(96, 96), words)
+    assert set(maps) == set(words)
+    with pytest.raises(FslabError, match="does not hold the word 'do'"):
+        lab.attention(noise_picture(96, 96), ("do",), prompt="a photo of a dog")

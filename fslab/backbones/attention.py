@@ -61,7 +61,7 @@ def word_attention(
 
 def word_columns(backbone: StableDiffusion, prompt: str, word: str) -> list[int]:
     """Return the places of a word's tokens in the prompt, its first mention."""
-    found = re.search(rf"\b{re.escape(word)}\b", prompt, re.IGNORECASE)
+    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)
     if not word or found is None:
         raise FslabError(f"the prompt {prompt!r} does not hold the word {word!r}")
     spans = enumerate(backbone.token_spans(prompt))

@@ -18,6 +18,10 @@ from fslab.widgets import *
 lab = fslab.Lab("mini")
 dataset = voc("../data/minivoc", "val").limit(6)"""
 
+NAME = "<img src=x onerror=window.ran=1>"
+"""What a file may be called, and must not do."""
+CLASS = "<i>cow</i>"
+
 OPENED = {
     "features": "explore_features(lab, dataset, timestep=50)",
     "clusters": "explore_clusters(lab, dataset)",
@@ -25,6 +29,7 @@ OPENED = {
     "refinement": "explore_refinement(lab, dataset)",
     "results": "browse_results(evaluate(lab, dataset, 'fslab', progress=False), dataset)",
     "yours": "segment_yours(lab)",
+    "names": f"explore_matching(lab, ['{NAME}.png'], candidates=('dog', '{CLASS}'))",
 }
 """One cell an explorer, as a reader would write it."""
 
@@ -40,6 +45,7 @@ def lay_out(root: Path) -> Path:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
         nbformat.write(notebook, path)
+    shutil.copy(ROOT / "data/minivoc/JPEGImages/val_0000.png", folder / f"{NAME}.png")
     for name in OPENED:
         write(folder, name)
     return folder
