@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fslab.backbones.weights import load, load_model, load_tokenizer
+from fslab.backbones.weights import load, load_finite, load_tokenizer
 from fslab.records import Caption, Captioning, FslabError, Vocabulary
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def load_captioner(
     from transformers import BertTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
 
     folder = Path(folder)
-    model = load_model(BlipForConditionalGeneration, folder, dtype)
+    model = load_finite(BlipForConditionalGeneration, folder, dtype)
     tokenizer = load_tokenizer(BertTokenizer, folder)
     return Captioner(model.to(device), tokenizer, load(BlipImageProcessorPil, folder))
 

@@ -279,8 +279,6 @@ def test_weights_that_are_no_numbers_are_refused(model, value):
     name = min(key for key in tensors if tensors[key].ndim > 1 and key.endswith("weight"))
     tensors[name].view(-1)[3] = value
     save_file(tensors, path, metadata={"format": "pt"})
-    if kind == "diffusion":  # the pass would end before the layer, and nobody would see it
-        assert torch.isfinite(tensors["conv_out.bias"]).all()
     assert "are damaged" in refusal(kind, folder)
 
 

@@ -21,7 +21,7 @@ from fslab.backbones.base import DTYPES, Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.trust import check_shapes, check_weights, read_config, weight_files
-from fslab.backbones.weights import fingerprint, load_model, load_tokenizer, seeded
+from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
 
@@ -140,7 +140,7 @@ class StableDiffusion(MetaListing, Backbone):
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's mean token state, f32 [N, D], padding included."""
         states = [self._encode_prompt(text, torch.float32)[0].float().mean(1) for text in texts]
-        return torch.cat(states).cpu().numpy()
+        return check_finite({"text": torch.cat(states)}, self.folder)["text"].cpu().numpy()
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         """Return where in the prompt each token stands, (0, 0) for the start and the end token."""
@@ -202,7 +202,7 @@ class StableDiffusion(MetaListing, Backbone):
         unet = self._part("unet", dtype)
         with tap(unet, *sources(paths, unet), stop=True) as seen:
             unet(noisy, step.to(self.device), states, **self._added(pooled, size))
-        return with_derived(seen, paths, unet)
+        return with_derived(check_finite(seen, self.folder), paths, unet)
 
     def _added(self, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
         """Return SDXL's added conditions: pooled text, and size, crop and target size."""

@@ -16,7 +16,7 @@ from fslab.backbones.base import DTYPES, Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.trust import check_shapes, check_weights, read_config, weight_files
-from fslab.backbones.weights import fingerprint, load_model, seeded
+from fslab.backbones.weights import fingerprint, load_finite, seeded
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
 
@@ -125,7 +125,7 @@ class VisionTransformer(MetaListing, Backbone):
         if self.random is not None:
             with seeded(self.random):
                 return model(self._model_config()).to(dtype)
-        return load_model(model, self.folder, dtype)
+        return load_finite(model, self.folder, dtype)
 
     def _classes(self) -> tuple[Any, Any]:
         import transformers

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import xxhash
 from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor
 
 from fslab.backbones.trust import read_config, weight_files
 from fslab.records import FslabError
@@ -94,8 +95,8 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Load a model class from a folder's safetensors, ready for inference.
 
     Raises FslabError as `load` and `weight_files` do, for another model's configuration, and
-    where a layer has no weights, which both libraries would fill with random numbers, where
-    weights have no layer, and where one is no finite number.
+    where a layer has no weights, which both libraries would fill with random numbers, and where
+    weights have no layer.
     """
     _check_type(kind, folder)
     if (folder / ADAPTER).exists():
@@ -120,8 +121,30 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return model.eval()
 
 
+def load_finite(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Load a model as `load_model` does, and refuse weights that are no finite numbers.
+
+    That reads them all. Of a diffusion model's weights, which are mapped from the disk, a pass
+    leaves many unread, so there what layers give is checked instead.
+    """
+    model = load_model(kind, folder, dtype)
+    check_finite(dict(model.named_parameters()), folder)
+    return model
+
+
+def check_finite(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Return weights, or what layers gave, as they are; refuse NaN and infinity among them."""
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise FslabError(
+                f"{name} of {folder} is not finite throughout: the weights are damaged, or the "
+                "precision is too low for them"
+            )
+    return tensors
+
+
 def _check_loaded(model: Any, unused: Sequence[str], folder: Path) -> None:
-    """Refuse weights of more layers than the model has, and NaN and infinity.
+    """Refuse weights of more layers than the model has.
 
     A whole tower without a use, such as CLIP's text side, is no fault; a layer beyond the last is.
     """
@@ -130,11 +153,6 @@ def _check_loaded(model: Any, unused: Sequence[str], folder: Path) -> None:
         if _NUMBER.search(name) and _NUMBER.sub("#", name) in kinds:
             raise FslabError(
                 f"{folder} does not fit its config.json, which has no layer for {name}"
-            )
-    for name, value in model.named_parameters():
-        if not torch.isfinite(value).all():
-            raise FslabError(
-                f"the weights of {folder} are damaged: {name} is not finite throughout"
             )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fslab.backbones.weights import load, load_model, load_tokenizer
+from fslab.backbones.weights import load, load_finite, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
@@ -121,6 +121,6 @@ def load_matcher(
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
     folder = Path(folder)
-    model = load_model(CLIPModel, folder, dtype)
+    model = load_finite(CLIPModel, folder, dtype)
     tokenizer = load_tokenizer(CLIPTokenizer, folder)
     return Matcher(model.to(device), tokenizer, load(CLIPImageProcessorPil, folder))
