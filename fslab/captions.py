@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fslab.backbones.weights import load, load_finite, load_tokenizer
+from fslab.backbones.weights import load_parts
 from fslab.records import Caption, Captioning, FslabError, Vocabulary
 
 if TYPE_CHECKING:
@@ -74,10 +74,8 @@ def load_captioner(
     """
     from transformers import BertTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
 
-    folder = Path(folder)
-    model = load_finite(BlipForConditionalGeneration, folder, dtype)
-    tokenizer = load_tokenizer(BertTokenizer, folder)
-    return Captioner(model.to(device), tokenizer, load(BlipImageProcessorPil, folder))
+    kinds = BlipForConditionalGeneration, BertTokenizer, BlipImageProcessorPil
+    return Captioner(*load_parts(kinds, folder, device, dtype))
 
 
 def nouns(text: str, tagger: str = "textblob") -> tuple[str, ...]:

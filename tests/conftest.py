@@ -138,3 +138,18 @@ def write_dataset(root: Path, count: int) -> Path:
         truth[16:48, 16:48] = 1 + number
         write_mask(truth, root / "SegmentationClass" / f"{name}.png")
     return root
+
+
+@pytest.fixture(scope="module")
+def dask_threads():
+    """A scheduler and two workers in this process, for which no process imports anything heavy."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0",
+            silence_logs="ERROR",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        yield client

@@ -10,7 +10,6 @@ import fsspec
 import numpy as np
 import pytest
 from conftest import write_dataset
-from distributed import Client, LocalCluster
 from PIL import Image
 
 from fslab import datasets
@@ -203,19 +202,14 @@ def test_places():
     assert (whole.name, str(whole / "VOC2012")) == ("voc.zip", "zip://VOC2012::/sets/voc.zip")
 
 
-def test_dask_threads_read_pictures_and_file_features_in_memory(tiny, root, memory, tmp_path):
+def test_dask_threads_read_pictures_and_file_features_in_memory(
+    tiny, root, memory, tmp_path, dask_threads
+):
     store = tmp_path / "store"
     expected = evaluate(Lab(tiny, store=store), datasets.load(root), "fslab", progress=False)
     data = datasets.load(memory(root, "set"))
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0",
-            silence_logs="ERROR",
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):  # fmt: skip
-        lab = Lab(tiny, store="memory://store")
-        found = evaluate(lab, data, "fslab", progress=False, client=client)
+    lab = Lab(tiny, store="memory://store")
+    found = evaluate(lab, data, "fslab", progress=False, client=dask_threads)
     assert [row.to_dict() for row in found.rows] == [row.to_dict() for row in expected.rows]
     assert found.scores == expected.scores
     assert fsspec.filesystem("memory").find("/store"), "no feature was filed"

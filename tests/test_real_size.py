@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from bench.true import TEXT, UNET, VAE
+from true_models import save_diffusion
 
 from fslab.records import Extraction
 
@@ -33,23 +33,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from models import tokenizer
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    place, tokens = tmp_path_factory.mktemp("sd1"), tokenizer()
-    text = {**TEXT, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        UNet2DConditionModel(**UNET).half().save_pretrained(place / "unet")
-        AutoencoderKL(**VAE).half().save_pretrained(place / "vae")
-        CLIPTextModel(CLIPTextConfig(**text)).half().save_pretrained(place / "text_encoder")
-    tokens.model_max_length = 77
-    tokens.save_pretrained(place / "tokenizer")
-    DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-    ).save_pretrained(place / "scheduler")
-    return place
+    return save_diffusion(tmp_path_factory.mktemp("sd1"))
 
 
 @pytest.mark.slow

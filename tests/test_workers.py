@@ -31,19 +31,6 @@ def two_workers():
 
 
 @pytest.fixture(scope="module")
-def threads():
-    """A scheduler and two workers in this process: no models, so nothing heavy is imported."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0",
-            silence_logs="ERROR",
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):  # fmt: skip
-        yield client
-
-
-@pytest.fixture(scope="module")
 def damaged(tmp_path_factory):
     """A set of which one picture cannot be read."""
     root = write_dataset(tmp_path_factory.mktemp("set"), PICTURES)
@@ -175,7 +162,7 @@ released, tries = Event(), []
 
 
 def hanging_once(names):
-    """Hang at the first try of one picture: workers of `threads` share this module's state."""
+    """Hang at the first try of one picture: workers of `dask_threads` share this module's state."""
     if names == ["picture 2"]:
         tries.append(names)
         if len(tries) == 1:
@@ -195,17 +182,17 @@ class Named(str):
         return str(self)
 
 
-def test_a_straggler_is_given_to_another_worker_and_counted_once(threads, monkeypatch):
+def test_a_straggler_is_given_to_another_worker_and_counted_once(dask_threads, monkeypatch):
     monkeypatch.setattr(workers, "LOOK_SECONDS", 0.1)
     tries.clear()
-    found = spread(threads, hanging_once)
+    found = spread(dask_threads, hanging_once)
     assert not released.is_set()
     released.set()
     assert sorted(result.name for result in found) == [f"picture {number}" for number in range(6)]
     assert len(tries) == 2
 
 
-def test_a_picture_that_ends_every_worker_is_refused_and_the_rest_go_on(threads):
+def test_a_picture_that_ends_every_worker_is_refused_and_the_rest_go_on(dask_threads):
     def work(names):
         if "picture 3" in names:
             raise KilledWorker("task", SimpleNamespace(address="tcp://gone"), 3)
@@ -214,7 +201,9 @@ def test_a_picture_that_ends_every_worker_is_refused_and_the_rest_go_on(threads)
     names = [Named(f"picture {number}") for number in range(7)]
     batches = [names[:2], names[2:5], names[5:]]
     found = [
-        result for batch in workers._Spread(threads, work, batches, 2) for result in batch.results
+        result
+        for batch in workers._Spread(dask_threads, work, batches, 2)
+        for result in batch.results
     ]
     assert {result.name for result in found} == set(names)
     (refused,) = [result for result in found if result.refused]
@@ -223,22 +212,22 @@ def test_a_picture_that_ends_every_worker_is_refused_and_the_rest_go_on(threads)
     assert "every worker that tried it was lost" in refused.refused
 
 
-def test_an_error_of_the_code_is_not_swallowed(threads):
+def test_an_error_of_the_code_is_not_swallowed(dask_threads):
     def work(names):
         raise ZeroDivisionError("a fault")
 
     with pytest.raises(ZeroDivisionError, match="a fault"):
-        spread(threads, work)
+        spread(dask_threads, work)
 
 
-def test_few_batches_are_on_their_way_at_a_time(threads):
-    spreading, most = workers._Spread(threads, done, [[str(n)] for n in range(40)], 2), 0
+def test_few_batches_are_on_their_way_at_a_time(dask_threads):
+    spreading, most = workers._Spread(dask_threads, done, [[str(n)] for n in range(40)], 2), 0
     for _ in spreading:
         most = max(most, len(spreading._out))
     assert most <= 4
 
 
-def test_a_worker_that_sees_no_pictures_is_named(threads, tiny, damaged, monkeypatch):
+def test_a_worker_that_sees_no_pictures_is_named(dask_threads, tiny, damaged, monkeypatch):
     def blind(specification, job, samples):
         return Batch("tcp://far", tuple(
             ImageResult(sample.name, refused="not there", refused_by="reading") for sample in samples
@@ -248,7 +237,7 @@ def test_a_worker_that_sees_no_pictures_is_named(threads, tiny, damaged, monkeyp
     lab, data = Lab(tiny), datasets.load(damaged)
     readable = [sample for sample in data if sample.name != "noise_4"]
     with pytest.raises(FslabError, match=r"worker tcp://far cannot read .*same path"):
-        list(map_samples(threads, lab, plan(lab, "fslab", data.vocabulary), readable))
+        list(map_samples(dask_threads, lab, plan(lab, "fslab", data.vocabulary), readable))
 
 
 def test_paths_hold_in_any_folder(damaged, monkeypatch):

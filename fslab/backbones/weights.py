@@ -176,6 +176,18 @@ def load_tokenizer(kind: Any, folder: Path) -> Any:
     return load(kind, folder)
 
 
+def load_parts(
+    kinds: tuple[Any, Any, Any], folder: str | Path, device: str | torch.device, dtype: torch.dtype
+) -> tuple[Any, Any, Any]:
+    """Load a text-side model, its tokenizer and its image processor from one folder.
+
+    kinds: their classes. Raises FslabError as `load_finite` and `load_tokenizer` do.
+    """
+    (model, tokenizer, processor), folder = kinds, Path(folder)
+    loaded = load_finite(model, folder, dtype).to(device)
+    return loaded, load_tokenizer(tokenizer, folder), load(processor, folder)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep both libraries' loading bars, and reports of weights that a part of a model has no use

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fslab.backbones.weights import load, load_finite, load_tokenizer
+from fslab.backbones.weights import load_parts
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
@@ -120,7 +120,5 @@ def load_matcher(
     """
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-    folder = Path(folder)
-    model = load_finite(CLIPModel, folder, dtype)
-    tokenizer = load_tokenizer(CLIPTokenizer, folder)
-    return Matcher(model.to(device), tokenizer, load(CLIPImageProcessorPil, folder))
+    kinds = CLIPModel, CLIPTokenizer, CLIPImageProcessorPil
+    return Matcher(*load_parts(kinds, folder, device, dtype))

@@ -11,14 +11,14 @@ import numpy as np
 
 from fslab.cluster import join
 from fslab.lab import Lab
-from fslab.plots.colours import segment_colours
+from fslab.plots.colours import grey, segment_colours
 from fslab.plots.places import middle
 from fslab.records import Clustering, Features, FslabError, Recipe, Segments
 from fslab.score import score_image, summarise
 from fslab.widgets.board import TITLE, WIDTH, Board, Box
 from fslab.widgets.controls import Knob, check_value, choice, number, row, show_only, whole, words
 from fslab.widgets.explorer import RecipeExplorer
-from fslab.widgets.panel import Panel, grey, side_by_side
+from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.plane import Bars, Plane
 from fslab.widgets.projection import project

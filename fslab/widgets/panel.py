@@ -9,7 +9,6 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from fslab.plots.colours import grey as grey
 from fslab.plots.draw import data_uri
 from fslab.plots.panels import plain
 from fslab.widgets.board import TITLE, WIDTH, Box, Part, listen

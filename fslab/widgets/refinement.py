@@ -11,13 +11,13 @@ import numpy as np
 
 from fslab.lab import Lab
 from fslab.plots import overlay
-from fslab.plots.colours import class_colours
+from fslab.plots.colours import class_colours, grey
 from fslab.records import VOID, LabelMap, Recipe, Refinement
 from fslab.score import score_image, summarise
 from fslab.widgets.board import Board
 from fslab.widgets.controls import Knob, choice, number, row, show_only, whole
 from fslab.widgets.explorer import RecipeExplorer
-from fslab.widgets.panel import Panel, grey, side_by_side
+from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.texts import note_of, recipe_code
 
