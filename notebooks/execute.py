@@ -32,8 +32,8 @@ FIGURE = "application/vnd.plotly.v1+json"
 KERNEL_SETTINGS = {"PLOTLY_RENDERER": "plotly_mimetype", "TQDM_DISABLE": "1"}
 """Figures as plotly's data; no progress bars, which differ from run to run."""
 
-COLOURS = 160
-"""Colours that a static picture keeps: enough for these figures, at a third of the bytes."""
+COLOURS = 80
+"""Colours that a static picture keeps: enough for these figures, at a quarter of the bytes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

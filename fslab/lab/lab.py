@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from fslab.records import (
 
 if TYPE_CHECKING:
     from fslab.backbones import Layer
-    from fslab.match import Match
+    from fslab.match import Match, Patches
 
 
 class Lab(Models):
@@ -296,12 +296,13 @@ class Lab(Models):
         candidates: Sequence[str],
         settings: Matching,
     ) -> LabelMap:
-        from fslab.match import name_segments
+        from fslab.match import Patches, name_segments
 
+        patches = cache(lambda: Patches(picture, self.matcher))
         asked = (self.attention, picture, candidates, vocabulary, settings)
         return name_segments(
             picture, segments, vocabulary, candidates, settings,
-            lambda one: self._score(picture, one, vocabulary, candidates, settings),
+            lambda one: self._score(picture, one, vocabulary, candidates, settings, patches),
             lambda: evidence_for(*asked, self.backbone),
         )  # fmt: skip
 
@@ -312,11 +313,15 @@ class Lab(Models):
         vocabulary: Vocabulary,
         candidates: Sequence[str],
         settings: Matching,
+        patches: Callable[[], Patches] | None = None,
     ) -> Match:
         def compute() -> Match:
             from fslab.match import score_segments
 
-            return score_segments(picture, segments, vocabulary, candidates, settings, self.matcher)
+            return score_segments(
+                picture, segments, vocabulary, candidates, settings, self.matcher,
+                patches and patches(),
+            )  # fmt: skip
 
         texts = [vocabulary.names, dict(vocabulary.spoken), dict(vocabulary.synonyms)]
         inputs = [self.clip_fingerprint, picture.digest, texts, tuple(candidates), asdict(settings)]

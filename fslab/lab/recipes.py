@@ -56,6 +56,8 @@ FSLAB = Recipe(
     Captioning("closed", "name"),
     Matching(
         "mean",
+        tokens=True,
+        views_up_to=6,
         synonyms=True,
         background=GROUNDS,
         compete="candidates",
@@ -76,13 +78,14 @@ FSLAB = Recipe(
 
 Features: cross-attention queries of the decoder at t = 50, unit length. Segments: k-means with
 K = 4, 6, 8 and 12, features interpolated before pixels choose (DiffCut, Couairon et al. 2024, has
-it so). Candidates: classes that the caption names, by name or synonym. Names: each region on the
-picture's mean colour; classes compete with words for grounds, which mean background (as in SCLIP,
-Wang et al. 2024); the probabilities of all of a pixel's segments are averaged, as in cluster
-ensembles (Strehl and Ghosh 2002), after each is weighed by how much the diffusion model itself
-looks there for the candidate's word: its cross-attention, as the paper's last stage and DAAM
-(Tang et al. 2023) read it. Edges: one joint dense CRF (Kraehenbuehl and Koltun 2011) that starts
-from those probabilities.
+it so). Candidates: classes that the caption names, by name or synonym. Names: CLIP reads each
+region by a mask token in one pass over the picture (MaskCLIP, Ding et al. 2023), and those of the
+4 and of the 6 also on the picture's mean colour; classes compete with words for grounds, which
+mean background (as in SCLIP, Wang et al. 2024); the probabilities of all of a pixel's segments
+are averaged, as in cluster ensembles (Strehl and Ghosh 2002), after each is weighed by how much
+the diffusion model itself looks there for the candidate's word: its cross-attention, as the
+paper's last stage and DAAM (Tang et al. 2023) read it. Edges: one joint dense CRF (Kraehenbuehl
+and Koltun 2011) that starts from those probabilities.
 Settings were chosen on mini-VOC's search split.
 """
 

@@ -84,7 +84,7 @@ class Matcher:
     @torch.inference_mode()
     def _encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         given = self.image_processor(
-            images=[Image.fromarray(_middle(image)) for image in images], return_tensors="pt"
+            images=[Image.fromarray(middle(image)) for image in images], return_tensors="pt"
         )
         pixels = given["pixel_values"].to(self.model.device, self.model.dtype)
         found = self.model.get_image_features(pixels)
@@ -100,7 +100,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def _middle(image: np.ndarray) -> np.ndarray:
+def middle(image: np.ndarray) -> np.ndarray:
     """Cut the far ends off a very long image: CLIP's centre crop drops them in any case.
 
     Resizing the shorter side of a one-row picture first would take gigabytes.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fslab.match.matcher import Matcher, unit
-from fslab.match.views import views
+from fslab.match.patches import Patches
+from fslab.match.views import check_size, views
 from fslab.records import VOID, FslabError, LabelMap, Matching, Picture, Segments, Vocabulary
 
 
@@ -40,15 +41,29 @@ def text_scores(
     A text is the mean of its templates' unit vectors, made unit length again (Radford et al.,
     2021); a column that holds several texts, a class and its synonyms, scores as its best one.
     """
+    return _softmax(_logits(images, columns, templates, matcher))
+
+
+def _logits(
+    images: np.ndarray,
+    columns: Sequence[Sequence[str]],
+    templates: Sequence[str],
+    matcher: Matcher,
+) -> np.ndarray:
+    """Return what the softmax of `text_scores` is taken of, f64 [K, T]."""
     if not columns:
-        return np.empty((len(images), 0), np.float32)
+        return np.empty((len(images), 0))
     texts = [text for column in columns for text in column]
     prompts = [template.replace("{}", text) for text in texts for template in templates]
     vectors = matcher.encode_texts(prompts).reshape(len(texts), len(templates), -1)
     logits = matcher.scale * images @ unit(vectors.mean(1)).T
     starts = np.cumsum([0, *map(len, columns[:-1])])
-    best = np.maximum.reduceat(logits, starts, axis=1).astype(np.float64)
-    exponents = np.exp(best - best.max(1, keepdims=True))
+    return np.maximum.reduceat(logits, starts, axis=1).astype(np.float64)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Return f32 [K, T] of rows that sum to 1."""
+    exponents = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
     return (exponents / exponents.sum(1, keepdims=True)).astype(np.float32)
 
 
@@ -59,8 +74,11 @@ def score_segments(
     candidates: Sequence[str],
     recipe: Matching,
     matcher: Matcher,
+    patches: Patches | None = None,
 ) -> Match:
     """Score every segment against the texts, and assign classes as the recipe says.
+
+    patches: the picture's, where other segments of it were or will be read from them too.
 
     A background word that names a class of the vocabulary ("bed", "grass" in an open one) is
     left out: it is a class there. Raises FslabError for a candidate that the vocabulary lacks,
@@ -73,12 +91,30 @@ def score_segments(
     words = [word for word in dict.fromkeys(recipe.background) if vocabulary.find(word) is None]
     columns = [vocabulary.texts(name, recipe.synonyms) for name in names]
     columns += [(word,) for word in words]
-    images = matcher.encode_images(views(picture, segments, recipe))
-    probabilities = text_scores(images, columns, recipe.templates, matcher)
+    readings = [
+        _logits(images, columns, recipe.templates, matcher)
+        for images in _vectors(picture, segments, recipe, matcher, patches)
+    ]
+    probabilities = _softmax(np.mean(readings, 0))
     chosen = _assign(probabilities, [name in allowed for name in names], recipe.assignment)
     place = {name: index for index, name in enumerate(vocabulary.names)}
     meanings = np.array([*(place[name] for name in names), *(0 for _ in words), 0], np.int64)
     return Match(probabilities, (*names, *words), meanings[chosen], len(names))
+
+
+def _vectors(
+    picture: Picture,
+    segments: Segments,
+    recipe: Matching,
+    matcher: Matcher,
+    patches: Patches | None,
+) -> Iterator[np.ndarray]:
+    """Yield CLIP's vectors of the segments, f32 [K, D]: of views, of mask tokens, or of both."""
+    check_size(picture, segments)
+    if not recipe.tokens or segments.count <= recipe.views_up_to:
+        yield matcher.encode_images(views(picture, segments, recipe))
+    if recipe.tokens:
+        yield (patches or Patches(picture, matcher)).encode(segments.masks())
 
 
 def _assign(probabilities: np.ndarray, allowed: Sequence[bool], how: str) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fslab.match.matcher import Matcher
 from fslab.match.naming import Match, check_count, paint, resolve, score_segments
+from fslab.match.patches import Patches
 from fslab.match.views import check_size
 from fslab.records import FslabError, LabelMap, Matching, Picture, Segments, Vocabulary
 
@@ -35,8 +36,10 @@ def match(
     recipe that weighs attention where there is no evidence.
     """
 
+    patches = Patches(picture, matcher)
+
     def score(one: Segments) -> Match:
-        return score_segments(picture, one, vocabulary, candidates, recipe, matcher)
+        return score_segments(picture, one, vocabulary, candidates, recipe, matcher, patches)
 
     def given() -> Mapping[str, np.ndarray] | None:
         if recipe.attention and evidence is None:

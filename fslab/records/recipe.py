@@ -196,7 +196,11 @@ class Matching:
     view: what CLIP sees of a segment: "masked" (whole frame, black elsewhere), "box" (the
     segment's bounding box, nothing hidden), "mean" (whole frame, mean colour elsewhere),
     "masked-box" and "mean-box" (the same two, cropped to the box). margin: context around a
-    box, as a share of its longer side. templates: each holds one "{}".
+    box, as a share of its longer side.
+    tokens: a segment is read by its mask token too (`fslab.match.Patches`), and its logits are the
+    mean of the view's and the token's. views_up_to: where there are more segments, tokens alone
+    read them, all in one pass; a view is a pass of its own.
+    templates: each holds one "{}".
     background: words that are scored too and mean class 0.
     compete: texts a softmax runs over: the whole vocabulary, or the candidates only.
     assignment: "one-per-class" (a class keeps only its best segment, as the paper), "argmax", or
@@ -208,6 +212,8 @@ class Matching:
 
     view: Literal["masked", "box", "mean", "masked-box", "mean-box"] = "masked"
     margin: float = 0.0
+    tokens: bool = False
+    views_up_to: int = 6
     templates: tuple[str, ...] = ("{}",)
     synonyms: bool = False
     background: tuple[str, ...] = ()
@@ -235,6 +241,10 @@ class Matching:
             )
         if not 0 <= self.margin < float("inf"):
             raise FslabError(f"matching.margin is {self.margin!r}; it is 0 or more")
+        if self.views_up_to < 0:
+            raise FslabError(
+                f"matching.views_up_to is {self.views_up_to}; it is a whole number from 0 up"
+            )
 
 
 @dataclass(frozen=True)

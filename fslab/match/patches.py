@@ -1,0 +1,120 @@
+"""CLIP over a picture once, and of that pass a vector for any region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from fslab.match.matcher import Matcher, middle, unit
+from fslab.records import Picture
+
+if TYPE_CHECKING:
+    from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+
+
+class Patches:
+    """A picture's patches in every layer of CLIP's vision tower, and regions read from them.
+
+    A region has a mask class token (Ding, Wang and Tu, "Open-Vocabulary Universal Image
+    Segmentation with MaskCLIP", ICML 2023; here without the parts that they train): it starts as
+    CLIP's class token, and in each layer attends to itself and to the patches, to a patch in
+    proportion to the share of it that the region covers. Nothing attends to it, so the patches
+    stay what CLIP makes of the whole picture, and a region that is all of a square picture gets
+    CLIP's own vector of it. Views hide what surrounds a region; these tokens have it as context.
+
+    The whole frame is seen, its shorter side as CLIP's input and the other in proportion, with
+    positions interpolated; only of a picture eight times as long as wide the ends are cut off.
+    The pass is made at the first question and kept.
+    """
+
+    def __init__(self, picture: Picture, matcher: Matcher) -> None:
+        self._picture = picture
+        self._matcher = matcher
+
+    def encode(self, masks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return f32 [N, D] of unit length for masks of the picture, bool [H, W] each."""
+        if not len(masks):
+            return np.empty((0, self._matcher.model.config.projection_dim), np.float32)
+        return self._encode(np.stack([middle(mask) for mask in masks]))
+
+    @torch.inference_mode()
+    def _encode(self, masks: np.ndarray) -> np.ndarray:
+        model = self._matcher.model
+        start, layers = self._read
+        given = torch.from_numpy(masks.astype(np.float32))[:, None]
+        covered = F.adaptive_avg_pool2d(given, self._grid).flatten(1)
+        bias = covered.log().to(start)
+        tokens = start.expand(len(masks), -1)
+        for layer, (keys, values) in zip(model.vision_model.encoder.layers, layers, strict=True):
+            tokens = _pass(layer, tokens, keys, values, bias)
+        pooled = model.visual_projection(model.vision_model.post_layernorm(tokens))
+        return unit(pooled.float().cpu().numpy())
+
+    @cached_property
+    def _grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        config = self._matcher.model.config.vision_config
+        rows, columns = middle(self._picture.pixels).shape[:2]
+        cells = config.image_size // config.patch_size
+        shorter = min(rows, columns)
+        return round(cells * rows / shorter), round(cells * columns / shorter)
+
+    @cached_property
+    @torch.inference_mode()
+    def _read(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return the class token, [1, D], and each layer's keys and values of the patches."""
+        model, processor = self._matcher.model, self._matcher.image_processor
+        height, width = (side * model.config.vision_config.patch_size for side in self._grid)
+        image = Image.fromarray(middle(self._picture.pixels))
+        given = processor(
+            images=[image.resize((width, height), processor.resample)],
+            do_resize=False, do_center_crop=False, return_tensors="pt",
+        )  # fmt: skip
+        pixels = given["pixel_values"].to(model.device, model.dtype)
+        states = model.vision_model(
+            pixels, interpolate_pos_encoding=True, output_hidden_states=True
+        ).hidden_states
+        layers = []
+        for layer, state in zip(model.vision_model.encoder.layers, states[:-1], strict=True):
+            patches = layer.layer_norm1(state[0, 1:])
+            attention = layer.self_attn
+            layers.append(
+                (
+                    _heads(attention.k_proj(patches), attention.num_heads),
+                    _heads(attention.v_proj(patches), attention.num_heads),
+                )
+            )
+        return states[0][0, :1], layers
+
+
+def _pass(
+    layer: CLIPEncoderLayer, tokens: Tensor, keys: Tensor, values: Tensor, bias: Tensor
+) -> Tensor:
+    """Return tokens, [N, D], after a layer in which each sees itself and the patches.
+
+    keys, values: [heads, P, D / heads]; bias: [N, P], what is added to a patch's logit.
+    """
+    attention = layer.self_attn
+    normed = layer.layer_norm1(tokens)
+    asked, own_key, own_value = (
+        _heads(part(normed), attention.num_heads)
+        for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    asked = asked * asked.shape[-1] ** -0.5
+    own = (asked * own_key).sum(-1, keepdim=True)
+    weights = torch.cat([asked @ keys.mT + bias, own], -1).softmax(-1)
+    seen = weights[..., :-1] @ values + weights[..., -1:] * own_value
+    tokens = tokens + attention.out_proj(seen.transpose(0, 1).flatten(1))
+    return tokens + layer.mlp(layer.layer_norm2(tokens))
+
+
+def _heads(states: Tensor, heads: int) -> Tensor:
+    """Turn [N, D] into [heads, N, D / heads]."""
+    return states.unflatten(-1, (heads, -1)).transpose(0, 1)
