@@ -436,7 +436,7 @@ def test_matching_follows_every_knob(lab, data):
     assert explorer.candidates == lab.caption(picture, mapping="name").candidates
     for name, value in {
         "candidates": ("dog", "zebra", "car"), "region": "box", "template": "a photo of a {}",
-        "compete": "vocabulary", "assignment": "argmax", "background": ("sky", "wall"), "segment": 2,
+        "tokens": True, "compete": "vocabulary", "assignment": "argmax", "background": ("sky", "wall"), "segment": 2,
     }.items():  # fmt: skip
         setattr(explorer, name, value)
         assert waited(explorer).message == ""
@@ -447,6 +447,14 @@ def test_matching_follows_every_knob(lab, data):
     assert "zebra" not in waited(explorer).match.texts
     explorer.caption_candidates()
     assert waited(explorer).candidates == lab.caption(picture, mapping="name").candidates
+
+
+def test_matching_says_what_its_matrix_is_made_of(lab, data):
+    recipe = lab.recipe("freeseg-diff").change({"match.views_up_to": 3})
+    explorer = waited(explore_matching(lab, data, recipe=recipe))
+    assert "segments by masked view" in explorer._shown.title
+    explorer.tokens = True
+    assert "4 segments by mask tokens" in waited(explorer)._shown.title
 
 
 def test_a_click_on_a_mask_or_a_row_shows_what_clip_saw(lab, data):

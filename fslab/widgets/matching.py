@@ -36,6 +36,7 @@ class _View:
     candidates: tuple[str, ...] | None
     template: str
     region: str
+    tokens: bool
     compete: str
     assignment: str
     background: tuple[str, ...]
@@ -64,14 +65,15 @@ class MatchExplorer(RecipeExplorer):
 
     pictures: a data set, pictures, samples or paths; recipe: gives the segments and where the
     knobs begin. State: `picture`, `candidates` (class names or any words), `template`, `region`
-    (the view of a region, as `Matching.view`), `compete`, `assignment`, `background`, `segment`
-    (the one whose view is shown).
+    (the view of a region, as `Matching.view`), `tokens` (whether mask tokens read them too),
+    `compete`, `assignment`, `background`, `segment` (the one whose view is shown).
     """
 
     _first_words = _HINT
 
     template = Knob("_template", 'The sentence around a class name; it holds one "{}".')
     region = Knob("_region", "What CLIP sees of a segment, as in `Matching.view`.")
+    tokens = Knob("_tokens", "Whether mask tokens read the segments too, as in `Matching`.")
     compete = Knob("_compete", "The texts a softmax runs over, as in `Matching`.")
     assignment = Knob("_assignment", "How segments get classes, as in `Matching`.")
     segment = Knob("_segment", "The segment whose view is shown.")
@@ -119,6 +121,7 @@ class MatchExplorer(RecipeExplorer):
             style=STYLE, layout={"width": HALF},
         )  # fmt: skip
         self._region = choice("view of a region", get_args(_KINDS["view"]), start.view)
+        self._tokens = choice("mask tokens", [("no", False), ("yes", True)], start.tokens)
         self._compete = choice("texts compete", get_args(_KINDS["compete"]), start.compete)
         self._assignment = choice("assignment", get_args(_KINDS["assignment"]), start.assignment)
         self._segment = choice("segment", [("segment 0", 0)])
@@ -140,11 +143,11 @@ class MatchExplorer(RecipeExplorer):
         rows = [
             self._pictures.row, self._caption, self._tag_row, self._ground_row,
             row(self._again), row(self._template, self._region),
-            row(self._compete, self._assignment),
-            row(self._segment), self._board.frame,
+            row(self._tokens, self._compete), row(self._assignment, self._segment),
+            self._board.frame,
         ]  # fmt: skip
         knobs = [self._pictures.list, self._tags, self._grounds, self._template, self._region]
-        self._begin(rows, [*knobs, self._compete, self._assignment])
+        self._begin(rows, [*knobs, self._tokens, self._compete, self._assignment])
 
     def _edit(self) -> None:
         if not self._hush:
@@ -160,13 +163,13 @@ class MatchExplorer(RecipeExplorer):
     def _view(self) -> _View:
         return _View(
             self._pictures.subject, self.candidates if self._edited else None, self.template,
-            self.region, self.compete, self.assignment, self.background,
+            self.region, self.tokens, self.compete, self.assignment, self.background,
         )  # fmt: skip
 
     def _recipe_of(self, view: _View) -> Recipe:
         settings = replace(
             self._start.match, view=view.region, templates=(view.template,), compete=view.compete,
-            assignment=view.assignment, background=view.background,
+            assignment=view.assignment, background=view.background, tokens=view.tokens,
             attention=self._start.match.attention if view.assignment == "vote" else 0.0,
         )  # fmt: skip
         return replace(
@@ -190,7 +193,8 @@ class MatchExplorer(RecipeExplorer):
             picture, found.segments, candidates, vocabulary, **asdict(recipe.match)
         )
         seen = tuple(views(picture, found.segments, recipe.match))
-        title = f"{view.subject.spoken}: {found.segments.count} segments, {recipe.match.view} view"
+        read = " and ".join(_read_by(recipe.match, found.segments.count))
+        title = f"{view.subject.spoken}: {found.segments.count} segments by {read}"
         return MatchResult(view.subject, caption, candidates, found, match, seen, recipe, title)
 
     def _draw(self, result: MatchResult) -> None:
@@ -247,6 +251,12 @@ def explore_matching(
 ) -> MatchExplorer:
     """Open a `MatchExplorer`; state: where it begins, such as `region="box"`."""
     return MatchExplorer(lab, pictures, recipe).change(**state)
+
+
+def _read_by(settings: Matching, segments: int) -> list[str]:
+    """Say what the matrix of so many segments is made of."""
+    views = not settings.tokens or segments <= settings.views_up_to
+    return [f"{settings.view} view"] * views + ["mask tokens"] * settings.tokens
 
 
 def _places(result: MatchResult) -> tuple[float, list[Box]]:
