@@ -29,9 +29,10 @@ def test_ceilings_are_above_what_they_lift(run_ceilings):
     names = [row["name"] for row in run_ceilings]
     assert names[0] == "nothing"
     assert len(names) == len(set(names)) == 5
-    nothing, *_, refined, masks = (row["voc21"] for row in run_ceilings)
-    assert 0 < nothing < refined <= 1
-    assert nothing < masks <= 1
+    nothing, _, named, refined, masks = (row["voc21"] for row in run_ceilings)
+    # A majority is no upper bound: thin things lose it, and soft names may keep them.
+    assert 0 < named < refined <= 1
+    assert 0 < nothing < masks <= 1
 
 
 @pytest.fixture

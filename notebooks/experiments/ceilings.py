@@ -69,7 +69,7 @@ def guesses(
         "captions: the true classes are the candidates",
         lab.segment(picture, recipe, vocabulary, there).labels,
     )
-    named = oracle(whole.segments, truth, vocabulary.names)
+    named = voted(whole.segments, truth, vocabulary.names)
     yield "names: each segment gets its majority class, no refinement", named
     yield "names, then refinement", lab.refine(picture, named, **vars(recipe.refine))
     _, regions = np.unique(np.where(truth == VOID, 0, truth), return_inverse=True)
@@ -79,6 +79,17 @@ def guesses(
         "masks: the true regions, captions and CLIP as they are, no refinement",
         lab.match(picture, masks, candidates, vocabulary, **vars(recipe.match)),
     )
+
+
+def voted(segments: Segments, truth: np.ndarray, names: tuple[str, ...]) -> LabelMap:
+    """Give each segment its majority class, and where there are several segmentations, a vote."""
+    votes = [oracle(one, truth, names).labels for one in (segments, *segments.others)]
+    kinds = np.unique(votes)
+    beliefs = np.stack([np.mean(votes == kind, 0, dtype=np.float32) for kind in kinds])
+    labels = kinds[beliefs.argmax(0)].astype(np.uint8)
+    if not segments.others:
+        return LabelMap(labels, names)
+    return LabelMap(labels, names, beliefs=dict(zip(kinds.tolist(), beliefs, strict=True)))
 
 
 def _score(truth: np.ndarray, labels: LabelMap) -> ImageScore:

@@ -1,6 +1,6 @@
 """Train the bundled models from nothing: `python -m fslab.mini.train --out out/mini`.
 
-Pools, autoencoder, CLIP, BLIP, diffusion, in this order on one core: about five hours with the
+Pools, autoencoder, CLIP, BLIP, diffusion, in this order on one core: about twelve hours with the
 default times. Every stage checkpoints every few minutes and goes on where it stopped when the same
 command is given again; a finished stage is not repeated.
 """
@@ -26,7 +26,7 @@ from fslab.mini.train.pools import (
 from fslab.mini.train.unet import LatentSet, cool_down, train_unet
 from fslab.mini.train.vae import latent_pool, train_vae
 
-MINUTES = {"vae": 5, "clip": 56, "blip": 147, "unet": 58, "cool": 22}
+MINUTES = {"vae": 5, "clip": 56, "blip": 335, "unet": 278, "cool": 24}
 """How long each stage trains, minutes of one core; `unet` at a constant rate, then `cool`."""
 
 

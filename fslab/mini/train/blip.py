@@ -14,16 +14,19 @@ from fslab.datasets import VOC_CLASSES
 from fslab.mini.captions import plain_caption
 from fslab.mini.grounds import GROUND_NAMES
 from fslab.mini.train import augment
-from fslab.mini.train.clip import GROUND_WEIGHT, IMAGE, NOUNS, VISION_TOWER, WIDTH, rate
+from fslab.mini.train.clip import GROUND_WEIGHT, IMAGE, NOUNS, PATCH, VISION_TOWER, WIDTH, rate
 from fslab.mini.train.loop import Training
 from fslab.mini.train.optim import make_optimizers, set_rate
 from fslab.mini.train.pools import SEED, Pool
 from fslab.mini.train.tokens import LENGTH, make_bert_tokenizer
 
-STAGES = ((0.65, 48, 128), (1.0, 64, 96))
+SIDE = 96
+"""Of the pictures it reads, pixels: at CLIP's 64 the small things of a scene are lost."""
+STAGES = ((0.3, 48, 128), (0.6, 64, 96), (1.0, SIDE, 64))
 """Until which share of the time, at which side in pixels, in which batches."""
 FROZEN = 0.06
 """Share of the time in which the vision tower stays as CLIP left it."""
+WARP, RECOLOUR = 0.6, 0.6
 GROUND_SHARE = 0.3
 NOUN_WEIGHT = 0.5
 
@@ -31,7 +34,7 @@ NOUN_WEIGHT = 0.5
 def make_blip(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
     """Return the untrained model: vision as CLIP's, text 128 x 3."""
     config = BlipConfig(
-        vision_config={**VISION_TOWER, "hidden_act": "gelu"},
+        vision_config={**VISION_TOWER, "image_size": SIDE, "hidden_act": "gelu"},
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": 128,
@@ -57,7 +60,8 @@ def start_from_clip(blip: BlipForConditionalGeneration, clip: CLIPModel, picture
     """Copy CLIP's vision tower into BLIP's, which has no layer norm before its first layer.
 
     That norm is folded into the patch and position weights with its mean scale over `pictures`
-    (normalised, [B, 3, 64, 64]); only its dependence on the single token is lost.
+    (normalised, [B, 3, 64, 64]); only its dependence on the single token is lost. Places are
+    interpolated to BLIP's finer grid.
     """
     source, target = clip.vision_model, blip.vision_model
     norm = source.pre_layrnorm
@@ -68,9 +72,8 @@ def start_from_clip(blip: BlipForConditionalGeneration, clip: CLIPModel, picture
     target.embeddings.patch_embedding.weight.copy_(centred * gain[:, None, None, None])
     target.embeddings.patch_embedding.bias.copy_(norm.bias)
     places = source.embeddings.position_embedding.weight
-    target.embeddings.position_embedding[0, 1:].copy_(
-        (places[1:] - places[1:].mean(-1, keepdim=True)) * gain
-    )
+    spread_out = _spread_out((places[1:] - places[1:].mean(-1, keepdim=True)) * gain)
+    target.embeddings.position_embedding[0, 1:].copy_(spread_out)
     target.embeddings.position_embedding[0, :1].zero_()
     first = source.embeddings.class_embedding + places[0]
     target.embeddings.class_embedding.copy_(norm(first)[None, None])
@@ -83,6 +86,13 @@ def start_from_clip(blip: BlipForConditionalGeneration, clip: CLIPModel, picture
         for name in ("layer_norm1", "layer_norm2", "mlp"):
             getattr(own, name).load_state_dict(getattr(other, name).state_dict())
     target.post_layernorm.load_state_dict(source.post_layernorm.state_dict())
+
+
+def _spread_out(places: Tensor) -> Tensor:
+    """Interpolate CLIP's places, f32 [cells, D], to the cells of BLIP's side."""
+    grid = places.T.reshape(1, WIDTH, IMAGE // PATCH, IMAGE // PATCH)
+    cells = SIDE // PATCH
+    return F.interpolate(grid, (cells, cells), mode="bicubic").reshape(WIDTH, -1).T
 
 
 class Captioner(nn.Module):
@@ -104,7 +114,7 @@ class Captioner(nn.Module):
         targets = words.masked_fill(tokens.attention_mask == 0, -100)
         with torch.autocast("cpu", torch.bfloat16):
             seen = self.blip.vision_model(
-                augment.normalise(pictures), interpolate_pos_encoding=pictures.shape[-1] != IMAGE
+                augment.normalise(pictures), interpolate_pos_encoding=pictures.shape[-1] != SIDE
             )
             told = self.blip.text_decoder(
                 input_ids=words,
@@ -151,10 +161,10 @@ def _batch(
     rng: np.random.Generator, scenes: Pool, singles: Pool, share: float
 ) -> tuple[Tensor, list[str], Tensor]:
     side, size = next((side, size) for until, side, size in STAGES if share <= until)
-    alone = round(0.15 * size) if share < 0.4 else 0
+    alone, drawn = round(0.15 * size) if share < 0.4 else 0, max(side, IMAGE)
     torch_rng = Generator().manual_seed(int(rng.integers(2**62)))
     chosen = np.sort(rng.integers(0, len(scenes["pixels"]), size - alone))
-    pictures, labels, captions = [_pictures(scenes["pixels"][chosen], 64)], [], []
+    pictures, labels, captions = [_pictures(scenes["pixels"][chosen], drawn)], [], []
     for index in chosen:
         objects = [VOC_CLASSES[one] for one in scenes["objects"][index] if one]
         grounds = [GROUND_NAMES[one - 1] for one in scenes["grounds"][index] if one]
@@ -165,10 +175,10 @@ def _batch(
         )
     if alone:
         chosen = np.sort(rng.integers(0, len(singles["pixels"]), alone))
-        pictures.append(_pictures(singles["pixels"][chosen][..., :3], 64))
+        pictures.append(_pictures(singles["pixels"][chosen][..., :3], drawn))
         for one in singles["classes"][chosen]:
             captions.append(plain_caption([VOC_CLASSES[one]]))
             labels.append([float(noun == VOC_CLASSES[one]) for noun in NOUNS])
-    batch = augment.warp(torch.cat(pictures), side, torch_rng, 0.35)
-    batch = augment.erase(augment.recolour(batch, torch_rng, 0.4), torch_rng, 0.1)
+    batch = augment.warp(torch.cat(pictures), side, torch_rng, WARP)
+    batch = augment.erase(augment.recolour(batch, torch_rng, RECOLOUR), torch_rng, 0.1)
     return batch, captions, torch.tensor(labels)

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from fslab.mini.train.augment import MEAN, STD
+from fslab.mini.train.blip import SIDE
 from fslab.mini.train.clip import IMAGE
 from fslab.mini.train.unet import Diffusion, make_scheduler
 
@@ -59,7 +60,7 @@ def export_blip(folder: Path, blip: BlipForConditionalGeneration, tokenizer: Ber
     """Save BLIP, its tokenizer and its image processor."""
     blip.half().save_pretrained(folder)
     compute_in_single(folder)
-    size = {"height": IMAGE, "width": IMAGE}
+    size = {"height": SIDE, "width": SIDE}
     images = BlipImageProcessorPil(size=size, image_mean=list(MEAN), image_std=list(STD))
     BlipProcessor(images, tokenizer).save_pretrained(folder)
 
