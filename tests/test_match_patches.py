@@ -138,6 +138,13 @@ def test_half_precision_gives_float32(clip, matcher):
     np.testing.assert_allclose(found, Patches(picture, matcher).encode(masks), atol=0.05)
 
 
+def test_masks_of_another_picture_are_refused(matcher):
+    patches = Patches(noise((32, 40)), matcher)
+    for mask in (np.ones((40, 32), bool), np.ones((1, 32, 40), bool)):
+        with pytest.raises(FslabError, match=r"a mask is \(.+\); those of .* are \(32, 40\)"):
+            patches.encode([mask])
+
+
 def test_a_number_of_views_below_zero_is_refused():
     with pytest.raises(FslabError, match="views_up_to is -1"):
         Matching(views_up_to=-1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fslab.match.matcher import Matcher, middle, unit
-from fslab.records import Picture
+from fslab.records import FslabError, Picture
 
 if TYPE_CHECKING:
     from transformers.models.clip.modeling_clip import CLIPEncoderLayer
@@ -39,7 +39,13 @@ class Patches:
         self._matcher = matcher
 
     def encode(self, masks: Sequence[np.ndarray]) -> np.ndarray:
-        """Return f32 [N, D] of unit length for masks of the picture, bool [H, W] each."""
+        """Return f32 [N, D] of unit length for masks of the picture, bool [H, W] each.
+
+        Raises FslabError for a mask of another size.
+        """
+        size = self._picture.size
+        if sizes := {np.shape(mask) for mask in masks} - {size}:
+            raise FslabError(f"a mask is {min(sizes)}; those of {self._picture.name} are {size}")
         if not len(masks):
             return np.empty((0, self._matcher.model.config.projection_dim), np.float32)
         return self._encode(np.stack([middle(mask) for mask in masks]))
