@@ -35,6 +35,15 @@ def test_ceilings_are_above_what_they_lift(run_ceilings):
     assert 0 < nothing < masks <= 1
 
 
+@pytest.mark.parametrize("name", ["ceilings", "ceilings-hard"])
+def test_ceilings_of_whole_splits_are_above_what_they_lift(name):
+    nothing, *_, refined, masks = (
+        row["voc21"] for row in read_table(EXPERIMENTS / f"results/{name}.csv")
+    )
+    assert 0 < nothing < refined <= 1
+    assert nothing < masks <= 1
+
+
 @pytest.fixture
 def run_ceilings(tmp_path, monkeypatch):
     out = tmp_path / "ceilings.csv"

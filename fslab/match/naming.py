@@ -10,7 +10,7 @@ import numpy as np
 
 from fslab.match.matcher import Matcher, unit
 from fslab.match.patches import Patches
-from fslab.match.views import check_size, views
+from fslab.match.views import views
 from fslab.records import VOID, FslabError, LabelMap, Matching, Picture, Segments, Vocabulary
 
 
@@ -110,8 +110,7 @@ def _vectors(
     patches: Patches | None,
 ) -> Iterator[np.ndarray]:
     """Yield CLIP's vectors of the segments, f32 [K, D]: of views, of mask tokens, or of both."""
-    check_size(picture, segments)
-    if not recipe.tokens or segments.count <= recipe.views_up_to:
+    if recipe.shows(segments.count):
         yield matcher.encode_images(views(picture, segments, recipe))
     if recipe.tokens:
         yield (patches or Patches(picture, matcher)).encode(segments.masks())

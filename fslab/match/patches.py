@@ -78,10 +78,9 @@ class Patches:
         """Return the class token, [1, D], and each layer's keys and values of the patches."""
         model, processor = self._matcher.model, self._matcher.image_processor
         height, width = (side * model.config.vision_config.patch_size for side in self._grid)
-        image = Image.fromarray(middle(self._picture.pixels))
         given = processor(
-            images=[image.resize((width, height), processor.resample)],
-            do_resize=False, do_center_crop=False, return_tensors="pt",
+            images=[Image.fromarray(middle(self._picture.pixels))],
+            size={"height": height, "width": width}, do_center_crop=False, return_tensors="pt",
         )  # fmt: skip
         pixels = given["pixel_values"].to(model.device, model.dtype)
         states = model.vision_model(

@@ -246,6 +246,10 @@ class Matching:
                 f"matching.views_up_to is {self.views_up_to}; it is a whole number from 0 up"
             )
 
+    def shows(self, segments: int) -> bool:
+        """Tell whether CLIP is shown views of so many segments; mask tokens read them otherwise."""
+        return not self.tokens or segments <= self.views_up_to
+
 
 @dataclass(frozen=True)
 class Refinement:

@@ -255,8 +255,8 @@ def explore_matching(
 
 def _read_by(settings: Matching, segments: int) -> list[str]:
     """Say what the matrix of so many segments is made of."""
-    views = not settings.tokens or segments <= settings.views_up_to
-    return [f"{settings.view} view"] * views + ["mask tokens"] * settings.tokens
+    shown = settings.shows(segments)
+    return [f"{settings.view} view"] * shown + ["mask tokens"] * settings.tokens
 
 
 def _places(result: MatchResult) -> tuple[float, list[Box]]:

@@ -83,12 +83,12 @@ def guesses(
 
 def voted(segments: Segments, truth: np.ndarray, names: tuple[str, ...]) -> LabelMap:
     """Give each segment its majority class, and where there are several segmentations, a vote."""
+    if not segments.others:
+        return oracle(segments, truth, names)
     votes = [oracle(one, truth, names).labels for one in (segments, *segments.others)]
     kinds = np.unique(votes)
     beliefs = np.stack([np.mean(votes == kind, 0, dtype=np.float32) for kind in kinds])
     labels = kinds[beliefs.argmax(0)].astype(np.uint8)
-    if not segments.others:
-        return LabelMap(labels, names)
     return LabelMap(labels, names, beliefs=dict(zip(kinds.tolist(), beliefs, strict=True)))
 
 

@@ -161,7 +161,8 @@ def _batch(
     rng: np.random.Generator, scenes: Pool, singles: Pool, share: float
 ) -> tuple[Tensor, list[str], Tensor]:
     side, size = next((side, size) for until, side, size in STAGES if share <= until)
-    alone, drawn = round(0.15 * size) if share < 0.4 else 0, max(side, IMAGE)
+    alone = round(0.15 * size) if share < 0.4 else 0
+    drawn = max(side, IMAGE)
     torch_rng = Generator().manual_seed(int(rng.integers(2**62)))
     chosen = np.sort(rng.integers(0, len(scenes["pixels"]), size - alone))
     pictures, labels, captions = [_pictures(scenes["pixels"][chosen], drawn)], [], []
