@@ -161,7 +161,8 @@ def smaller(picture: bytes) -> bytes:
     colours, places, counts = np.unique(
         np.asarray(image).reshape(-1, 3), axis=0, return_inverse=True, return_counts=True
     )
-    few = np.array(image.quantize(COLOURS, Image.Quantize.MEDIANCUT).getpalette()).reshape(-1, 3)
+    palette = image.quantize(COLOURS, Image.Quantize.MEDIANCUT, kmeans=1).getpalette()
+    few = np.array(palette).reshape(-1, 3)
     kept = np.concatenate([colours[np.argsort(-counts)[:FLAT]], few[:COLOURS]])
     nearest = cdist(colours, kept).argmin(1).astype(np.uint8)
     indices = Image.fromarray(nearest[places].reshape(image.height, image.width), "P")

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
+from fslab.datasets import VOC_CLASSES
 from fslab.mini.captions import PROMPTS, caption, captions_words, plain_caption
 from fslab.mini.train.__main__ import MINUTES, train_all
-from fslab.mini.train.augment import region_views, warp
+from fslab.mini.train.augment import holes, region_views, stylise, warp
 from fslab.mini.train.checkpoint import load_checkpoint, save_checkpoint
-from fslab.mini.train.clip import NOUNS, noun_prompts
+from fslab.mini.train.clip import NOUNS, choose_singles, noun_prompts
 from fslab.mini.train.optim import Muon, make_optimizers, orthogonalise
-from fslab.mini.train.pools import scene_pool
+from fslab.mini.train.pools import scene_pool, single_pool
 from fslab.mini.train.tokens import make_bert_tokenizer, make_clip_tokenizer
 from fslab.mini.train.unet import LatentSet
 
@@ -100,6 +101,51 @@ def test_region_views_keep_what_is_inside():
     assert shown.shape == picture.shape
     assert (shown[..., 14:18, 14:18] == 0.8).float().mean() > 0.8
     assert warp(picture, 24, rng).shape == (6, 3, 24, 24)
+
+
+def test_region_views_follow_the_shape_in_some():
+    rng = torch.Generator().manual_seed(0)
+    picture = torch.full((64, 3, 32, 32), 0.8)
+    inside = torch.zeros(64, 1, 32, 32)
+    inside[..., 8:24, 8:24] = 1
+    kept = (region_views(picture, inside, rng, share=1.0) - 0.8).abs().amax(1) < 1e-6
+    follows = (kept == (inside[:, 0] > 0)).flatten(1).all(1)
+    assert 10 <= int(follows.sum()) <= 30  # fills of the very mean show no cut at all
+
+
+def test_holes_have_others_shapes_and_leave_half():
+    rng = torch.Generator().manual_seed(0)
+    inside = torch.zeros(64, 1, 32, 32)
+    inside[..., 6:26, 10:22] = 1
+    left = holes(inside, rng, share=1.0)
+    areas = left.mean((1, 2, 3)) / inside.mean((1, 2, 3))
+    assert ((left == 0) | (inside == 1)).all()
+    assert (areas > 0.5).all()
+    assert (areas < 1).sum() > 10
+    assert torch.equal(holes(inside, rng, share=0.0), inside)
+
+
+def test_stylise_redraws_some_and_stays_a_picture():
+    rng = torch.Generator().manual_seed(0)
+    picture = torch.rand(64, 3, 16, 16, generator=rng)
+    drawn = stylise(picture, rng, share=0.3)
+    same = (drawn == picture).flatten(1).all(1)
+    assert drawn.shape == picture.shape
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    assert 10 < int(same.sum()) < 40  # 0.7 cubed of 64 are 22
+    assert torch.equal(stylise(picture, rng, share=0.0), picture)
+
+
+def test_animals_are_shown_to_clip_more_often(tmp_path):
+    pool = single_pool(tmp_path / "singles", 40)
+    rows = choose_singles(np.random.default_rng(0), 40, 2000)
+    assert rows.min() >= 0
+    assert rows.max() < 40
+    seen = np.bincount(pool["classes"][rows], minlength=21)[1:]
+    names = dict(zip(VOC_CLASSES[1:], seen, strict=True))
+    assert names["bird"] > 2 * names["boat"] > 0
+    assert min(seen) > 0
 
 
 def test_pools_are_drawn_once_and_hold_no_mask(tmp_path):

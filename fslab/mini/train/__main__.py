@@ -26,7 +26,7 @@ from fslab.mini.train.pools import (
 from fslab.mini.train.unet import LatentSet, cool_down, train_unet
 from fslab.mini.train.vae import latent_pool, train_vae
 
-MINUTES = {"vae": 5, "clip": 56, "blip": 335, "unet": 278, "cool": 24}
+MINUTES = {"vae": 5, "clip": 131, "blip": 335, "unet": 278, "cool": 24}
 """How long each stage trains, minutes of one core; `unet` at a constant rate, then `cool`."""
 
 

@@ -86,8 +86,44 @@ def blur(batch: Tensor, rng: Generator) -> Tensor:
     return torch.where(torch.rand(len(batch), 1, 1, 1, generator=rng) < BLURRED, small, batch)
 
 
+def stylise(batch: Tensor, rng: Generator, share: float = 0.25) -> Tensor:
+    """Redraw some pictures [B, 3, h, w]: outlined in dark or light, in few tones, in another gamma.
+
+    The designs of one class differ in just this, and there are only a handful of them.
+    """
+
+    def some() -> Tensor:
+        return torch.rand(len(batch), 1, 1, 1, generator=rng) < share
+
+    across, down = (
+        batch.diff(dim=3, append=batch[..., -1:]),
+        batch.diff(dim=2, append=batch[:, :, -1:]),
+    )
+    edges = (across.square() + down.square()).mean(1, keepdim=True).sqrt()
+    ink = (torch.rand(len(batch), 1, 1, 1, generator=rng) - 0.6) * 5
+    batch = torch.where(some(), (batch + ink * edges).clamp(0, 1), batch)
+    tones = 2 + 4 * torch.rand(len(batch), 1, 1, 1, generator=rng)
+    batch = torch.where(some(), (batch * tones).round() / tones, batch)
+    gamma = torch.exp((torch.rand(len(batch), 3, 1, 1, generator=rng) - 0.5) * 1.6)
+    return torch.where(some(), batch.clamp(1e-3, 1) ** gamma, batch).clamp(0, 1)
+
+
+def holes(inside: Tensor, rng: Generator, share: float = 0.3) -> Tensor:
+    """Take another one's shape, moved, out of some shapes [B, 1, h, w], as what stands before does.
+
+    A shape that would lose more than half of itself is left whole.
+    """
+    other = warp(inside.roll(1, 0), inside.shape[-1], rng, 3.0)
+    left = inside * (other < 0.5)
+    enough = left.mean((1, 2, 3)) > 0.5 * inside.mean((1, 2, 3))
+    taken = enough & (torch.rand(len(inside), generator=rng) < share)
+    return torch.where(taken[:, None, None, None], left, inside)
+
+
 def region_views(picture: Tensor, inside: Tensor, rng: Generator, share: float = 0.55) -> Tensor:
-    """Show some pictures as regions are shown: cut out raggedly, the rest black, mean or grey.
+    """Show some pictures as regions are shown: cut out, the rest black, mean or one colour.
+
+    Three in ten cuts follow the shape, the others are as ragged as clusters are.
 
     picture: [B, 3, h, w] in 0..1; inside: [B, 1, h, w] in 0..1, about 1 on what is to be named.
     """
@@ -95,7 +131,8 @@ def region_views(picture: Tensor, inside: Tensor, rng: Generator, share: float =
     ragged = smooth_noise((count, height, width), 6, rng) - 0.5
     margin = (torch.rand(count, 1, 1, 1, generator=rng) - 0.45) * 0.7
     wide = F.avg_pool2d(inside, 9, 1, 4)
-    kept = ((wide + 0.9 * ragged + margin) > 0.5).float()
+    exact = torch.rand(count, 1, 1, 1, generator=rng) < 0.3
+    kept = torch.where(exact, inside > 0.5, (wide + 0.9 * ragged + margin) > 0.5).float()
     mean = picture.mean((2, 3), keepdim=True)
     choice = torch.rand(count, 1, 1, 1, generator=rng)
     fill = torch.where(choice < 0.5, torch.zeros_like(mean), mean)
