@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +60,21 @@ def test_the_versions_are_those_that_were_tried(name):
         if package in known and version != known[package]
     }
     assert not differing, "run .ci/lock"
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0"])
+def test_every_package_runs_on_the_first_release_of_each_python(python):
+    known = locked("requirements.txt") | locked("requirements-build.txt")
+    installed = [one for one in distributions() if canonicalize_name(one.name) in known]
+    assert len(installed) > 50
+    refusing = {
+        one.name: one.metadata["Requires-Python"]
+        for one in installed
+        if python not in SpecifierSet(one.metadata["Requires-Python"] or "")
+    }
+    assert not refusing, (
+        "a system's Python is seldom its newest: pin an older version, run .ci/lock"
+    )
 
 
 def test_what_the_project_asks_for_is_locked():
