@@ -133,25 +133,34 @@ def test_ends_with_a_way_on(path):
     assert "way on" in last.source.lower()
 
 
-@every
+WRONG = {
+    "preset": ("mimi", "there is no preset and no folder 'mimi'.*did you mean mini"),
+    "picture": ("no_such.png", "'no_such.png' does not exist; check the path"),
+    "method": ("freeseg", "there is no method 'freeseg'.*did you mean freeseg-diff"),
+}
+
+
+def parameters_of(path):
+    return set(re.findall(r"^(\w+) = ", code_of(path)[1].source, re.MULTILINE))
+
+
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("path", "name"),
     [
-        ({"preset": "mimi"}, "there is no preset and no folder 'mimi'.*did you mean mini"),
-        ({"picture": "no_such.png"}, "'no_such.png' does not exist; check the path"),
-        ({"method": "freeseg"}, "there is no method 'freeseg'.*did you mean freeseg-diff"),
+        pytest.param(path, name, id=f"{path.stem}-{name}")
+        for path in NOTEBOOKS
+        for name in WRONG
+        if name in parameters_of(path)
     ],
-    ids=["preset", "picture", "method"],
 )
-def test_bad_parameters_fail_in_the_first_cells(path, given, sentence):
+def test_bad_parameters_fail_in_the_first_cells(path, name):
     cells = code_of(path)
-    if not all(re.search(f"^{name} = ", cells[1].source, re.MULTILINE) for name in given):
-        pytest.skip("this notebook has no such parameter")
+    value, sentence = WRONG[name]
     names: dict = {}
     with contextlib.chdir(FOLDER):
         exec(cells[0].source, names)
         exec(cells[1].source, names)
-        names.update(given)
+        names[name] = value
         with pytest.raises(FslabError, match=sentence) as caught:
             exec(cells[2].source, names)
     assert "\n" not in str(caught.value)

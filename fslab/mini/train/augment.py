@@ -5,6 +5,7 @@ Everything is drawn from one torch generator, and done for the whole batch at on
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
@@ -14,6 +15,16 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's mean and standard deviation of RGB in 0..1."""
 BLURRED = 0.3
 """Share of pictures that `blur` changes."""
+
+
+def as_batch(pixels: np.ndarray) -> Tensor:
+    """Turn u8 [B, H, W, C] of a pool into f32 [B, C, H, W] in 0..1."""
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
+
+
+def _each(count: int, rng: Generator) -> Tensor:
+    """Draw a number in 0..1 for each picture: f32 [count, 1, 1, 1]."""
+    return torch.rand(count, 1, 1, 1, generator=rng)
 
 
 def normalise(batch: Tensor) -> Tensor:
@@ -60,8 +71,8 @@ def recolour(batch: Tensor, rng: Generator, strength: float = 1.0) -> Tensor:
     matrix = torch.where(swap, swapped, matrix)
     grey = torch.rand(count, 1, 1, generator=rng) < 0.1 * strength
     matrix = torch.where(grey, torch.full((3, 3), 1 / 3), matrix)
-    contrast = 0.7 + 0.6 * torch.rand(count, 1, 1, 1, generator=rng)
-    light = (torch.rand(count, 1, 1, 1, generator=rng) - 0.5) * 0.3
+    contrast = 0.7 + 0.6 * _each(count, rng)
+    light = (_each(count, rng) - 0.5) * 0.3
     mixed = torch.einsum("bij,bjhw->bihw", matrix, batch)
     return ((mixed - 0.5) * contrast + 0.5 + light).clamp(0, 1)
 
@@ -83,7 +94,7 @@ def erase(batch: Tensor, rng: Generator, share: float = 0.25) -> Tensor:
 def blur(batch: Tensor, rng: Generator) -> Tensor:
     """Halve the resolution of some pictures, as small regions lose theirs."""
     small = F.interpolate(F.avg_pool2d(batch, 2), batch.shape[-2:], mode="bilinear")
-    return torch.where(torch.rand(len(batch), 1, 1, 1, generator=rng) < BLURRED, small, batch)
+    return torch.where(_each(len(batch), rng) < BLURRED, small, batch)
 
 
 def stylise(batch: Tensor, rng: Generator, share: float = 0.25) -> Tensor:
@@ -91,21 +102,17 @@ def stylise(batch: Tensor, rng: Generator, share: float = 0.25) -> Tensor:
 
     The designs of one class differ in just this, and there are only a handful of them.
     """
-
-    def some() -> Tensor:
-        return torch.rand(len(batch), 1, 1, 1, generator=rng) < share
-
-    across, down = (
-        batch.diff(dim=3, append=batch[..., -1:]),
-        batch.diff(dim=2, append=batch[:, :, -1:]),
-    )
+    count = len(batch)
+    across = batch.diff(dim=3, append=batch[..., -1:])
+    down = batch.diff(dim=2, append=batch[:, :, -1:])
     edges = (across.square() + down.square()).mean(1, keepdim=True).sqrt()
-    ink = (torch.rand(len(batch), 1, 1, 1, generator=rng) - 0.6) * 5
-    batch = torch.where(some(), (batch + ink * edges).clamp(0, 1), batch)
-    tones = 2 + 4 * torch.rand(len(batch), 1, 1, 1, generator=rng)
-    batch = torch.where(some(), (batch * tones).round() / tones, batch)
-    gamma = torch.exp((torch.rand(len(batch), 3, 1, 1, generator=rng) - 0.5) * 1.6)
-    return torch.where(some(), batch.clamp(1e-3, 1) ** gamma, batch).clamp(0, 1)
+    ink = (_each(count, rng) - 0.6) * 5
+    batch = torch.where(_each(count, rng) < share, (batch + ink * edges).clamp(0, 1), batch)
+    tones = 2 + 4 * _each(count, rng)
+    batch = torch.where(_each(count, rng) < share, (batch * tones).round() / tones, batch)
+    gamma = torch.exp((torch.rand(count, 3, 1, 1, generator=rng) - 0.5) * 1.6)
+    drawn = torch.where(_each(count, rng) < share, batch.clamp(1e-3, 1) ** gamma, batch)
+    return drawn.clamp(0, 1)
 
 
 def holes(inside: Tensor, rng: Generator, share: float = 0.3) -> Tensor:
@@ -129,17 +136,15 @@ def region_views(picture: Tensor, inside: Tensor, rng: Generator, share: float =
     """
     count, _, height, width = picture.shape
     ragged = smooth_noise((count, height, width), 6, rng) - 0.5
-    margin = (torch.rand(count, 1, 1, 1, generator=rng) - 0.45) * 0.7
+    margin = (_each(count, rng) - 0.45) * 0.7
     wide = F.avg_pool2d(inside, 9, 1, 4)
-    exact = torch.rand(count, 1, 1, 1, generator=rng) < 0.3
+    exact = _each(count, rng) < 0.3
     kept = torch.where(exact, inside > 0.5, (wide + 0.9 * ragged + margin) > 0.5).float()
     mean = picture.mean((2, 3), keepdim=True)
-    choice = torch.rand(count, 1, 1, 1, generator=rng)
+    choice = _each(count, rng)
     fill = torch.where(choice < 0.5, torch.zeros_like(mean), mean)
-    fill = torch.where(
-        choice > 0.85, torch.rand(count, 1, 1, 1, generator=rng).expand_as(mean), fill
-    )
+    fill = torch.where(choice > 0.85, _each(count, rng).expand_as(mean), fill)
     shown = picture * kept + fill * (1 - kept)
-    chosen = torch.rand(count, 1, 1, 1, generator=rng) < share
+    chosen = _each(count, rng) < share
     big_enough = kept.mean((2, 3), keepdim=True) > 0.08
     return torch.where(chosen & big_enough, shown, picture)

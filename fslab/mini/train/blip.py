@@ -153,7 +153,7 @@ def train_blip(
 
 def _pictures(pixels: np.ndarray, side: int) -> Tensor:
     """Turn u8 [B, H, W, 3] into f32 [B, 3, side, side] in 0..1."""
-    batch = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
+    batch = augment.as_batch(pixels)
     return F.interpolate(batch, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
 
 

@@ -192,7 +192,7 @@ def _singles(
     rng: np.random.Generator, torch_rng: Generator, pool: Pool, size: int, side: int
 ) -> _Part:
     chosen = choose_singles(rng, len(pool["pixels"]), size)
-    batch = torch.from_numpy(pool["pixels"][chosen]).permute(0, 3, 1, 2).float() / 255
+    batch = augment.as_batch(pool["pixels"][chosen])
     batch = augment.warp(batch, side, torch_rng)
     pictures = augment.stylise(augment.blur(batch[:, :3], torch_rng), torch_rng)
     pictures = augment.recolour(pictures, torch_rng)
@@ -206,7 +206,7 @@ def _grounds(
     rng: np.random.Generator, torch_rng: Generator, pool: Pool, size: int, side: int
 ) -> _Part:
     chosen = np.sort(rng.integers(0, len(pool["pixels"]), size))
-    batch = torch.from_numpy(pool["pixels"][chosen]).permute(0, 3, 1, 2).float() / 255
+    batch = augment.as_batch(pool["pixels"][chosen])
     pictures = augment.blur(augment.warp(batch, side, torch_rng), torch_rng)
     part = (augment.smooth_noise((size, side, side), 4, torch_rng) > 0.42).float()
     pictures = augment.recolour(pictures, torch_rng, 0.2)  # colour is much of what a ground is
@@ -220,7 +220,7 @@ def _scenes(
     rng: np.random.Generator, torch_rng: Generator, pool: Pool, size: int, side: int
 ) -> _Part:
     chosen = np.sort(rng.integers(0, len(pool["pixels"]), size))
-    batch = torch.from_numpy(pool["pixels"][chosen]).permute(0, 3, 1, 2).float() / 255
+    batch = augment.as_batch(pool["pixels"][chosen])
     pictures = augment.warp(F.interpolate(batch, (64, 64), mode="area"), side, torch_rng, 0.4)
     pictures = augment.recolour(pictures, torch_rng, 0.5)
     labels, captions = torch.zeros(size, len(NOUNS)), []
