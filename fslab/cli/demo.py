@@ -59,7 +59,7 @@ def _line(report: Report) -> dict[str, str | float]:
         "preset": report.preset,
         "images": report.score.images,
         "mIoU (VOC21)": round(100 * report.score.miou, 1),
-        "s / picture": round(each, 2),
+        "s / picture": round(each, 3),
     }
 
 
