@@ -8,8 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from fslab import captions
-from fslab.captions import candidates, closest_classes, load_captioner, named_classes, nouns
+import fslab
+from fslab.captions import (
+    candidates,
+    closest_classes,
+    load_captioner,
+    named_classes,
+    nouns,
+    tagging,
+)
 from fslab.records import Captioning, FslabError, Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -68,7 +75,7 @@ def test_textblob_needs_no_corpus():
         "from fslab.captions import nouns\n"
         "print(*nouns('a photo of two dogs on grass'))\n"
     )
-    root = str(Path(captions.__file__).parents[1])
+    root = str(Path(fslab.__file__).parents[1])
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )
@@ -82,7 +89,7 @@ def test_an_unknown_tagger_is_refused():
 
 def test_spacy_says_how_to_get_it_where_its_model_is_not(monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
-    captions._spacy_model.cache_clear()
+    tagging._spacy_model.cache_clear()
     with pytest.raises(FslabError, match="pip install spacy") as caught:
         nouns("a dog", tagger="spacy")
     assert "spacy download en_core_web_sm" in str(caught.value)
@@ -93,7 +100,7 @@ def test_spacy_agrees_where_its_model_is():
     spacy = pytest.importorskip("spacy")
     if not spacy.util.is_package("en_core_web_sm"):
         pytest.skip("en_core_web_sm is not installed")
-    captions._spacy_model.cache_clear()
+    tagging._spacy_model.cache_clear()
     found = nouns("A photo of two dogs on the side of a road", tagger="spacy")
     assert found == ("photo", "dog", "road")
 

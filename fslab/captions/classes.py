@@ -1,0 +1,118 @@
+"""From a caption to candidate classes: what its nouns name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from fslab.captions.tagging import nouns_by_word, singular
+from fslab.records import Caption, Captioning, FslabError, Vocabulary
+
+Embed = Callable[[Sequence[str]], np.ndarray]
+"""Texts -> f32 [N, D], each row the mean of a text's token embeddings."""
+
+
+def closest_classes(nouns: Sequence[str], vocabulary: Vocabulary, embed: Embed) -> tuple[str, ...]:
+    """Map nouns to the classes nearest in text: the authors' closed-vocabulary rule.
+
+    A noun goes to the class at the least correlation distance (1 - Pearson's r) between mean
+    text embeddings, the class said as "A photo of {class}", the noun bare. Nouns farther than
+    the mean of these least distances are dropped: "photo" and "front" are far from any class.
+    So a caption's only noun always stays, and of two the farther one goes.
+    Classes come in the order of their nouns, each once. Classes are spoken ("tv monitor")
+    where the released code gives the data set's own spelling.
+    """
+    if not nouns:
+        return ()
+    prompts = [f"A photo of {vocabulary.texts(name)[0]}" for name in vocabulary.classes]
+    distances = _correlation_distances(embed(list(nouns)), embed(prompts))
+    nearest, least = distances.argmin(1), distances.min(1)
+    kept = least <= least.mean() + 1e-12  # equal distances are their own mean, but for rounding
+    found = (vocabulary.classes[index] for index in nearest[kept])
+    return tuple(dict.fromkeys(found))
+
+
+def _correlation_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return 1 - Pearson's r of f32 [N, D] against [M, D]: f64 [N, M]; 1 for a flat vector."""
+
+    def standard(given: np.ndarray) -> np.ndarray:
+        centred = given.astype(np.float64) - given.mean(1, keepdims=True, dtype=np.float64)
+        return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+
+    return 1 - standard(rows) @ standard(columns).T
+
+
+def named_classes(caption: str | Sequence[str], vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return the classes that a caption, or each of several nouns, names; others are dropped.
+
+    A class is named by its name, its spoken form or a synonym; the longest run of words wins
+    ("hot dog" is no dog) and plurals count. In the order of the caption, each class once.
+    """
+    texts = [caption] if isinstance(caption, str) else caption
+    found = [name for text in texts for _, name in _read_classes(text, vocabulary) if name]
+    return tuple(dict.fromkeys(found))
+
+
+def _read_classes(text: str, vocabulary: Vocabulary) -> list[tuple[str, str | None]]:
+    """Cut a text into (words, the class they name) and (one word, None), in order."""
+    phrases = _phrases(vocabulary)
+    longest = max(map(len, phrases))
+    words = re.findall(r"\w+(?:-\w+)*", text.lower())
+    found, start = [], 0
+    while start < len(words):
+        for length in range(min(longest, len(words) - start), 0, -1):
+            span = words[start : start + length]
+            name = phrases.get(tuple(map(singular, span)))
+            if name or length == 1:
+                break
+        found.append((" ".join(span), name))
+        start += length
+    return found
+
+
+def _phrases(vocabulary: Vocabulary) -> Mapping[tuple[str, ...], str]:
+    """Map words, each folded to its singular, to the class; names go before synonyms."""
+    phrases: dict[tuple[str, ...], str] = {}
+    for synonyms in (False, True):
+        for name in vocabulary.classes:
+            for text in (name, *vocabulary.texts(name, synonyms)):
+                words = re.findall(r"\w+(?:-\w+)*", text.lower())
+                phrases.setdefault(tuple(map(singular, words)), name)
+    return phrases
+
+
+def candidates(
+    text: str, vocabulary: Vocabulary, recipe: Captioning, embed: Embed | None = None
+) -> tuple[Caption, Vocabulary]:
+    """Find a caption's candidate classes, and the vocabulary that they belong to.
+
+    "closed": classes of the vocabulary, by `closest_classes` or by `named_classes` as the
+    recipe's mapping says. "open": what the caption names, class or not; nouns that the
+    vocabulary lacks are added behind its classes. "all": every class, and the text is not read.
+    Raises FslabError if the mapping needs `embed` and none is given.
+    """
+    if recipe.words == "all":
+        return Caption("", (), vocabulary.classes), vocabulary
+    by_word = nouns_by_word(text, recipe.tagger)
+    words = tuple(dict.fromkeys(by_word.values()))
+    if recipe.words == "open":
+        found = _open_candidates(text, by_word, vocabulary)
+        return Caption(text, words, found), vocabulary.extended(found)
+    if recipe.mapping == "name":
+        return Caption(text, words, named_classes(text, vocabulary)), vocabulary
+    if embed is None:
+        raise FslabError("captioning.mapping 'embedding' compares texts: give embed, or use 'name'")
+    return Caption(text, words, closest_classes(words, vocabulary, embed)), vocabulary
+
+
+def _open_candidates(
+    text: str, by_word: Mapping[str, str], vocabulary: Vocabulary
+) -> tuple[str, ...]:
+    found = []
+    for words, name in _read_classes(text, vocabulary):
+        noun = by_word.get(words)
+        if name or noun:
+            found.append(name or vocabulary.find(noun) or noun)
+    return tuple(word for word in dict.fromkeys(found) if word != vocabulary.names[0])
