@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from fslab.records import FslabError
 
+with warnings.catch_warnings():  # a Python without fcntl is what `hold` is prepared for
+    warnings.simplefilter("ignore", UserWarning)
+    from filelock import SoftFileLock, Timeout, lock_descriptor
+
 ASIDE = ".aside"
 """How the name of a file that is still being written ends."""
 
 ORPHAN_AGE = 3600.0
-"""Seconds after which a file aside counts as left behind, where the file system has no locks."""
+"""Seconds after which a file aside counts as left behind, where locks cannot tell."""
+
+WINDOWS = os.name == "nt"
+"""Where an open file is neither renamed nor removed, and a file that someone reads not replaced."""
+
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds between attempts to replace a file that others may be reading, on Windows."""
 
 
 class Held(FslabError):
@@ -40,11 +50,14 @@ def write_aside(path: str | os.PathLike[str], data: bytes, lasting: bool = True)
     handle, aside = _new_aside(folder)
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
-            os.fchmod(handle, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
+            os.chmod(aside, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
             write_all(file, data)
             if lasting:
                 os.fsync(handle)
-            os.replace(aside, path)  # before the lock goes: nobody takes it for left behind
+            if not WINDOWS:  # before the lock goes: nobody takes it for left behind
+                os.replace(aside, path)
+        if WINDOWS:
+            _replace_patiently(aside, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(aside)
@@ -65,10 +78,15 @@ def drop_orphans(folder: str | os.PathLike[str]) -> None:
     """Remove the files of a folder that killed processes were writing; no clock is asked.
 
     Whoever writes a file aside has it locked, and the system lets go of it however a process
-    ends. What may not be removed stays.
+    ends. Where there are no locks, and on Windows, where a file is closed before it is renamed,
+    the file's age tells. What may not be removed stays.
     """
     for path in Path(folder).glob(f"*{ASIDE}"):
         with contextlib.suppress(OSError):
+            if WINDOWS:
+                if _is_old(os.stat(path)):
+                    os.unlink(path)
+                continue
             handle = os.open(path, os.O_RDWR)
             try:
                 if _is_left_behind(handle):
@@ -89,16 +107,72 @@ def write_or_refuse(path: str | os.PathLike[str], data: bytes) -> None:
 def hold(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold a file that no other process then holds; it has our number in it, and goes at the end.
 
-    The system lets go of it however a process ends. Raises Held where another process has it,
-    and OSError where it cannot be made.
+    The system lets go of it however a process ends. Where it has no such locks, a file that is
+    there is the lock (filelock's SoftFileLock), and one whose process is gone counts for nothing.
+    Raises Held where another process has it, and OSError where it cannot be made.
     """
-    handle = _locked(Path(path))
+    path = Path(path)
+    with _held(path) if _has_locks(path.parent) else _held_softly(path):
+        yield
+
+
+def one_name(folder: str | os.PathLike[str], first: str, second: str) -> bool:
+    """Return whether two names are one file in a folder; a folder that is not there yet counts
+    as its nearest parent does."""
+    if first == second:
+        return True
+    return first.casefold() == second.casefold() and _folds_case(Path(folder).absolute())
+
+
+def _folds_case(folder: Path) -> bool:
+    """Return whether names that differ in case alone are one: asked of the folder's own name."""
+    for each in (folder, *folder.parents):
+        swapped = each.with_name(each.name.swapcase()) if each.name else each
+        if swapped != each and each.exists():
+            return swapped.exists() and os.path.samefile(each, swapped)
+    return WINDOWS
+
+
+def _replace_patiently(aside: str, path: str | os.PathLike[str]) -> None:
+    """Put a file in another's place, once nobody reads that."""
+    for pause in _PAUSES:
+        try:
+            os.replace(aside, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(aside, path)
+
+
+def _has_locks(folder: Path) -> bool:
+    """Return whether a folder's files can be locked: asked of one without a name."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            return _lock(file.fileno())
+        except _NoLocks:
+            return False
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    handle = _locked(path)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        os.close(handle)
+        _let_go(handle, path)
+
+
+@contextlib.contextmanager
+def _held_softly(path: Path) -> Iterator[None]:
+    lock = SoftFileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise Held(path, str(lock.pid or "another")) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _locked(path: Path) -> int:
@@ -110,29 +184,56 @@ def _locked(path: Path) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _lock(handle):
+                raise Held(path, _signed(handle) or "another")
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                 _sign(handle, path)
                 return handle
-        except BlockingIOError as error:
-            holder = os.pread(handle, 20, 0).decode(errors="replace") or "another"
-            os.close(handle)
-            raise Held(path, holder) from error
-        except OSError:
+        except (OSError, Held):
             os.close(handle)
             raise
         os.close(handle)
 
 
-def _sign(handle: int, path: Path) -> None:
-    """Put our number in a file that we hold; a full disk leaves no file."""
+class _NoLocks(OSError):
+    """The file system, or this Python, has no locks."""
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file; False where another process has it locked."""
     try:
-        os.truncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        return lock_descriptor(handle, blocking=False)
+    except OSError as error:
+        raise _NoLocks from error
+
+
+def _signed(handle: int) -> str:
+    """Return the number that the holder of a file has put there."""
+    os.lseek(handle, 1, os.SEEK_SET)
+    return os.read(handle, 20).decode(errors="replace").strip()
+
+
+def _sign(handle: int, path: Path) -> None:
+    """Put our number in a file that we hold, behind the byte that Windows lets nobody else read;
+    a full disk leaves no file."""
+    try:
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, f"\n{os.getpid()}\n".encode())
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise
+
+
+def _let_go(handle: int, path: Path) -> None:
+    """Remove a file that we hold and close it; Windows removes no file that is open."""
+    if WINDOWS:
+        os.close(handle)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    if not WINDOWS:
+        os.close(handle)
 
 
 def _new_aside(folder: Path) -> tuple[int, str]:
@@ -140,7 +241,7 @@ def _new_aside(folder: Path) -> tuple[int, str]:
     while True:
         handle, aside = tempfile.mkstemp(prefix=".", suffix=ASIDE, dir=folder)
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock_descriptor(handle, poll_interval=0.001)  # until who tidies has looked at it
         if os.fstat(handle).st_nlink:  # nobody took it for left behind before it was locked
             return handle, aside
         os.close(handle)
@@ -149,12 +250,13 @@ def _new_aside(folder: Path) -> tuple[int, str]:
 def _is_left_behind(handle: int) -> bool:
     """Tell whether nobody writes an open file aside; where it can be locked, it then is."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return abs(time.time() - os.fstat(handle).st_mtime) > ORPHAN_AGE
-    return True
+        return _lock(handle)
+    except _NoLocks:
+        return _is_old(os.fstat(handle))
+
+
+def _is_old(status: os.stat_result) -> bool:
+    return abs(time.time() - status.st_mtime) > ORPHAN_AGE
 
 
 def _umask() -> int:

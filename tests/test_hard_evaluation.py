@@ -283,7 +283,7 @@ def test_a_lock_that_finds_no_room_leaves_no_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space"), hold(tmp_path / LOCK):
         pass
     assert not list(tmp_path.iterdir())

@@ -267,10 +267,10 @@ def test_clocks_that_jump_neither_keep_orphans_nor_end_living_writers(tmp_path, 
 
 
 def test_without_locks_the_age_tells_orphans(tmp_path, monkeypatch):
-    def no_locks(*_):
+    def no_locks(*_, **__):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    monkeypatch.setattr(files, "lock_descriptor", no_locks)
     old, new = tmp_path / ".old.aside", tmp_path / ".new.aside"
     for path in (old, new):
         path.write_bytes(b"half")
