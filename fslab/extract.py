@@ -101,6 +101,8 @@ def _key(
         "prompt": settings.prompt,
         "posterior": settings.posterior,
     }  # fmt: skip
+    if settings.noise == "none" and not timeless:
+        pass_settings["noise"] = "none"
     return digest_of(
         [
             "map-2",

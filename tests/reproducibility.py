@@ -182,7 +182,7 @@ def _maps(
     sums: dict[tuple[str, str, int], Tensor] = {}
     for draw in range(settings.draws):
         noise = torch.cat([noises[draw] for _, noises in starts])
-        noisy = backbone._scheduler.add_noise(latents, noise, step)
+        noisy = backbone._schedule.noised(latents, noise, timestep)
         with tap(unet, *sources(paths, unet), stop=True) as seen:
             unet(noisy, step, states)
         seen = with_derived(seen, paths, unet)

@@ -6,7 +6,6 @@ watched layer by layer; it ends as soon as the last wanted layer has fired.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from fslab.backbones.adapters import check_no_adapters
 from fslab.backbones.base import DTYPES, Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
+from fslab.backbones.schedule import FILE as SCHEDULE_FILE
+from fslab.backbones.schedule import Schedule, check_schedule, read_schedule
 from fslab.backbones.trust import check_shapes, check_weights, read_config, weight_files
+from fslab.backbones.understood import check_pipeline, check_text, check_unet, check_vae
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
@@ -54,14 +57,16 @@ class StableDiffusion(MetaListing, Backbone):
         self.name, self.timestep = name or folder.name, timestep
         self._config = read_config(folder / "unet")
         self._vae_config = read_config(folder / "vae")
+        self._scheduler_config = read_config(folder / "scheduler", SCHEDULE_FILE)
         self._own_layers = tuple(layers)
-        _check_configs(folder, self._config, self._vae_config)
+        self._check()
         self._factor = factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
         self.multiple = factor * 2 ** (len(self._config["block_out_channels"]) - 1)
         self.resolution = resolution or factor * self._config["sample_size"]
         for part in COMPONENTS:
             if part != "unet" or random is None:
                 check_weights(folder / part)
+        check_no_adapters(folder)
         self._parts: dict[tuple[str, torch.dtype], nn.Module] = {}
         self._states: dict[tuple[str, torch.dtype], tuple[Tensor, Tensor | None]] = {}
         self._tokenizers: dict[str, Any] = {}
@@ -77,6 +82,10 @@ class StableDiffusion(MetaListing, Backbone):
         return fingerprint(
             [*files, *tokens], configs=configs, scheduler=self._scheduler_config, random=self.random
         )
+
+    @property
+    def _is_sdxl(self) -> bool:
+        return self._config.get("addition_embed_type") == "text_time"
 
     @property
     def default_layers(self) -> tuple[str, ...]:
@@ -148,7 +157,7 @@ class StableDiffusion(MetaListing, Backbone):
         return [(0, 0), *map(tuple, batch.offset_mapping[1:-1]), (0, 0)]
 
     def _check_timesteps(self, timesteps: Iterable[int]) -> None:
-        steps = self._scheduler_config.get("num_train_timesteps", 1000)
+        steps = self._schedule.timesteps
         for timestep in timesteps:
             if timestep >= steps:
                 raise FslabError(f"timestep is {timestep}; {self.name} has 0 to {steps - 1}")
@@ -170,7 +179,7 @@ class StableDiffusion(MetaListing, Backbone):
         """One generator gives all noise draws, then (if asked for) the posterior's sample."""
         generator = torch.Generator().manual_seed(settings.seed)
         dtype = DTYPES[settings.precision]
-        if self._vae_config.get("force_upcast") and dtype == torch.float16:
+        if self._vae_config.get("force_upcast", self._is_sdxl) and dtype == torch.float16:
             dtype = torch.float32  # SDXL's VAE overflows in fp16
         vae = self._part("vae", dtype)
         posterior = vae.encode(prepare(picture, size).to(self.device, dtype)).latent_dist
@@ -182,8 +191,7 @@ class StableDiffusion(MetaListing, Backbone):
             code = posterior.mean + posterior.std * extra.to(self.device, dtype)
         else:
             code = posterior.mean
-        scaled = code * self._vae_config.get("scaling_factor", 0.18215)
-        return scaled.float().cpu(), noises
+        return to_scale(code, self._vae_config).float().cpu(), noises
 
     @torch.no_grad()
     def _pass(
@@ -197,16 +205,17 @@ class StableDiffusion(MetaListing, Backbone):
     ) -> dict[str, Tensor]:
         dtype = DTYPES[settings.precision]
         states, pooled = self._encode_prompt(settings.prompt, dtype)
-        step = torch.tensor([timestep])
-        noisy = self._scheduler.add_noise(latent, noise, step).to(self.device, dtype)
+        clean = settings.noise == "none"
+        given = latent if clean else self._schedule.noised(latent, noise, timestep)
+        step = torch.tensor([timestep], device=self.device)
         unet = self._part("unet", dtype)
         with tap(unet, *sources(paths, unet), stop=True) as seen:
-            unet(noisy, step.to(self.device), states, **self._added(pooled, size))
+            unet(given.to(self.device, dtype), step, states, **self._added(pooled, size))
         return with_derived(check_finite(seen, self.folder), paths, unet)
 
     def _added(self, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
         """Return SDXL's added conditions: pooled text, and size, crop and target size."""
-        if self._config.get("addition_embed_type") != "text_time":
+        if not self._is_sdxl:
             return {}
         ids = torch.tensor([[*size, 0, 0, *size]], dtype=pooled.dtype, device=pooled.device)
         return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
@@ -215,8 +224,7 @@ class StableDiffusion(MetaListing, Backbone):
         if (prompt, dtype) not in self._states:
             if len(self._states) == _PROMPTS:
                 del self._states[next(iter(self._states))]
-            second = (self.folder / "text_encoder_2").is_dir()
-            encode = self._encode_twice if second else self._encode_once
+            encode = self._encode_twice if self._is_sdxl else self._encode_once
             with torch.no_grad():
                 self._states[prompt, dtype] = encode(prompt, dtype)
         return self._states[prompt, dtype]
@@ -249,18 +257,20 @@ class StableDiffusion(MetaListing, Backbone):
             self._tokenizers[name] = load_tokenizer(CLIPTokenizer, self.folder / name)
         return self._tokenizers[name]
 
-    @cached_property
-    def _scheduler_config(self) -> dict[str, Any]:
-        return read_config(self.folder / "scheduler", "scheduler_config.json")
+    def _check(self) -> None:
+        """Refuse a folder of which a pass would be another than its model's."""
+        folder = self.folder
+        _check_configs(folder, self._config, self._vae_config)
+        if (folder / "model_index.json").exists():
+            check_pipeline(folder, read_config(folder, "model_index.json"))
+        check_unet(folder / "unet", self._config)
+        check_vae(folder / "vae", self._vae_config)
+        check_schedule(folder / "scheduler", self._scheduler_config)
+        check_text(folder, self._config)
 
     @cached_property
-    def _scheduler(self) -> Any:
-        """The model's own betas in a DDPM schedule, whichever sampler its folder names."""
-        from diffusers import DDPMScheduler
-
-        known = inspect.signature(DDPMScheduler.__init__).parameters
-        kept = {key: value for key, value in self._scheduler_config.items() if key in known}
-        return DDPMScheduler(**kept)
+    def _schedule(self) -> Schedule:
+        return read_schedule(self.folder / "scheduler", self._scheduler_config)
 
     def _part(self, name: str, dtype: torch.dtype) -> nn.Module:
         """Load a part in one precision, dropping it in any other."""
@@ -297,7 +307,7 @@ class StableDiffusion(MetaListing, Backbone):
             latent = torch.empty(1, self._config["in_channels"], cells, cells)
             states = torch.empty(1, 1, self._config["cross_attention_dim"])
             more = {}
-            if self._config.get("addition_embed_type") == "text_time":
+            if self._is_sdxl:
                 ids = 6
                 time = ids * self._config["addition_time_embed_dim"]
                 pooled = self._config["projection_class_embeddings_input_dim"] - time
@@ -314,6 +324,23 @@ def prepare(picture: Picture, size: tuple[int, int]) -> Tensor:
     return 2.0 * torch.from_numpy(array.transpose(2, 0, 1).copy())[None] - 1.0
 
 
+def to_scale(code: Tensor, config: Mapping[str, Any]) -> Tensor:
+    """Return a VAE's latent [B, C, h, w] on the scale that its UNet was trained on.
+
+    As diffusers' pipelines do: by the channels' own mean and deviation where the configuration has
+    them (SDXL's), else by one shift (Stable Diffusion 3's) and one factor.
+    """
+    factor = config.get("scaling_factor", 0.18215)
+    if config.get("latents_mean") is not None:
+        mean, std = (
+            torch.tensor(config[name]).view(1, -1, 1, 1).to(code)
+            for name in ("latents_mean", "latents_std")
+        )
+        return (code - mean) * factor / std
+    shift = config.get("shift_factor")
+    return (code - shift if shift else code) * factor
+
+
 def _check_configs(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
     """Refuse configurations that no Stable Diffusion of these types has."""
     needed = {"unet": ("block_out_channels", "in_channels", "sample_size", "cross_attention_dim")}
@@ -328,7 +355,8 @@ def _check_configs(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> N
     if unet["in_channels"] != vae["latent_channels"]:
         raise FslabError(
             f"the UNet of {folder} takes {unet['in_channels']} channels and its VAE gives "
-            f"{vae['latent_channels']}: inpainting and other conditioned UNets are not read"
+            f"{vae['latent_channels']}: UNets that see a mask or another picture beside the "
+            "latent, for inpainting or editing, are not read"
         )
 
 

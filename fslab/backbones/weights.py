@@ -16,6 +16,7 @@ import xxhash
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
+from fslab.backbones.adapters import ADAPTER, TENSORS
 from fslab.backbones.trust import read_config, weight_files
 from fslab.records import FslabError
 
@@ -26,7 +27,6 @@ UNBUILT = (
 )  # fmt: skip
 """What the libraries raise where a configuration describes nothing that they can build."""
 CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json")
-ADAPTER = "adapter_config.json"
 
 _building = threading.RLock()
 """Held while a network is built: the libraries, and chance, then have settings that are global."""
@@ -146,17 +146,23 @@ def check_finite(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
 def _check_loaded(model: Any, unused: Sequence[str], folder: Path) -> None:
     """Refuse weights of more layers than the model has.
 
-    A whole tower without a use, such as CLIP's text side, is no fault; a layer beyond the last is.
+    A whole tower without a use, such as CLIP's text side, is no fault; a layer beyond the last is,
+    and an adapter. A part of a diffusion model has a use for all of its weights.
     """
     kinds = {_NUMBER.sub("#", name) for name in model.state_dict()}
+    part = type(model).__module__.startswith("diffusers") or model.config.model_type in _TEXT_SIDE
     for name in sorted(unused):
-        if _NUMBER.search(name) and _NUMBER.sub("#", name) in kinds:
+        forms = (name, name.removeprefix("text_model.") if part else name)
+        beyond = _NUMBER.search(name) and any(_NUMBER.sub("#", form) in kinds for form in forms)
+        if beyond or TENSORS.search(name) or (part and not _REST_OF_CLIP.match(name)):
             raise FslabError(
                 f"{folder} does not fit its config.json, which has no layer for {name}"
             )
 
 
 _NUMBER = re.compile(r"\b\d+\b")
+_TEXT_SIDE = ("clip_text_model",)
+_REST_OF_CLIP = re.compile(r"(text_model|vision_model|(text|visual)_projection|logit_scale)\b")
 
 
 def _check_type(kind: Any, folder: Path) -> None:

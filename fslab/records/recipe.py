@@ -76,6 +76,8 @@ class Extraction:
     it fits; empty means the backbone's own default.
     timesteps: 0..999 of the model's noise schedule, empty for the preset's own; draws: noise
     samples averaged per timestep.
+    noise: "added" as the model's schedule says, or "none": the UNet reads the clean latent and the
+    timestep as it is given, which weights tuned for it need (CleanDIFT, Stracke et al. 2024).
     posterior: the VAE's latent as its mean, or sampled as the authors' released code does.
     resolution: the shorter side in pixels, None for the model's own; squash: ignore the aspect.
     attention: how strongly cells answer words joins the features, a map for each head and word at
@@ -90,6 +92,7 @@ class Extraction:
     prompt: str = ""
     resolution: int | None = None
     squash: bool = False
+    noise: Literal["added", "none"] = "added"
     posterior: Literal["mean", "sample"] = "mean"
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     attention: Literal["none", "candidates", "vocabulary"] = "none"
@@ -102,6 +105,10 @@ class Extraction:
             _check_positive(self, "resolution")
         for timestep in self.timesteps:
             _check_timestep(timestep)
+        if self.noise == "none" and self.draws > 1:
+            raise FslabError(
+                f"extraction.draws is {self.draws} with noise='none'; a clean latent has one pass"
+            )
         if len(set(self.timesteps)) != len(self.timesteps):
             raise FslabError(f"timesteps {list(self.timesteps)} name one timestep twice")
 

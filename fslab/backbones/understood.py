@@ -1,0 +1,234 @@
+"""Which settings of a Stable Diffusion folder are understood; any other is refused by its name.
+
+The libraries ignore what they do not know, and call a UNet without the inputs that it was trained
+with, so a wrong number would look like a right one. A list of what is understood cannot forget.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fslab.backbones.trust import read_config
+from fslab.records import FslabError
+
+BOOKKEEPING = frozenset(
+    ("_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values")
+)
+"""What diffusers notes of a configuration's origin."""
+
+AVERAGING = frozenset(
+    ("decay", "foreach", "inv_gamma", "min_decay", "optimization_step", "power",
+     "update_after_step", "use_ema_warmup")
+)  # fmt: skip
+"""What diffusers' EMAModel leaves in the configuration of a UNet with averaged weights."""
+
+UNET_KEYS = frozenset(
+    ("act_fn", "addition_embed_type", "addition_embed_type_num_heads", "addition_time_embed_dim",
+     "attention_head_dim", "attention_type", "block_out_channels", "center_input_sample",
+     "class_embed_type", "class_embeddings_concat", "conv_in_kernel", "conv_out_kernel",
+     "cross_attention_dim", "cross_attention_norm", "down_block_types", "downsample_padding",
+     "dropout", "dual_cross_attention", "encoder_hid_dim", "encoder_hid_dim_type",
+     "flip_sin_to_cos", "freq_shift", "in_channels", "layers_per_block",
+     "mid_block_only_cross_attention", "mid_block_scale_factor", "mid_block_type", "norm_eps",
+     "norm_num_groups", "num_attention_heads", "num_class_embeds", "only_cross_attention",
+     "out_channels", "projection_class_embeddings_input_dim", "resnet_out_scale_factor",
+     "resnet_skip_time_act", "resnet_time_scale_shift", "reverse_transformer_layers_per_block",
+     "sample_size", "time_cond_proj_dim", "time_embedding_act_fn", "time_embedding_dim",
+     "time_embedding_type", "timestep_post_act", "transformer_layers_per_block",
+     "up_block_types", "upcast_attention", "use_linear_projection")
+)  # fmt: skip
+"""Settings that diffusers' UNet2DConditionModel builds its network from."""
+
+VAE_KEYS = frozenset(
+    ("act_fn", "block_out_channels", "down_block_types", "force_upcast", "in_channels",
+     "latent_channels", "latents_mean", "latents_std", "layers_per_block",
+     "mid_block_add_attention", "norm_num_groups", "out_channels", "sample_size",
+     "scaling_factor", "shift_factor", "up_block_types", "use_post_quant_conv",
+     "use_quant_conv")
+)  # fmt: skip
+"""Settings that diffusers' AutoencoderKL builds its network from, and of its latents' scale."""
+
+UNET_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
+    "class_embed_type": ((None,), "a class, or another picture's embedding, beside the text"),
+    "num_class_embeds": ((None,), "a class or a noise level beside the text, as upscalers do"),
+    "addition_embed_type": ((None, "text_time"), "an added condition that is not SDXL's"),
+    "encoder_hid_dim_type": ((None,), "another condition than CLIP's text states"),
+    "encoder_hid_dim": ((None,), "another condition than CLIP's text states"),
+    "time_cond_proj_dim": ((None,), "a guidance scale beside the timestep, as LCMs do"),
+    "attention_type": (("default",), "boxes or words in places beside the text, as GLIGEN does"),
+}
+"""A UNet's setting -> values with which a pass needs the picture, a timestep and a prompt alone,
+and what it expects otherwise. Every other setting of the class is part of the network it builds."""
+
+VAE_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
+    "in_channels": ((3,), "other pictures than RGB"),
+}
+
+PIPELINE_PARTS = frozenset(
+    ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler",
+     "safety_checker", "feature_extractor", "image_encoder")
+)  # fmt: skip
+"""Parts of a model_index.json that a pass has, or that a picture's features do not depend on."""
+
+PIPELINE_VALUES: dict[str, tuple[Any, ...]] = {
+    "requires_safety_checker": (None, False, True),
+    "force_zeros_for_empty_prompt": (
+        None,
+        False,
+        True,
+    ),  # of the prompt that guidance goes away from
+    "requires_aesthetics_score": (None, False),
+    "add_watermarker": (None, False, True),
+}
+
+
+def check_unet(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a UNet that is not UNet2DConditionModel, or expects more than a pass gives it."""
+    _check(folder, config, "UNet2DConditionModel", UNET_KEYS | AVERAGING, UNET_VALUES)
+
+
+def check_vae(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a VAE that is not AutoencoderKL, or has latents that cannot be brought to scale."""
+    _check(folder, config, "AutoencoderKL", VAE_KEYS, VAE_VALUES)
+    channels = config.get("latent_channels", 4)
+    for name in ("scaling_factor", "shift_factor"):
+        value = config.get(name, 1)
+        if not _is_number(value) and not (name == "shift_factor" and value is None):
+            raise FslabError(f"{folder}/config.json has the {name} {value!r}; it is a number")
+    given = [name for name in ("latents_mean", "latents_std") if config.get(name) is not None]
+    for name in given:
+        values = config[name]
+        if (
+            not isinstance(values, list)
+            or len(values) != channels
+            or not all(map(_is_number, values))
+        ):
+            raise FslabError(
+                f"{folder}/config.json has the {name} {values!r}; it is a list of {channels} "
+                "numbers, one for each latent channel"
+            )
+    if len(given) == 1:
+        raise FslabError(
+            f"{folder}/config.json has {given[0]} alone; latents are scaled by latents_mean and "
+            "latents_std together"
+        )
+    if given and config.get("shift_factor"):
+        raise FslabError(
+            f"{folder}/config.json has latents_mean and shift_factor; fslab knows no model that "
+            "is scaled by both"
+        )
+
+
+def check_pipeline(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuse a model_index.json with a part, or a setting, that a pass would leave out."""
+    for name, value in index.items():
+        if isinstance(value, list) and name not in PIPELINE_PARTS and any(value):
+            raise FslabError(
+                f"{folder}/model_index.json has the part {name!r}, which fslab does not read, so "
+                "features would not be this model's; give a Stable Diffusion without it"
+            )
+        if isinstance(value, list) or name in BOOKKEEPING:
+            continue
+        if value is not None and value not in PIPELINE_VALUES.get(name, ()):
+            more = ": it is an SDXL refiner" if name == "requires_aesthetics_score" else ""
+            raise FslabError(
+                f"{folder}/model_index.json has {name} = {value!r}, which fslab does not "
+                f"understand{more}; give a Stable Diffusion of the usual types (1.x, 2.x, SDXL)"
+            )
+
+
+def check_text(folder: Path, unet: Mapping[str, Any]) -> None:
+    """Refuse text encoders that are not those whose states the UNet reads; configurations are read.
+
+    Stable Diffusion 1.x and 2.x read one CLIP text encoder; SDXL reads two side by side, and the
+    second one's pooled text with six numbers of the picture's size.
+    """
+    sdxl = unet.get("addition_embed_type") == "text_time"
+    parts = ("text_encoder", "text_encoder_2") if sdxl else ("text_encoder",)
+    lacking = [part for part in parts if not (folder / part).is_dir()]
+    if lacking:
+        only_second = lacking == ["text_encoder"] and sdxl and (folder / "text_encoder_2").is_dir()
+        refiner = ": it is an SDXL refiner, whose passes need an aesthetic score" * only_second
+        raise FslabError(
+            f"{folder} holds no {' and no '.join(lacking)}, whose states its UNet reads{refiner}; "
+            "give a Stable Diffusion with its text encoders"
+        )
+    if not sdxl and (folder / "text_encoder_2").is_dir():
+        raise FslabError(f"{folder} holds a text_encoder_2, which its UNet does not read")
+    configs = [_text_config(folder / part) for part in parts]
+    width = sum(config.get("hidden_size", 512) for config in configs)
+    if width != unet["cross_attention_dim"]:
+        raise FslabError(
+            f"the UNet of {folder} reads text states of {unet['cross_attention_dim']} channels "
+            f"and its text encoder{'s give' if sdxl else ' gives'} {width}"
+        )
+    if sdxl:
+        _check_added(folder, unet, configs[1].get("projection_dim", 512))
+
+
+def _text_config(folder: Path) -> Mapping[str, Any]:
+    config = read_config(folder)
+    kind = config.get("model_type", "clip_text_model")
+    if kind not in ("clip", "clip_text_model"):
+        raise FslabError(f"{folder} holds a {kind!r} model; fslab reads CLIP's text encoders there")
+    if config.get("quantization_config"):
+        raise FslabError(f"{folder} holds quantised weights; give them in fp32, fp16 or bf16")
+    return config.get("text_config") or config if kind == "clip" else config
+
+
+def _check_added(folder: Path, unet: Mapping[str, Any], pooled: int) -> None:
+    width, each = (
+        unet.get(name) or 0
+        for name in ("projection_class_embeddings_input_dim", "addition_time_embed_dim")
+    )
+    if width != pooled + 6 * each:
+        refiner = ": it is an SDXL refiner's" if width == pooled + 5 * each else ""
+        raise FslabError(
+            f"the UNet of {folder} reads {width} numbers of added conditions, and SDXL's pooled "
+            f"text and sizes are {pooled} + 6 x {each}{refiner}"
+        )
+
+
+def unknown_setting(kind: str, key: str, value: Any) -> bool:
+    """Return whether a setting that is in no list may change a number.
+
+    kind: the class of diffusers. A newer diffusers writes settings that this list cannot know; one
+    that stands at its class's default is as good as not there.
+    """
+    if value is None:
+        return False
+    import diffusers
+
+    known = inspect.signature(getattr(diffusers, kind).__init__).parameters
+    return key not in known or value != known[key].default
+
+
+def _check(
+    folder: Path,
+    config: Mapping[str, Any],
+    kind: str,
+    known: frozenset[str],
+    values: Mapping[str, tuple[tuple[Any, ...], str]],
+) -> None:
+    given = config.get("_class_name", kind)
+    if given != kind:
+        raise FslabError(f"{folder}/config.json is of a {given}; fslab reads {kind} there")
+    for name, value in config.items():
+        if name not in known | BOOKKEEPING and unknown_setting(kind, name, value):
+            raise FslabError(
+                f"{folder}/config.json has {name} = {value!r}, which fslab does not understand; if "
+                "it changes no number, take it out of the file"
+            )
+        allowed, otherwise = values.get(name, ((value,), ""))
+        if value not in allowed:
+            raise FslabError(
+                f"{folder}/config.json has {name} = {value!r}: this {kind} expects {otherwise}, "
+                "which fslab does not give it"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
