@@ -2,8 +2,9 @@
 
 from fslab.datasets.coco import coco, coco_labels
 from fslab.datasets.load import load
+from fslab.datasets.masks import read_mask, write_mask
 from fslab.datasets.places import local, place
-from fslab.datasets.read import picture_size, read, read_mask, write_mask
+from fslab.datasets.read import picture_size, read
 from fslab.datasets.samples import Dataset, MissingFiles, Sample, folder, mask_pairs, voc
 from fslab.datasets.vocabularies import COCO_OBJECT, VOC, VOC_CLASSES
 from fslab.records import voc_palette

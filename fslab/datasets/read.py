@@ -1,4 +1,4 @@
-"""Any picture as RGB, any index mask as labels, and both back to PNG."""
+"""Any picture as RGB, and back to PNG."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fslab.datasets.places import Place, Url, place
-from fslab.datasets.vocabularies import VOC_CLASSES
 from fslab.files import write_or_refuse
-from fslab.records import VOID, FslabError, Picture, voc_palette
+from fslab.records import FslabError, Picture
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What `read` opens, by content (MPO is opened as JPEG): no other decoder is ever tried."""
@@ -53,9 +52,6 @@ _UPRIGHT = {
 _BAND = 256
 """Rows of deep grey that are brought to 8 bits at a time."""
 
-_GREY, _COLOURS, _INDICES = 0, 2, 3
-"""PNG's colour types: byte 25 of the file; the depth in bits is byte 24 (PNG, section 11.2.1)."""
-
 
 def read(path: str | os.PathLike[str]) -> Picture:
     """Read a picture as RGB, upright: u8 [H, W, 3], named by the file's stem as `shown_name`.
@@ -68,11 +64,11 @@ def read(path: str | os.PathLike[str]) -> Picture:
     Raises FslabError, naming the file: missing, empty, no picture, cut short, too large.
     """
     path = place(path)
-    data = _bytes_of(path)
-    with _refusing(path):
+    data = bytes_of(path)
+    with refusing(path):
         image = _opened(data, path)
         image.load()
-        turn = _UPRIGHT.get(_orientation(image))
+        turn = _UPRIGHT.get(orientation(image))
         image = _rgb(image, path)
         pixels = np.array(image.transpose(turn) if turn is not None else image)
     return Picture(pixels, shown_name(path.stem))
@@ -85,61 +81,35 @@ def shown_name(name: str) -> str:
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return the height and width that `read` would give; of a JPEG only the header is parsed."""
+    return size_and_turn(path)[0]
+
+
+def size_and_turn(path: str | os.PathLike[str]) -> tuple[tuple[int, int], int]:
+    """Return the height and width that `read` would give, and the EXIF turn (1 is upright)."""
     path = place(path)
-    data = _bytes_of(path)
-    with _refusing(path):
+    data = bytes_of(path)
+    with refusing(path):
         image = _opened(data, path)
+    turn = orientation(image)
     if image.format not in ("JPEG", "MPO"):
-        return read(path).size
+        return read(path).size, turn
     width, height = image.size
-    return (width, height) if _orientation(image) >= 5 else (height, width)
-
-
-def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an index mask, u8 [H, W]: the numbers that a palette or 8-bit grey PNG stores.
-
-    A palette is never looked up: its colours only serve the eye. Grey of 1, 2 or 4 bits is
-    refused, because decoders stretch it to 0..255 and labels would change.
-
-    Raises FslabError, naming the file: missing, no PNG, damaged, or colours instead of labels.
-    """
-    path = place(path)
-    data = _bytes_of(path)
-    with _refusing(path, "a mask is a PNG of label numbers, as fslab.datasets.write_mask saves it"):
-        image = Image.open(BytesIO(data), formats=("PNG",))
-        image.load()
-    depth, kind = data[24], data[25]
-    if kind == _INDICES or (kind == _GREY and depth == 8):
-        return np.array(image)
-    raise FslabError(f"{str(path)!r} is no index mask: {_what_instead(image, depth, kind)}")
-
-
-def write_mask(labels: np.ndarray, path: str | os.PathLike[str]) -> None:
-    """Write labels, u8 [H, W], as a PNG with VOC's palette: aside first, so never half of it."""
-    path = Path(path)
-    if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2:
-        kind = getattr(labels, "dtype", type(labels).__name__)
-        shape = list(getattr(labels, "shape", ()))
-        raise FslabError(f"{str(path)!r}: labels are {kind} {shape}; a mask holds uint8 [H, W]")
-    if not labels.size:
-        raise FslabError(f"{str(path)!r}: labels are {list(labels.shape)}; a mask holds pixels")
-    image = Image.frombytes("P", labels.shape[::-1], np.ascontiguousarray(labels).tobytes())
-    image.putpalette(voc_palette().tobytes())
-    write_or_refuse(path, _png(image))
+    return ((width, height) if turn >= 5 else (height, width)), turn
 
 
 def write_picture(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
     """Write pixels, u8 [H, W, 3], as a PNG: aside first, so never half of it."""
-    write_or_refuse(path, _png(Image.fromarray(pixels)))
+    write_or_refuse(path, png(Image.fromarray(pixels)))
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """Return a picture as the bytes of a PNG."""
     encoded = BytesIO()
     image.save(encoded, "PNG")
     return encoded.getvalue()
 
 
-def _bytes_of(path: Place) -> bytes:
+def bytes_of(path: Place) -> bytes:
     """Return a file's content, or say in one sentence why there is none."""
     named = repr(str(path))
     data = path.read_bytes() if isinstance(path, Url) else _bytes_on_disk(path, named)
@@ -178,7 +148,7 @@ def _opened(data: bytes, path: Place) -> Image.Image:
 
 
 @contextmanager
-def _refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator[None]:
+def refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator[None]:
     """Turn what Pillow raises into one sentence that names the file."""
     named = repr(str(path))
     try:
@@ -201,7 +171,7 @@ def _refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator
         ) from error
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1..8; 1 (upright) where the EXIF block is damaged or absent."""
     try:
         given = image.getexif().get(_ORIENTATION, 1)
@@ -242,21 +212,3 @@ def _eight_bit(image: Image.Image, path: Place) -> np.ndarray:
     if deep and isinstance(clear, int):
         shades[values == clear] = 255
     return shades
-
-
-def _what_instead(image: Image.Image, depth: int, kind: int) -> str:
-    """Say what a PNG holds where an index mask is wanted, and how to make one of it."""
-    if kind == _GREY:
-        return f"it is {depth}-bit grey; save its labels as 8-bit grey or with a palette"
-    if kind == _COLOURS:
-        palette = voc_palette()
-        known = {tuple(palette[label].tolist()) for label in (*range(len(VOC_CLASSES)), VOID)}
-        used = image.convert("RGB").getcolors(len(known))  # None for more, without counting on
-        if used is not None and known.issuperset(colour for _, colour in used):
-            return (
-                "it holds VOC's colours as RGB; replace each colour by its row in "
-                "fslab.datasets.voc_palette() and save that with fslab.datasets.write_mask"
-            )
-    return (
-        f"it holds colours (mode {image.mode}); save label numbers with a palette or as 8-bit grey"
-    )

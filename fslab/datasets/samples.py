@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fslab.datasets.masks import read_mask
 from fslab.datasets.places import Place, place
-from fslab.datasets.read import SUFFIXES, picture_size, read, read_mask
+from fslab.datasets.read import SUFFIXES, read, size_and_turn
 from fslab.datasets.vocabularies import VOC
 from fslab.records import VOID, FslabError, Picture, Vocabulary
 
@@ -50,17 +52,14 @@ class Sample:
     def truth(self) -> np.ndarray | None:
         """Read the truth, u8 [H, W] of 0..classes-1 and 255 (void); None where there is none.
 
-        Raises FslabError where its size is not the picture's, or a label is no class.
+        Warns where the picture is shown turned (EXIF) and the sizes do not tell whether the truth
+        is. Raises FslabError where its size is not the picture's, or a label is no class.
         """
         if self.truth_path is None:
             return None
         labels = read_mask(self.truth_path)
         named = repr(str(self.truth_path))
-        if labels.shape != (size := picture_size(self.path)):
-            raise FslabError(
-                f"{named} is {labels.shape[0]} x {labels.shape[1]} pixels (height x width), but "
-                f"its picture {self.path.name!r} is {size[0]} x {size[1]}"
-            )
+        check_fit(named, labels.shape, self.path)
         present = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1)).tolist()
         unknown = [label for label in present if self.classes <= label != VOID]
         if unknown:
@@ -69,6 +68,37 @@ class Sample:
                 f"and {VOID} for void"
             )
         return labels
+
+
+def check_fit(truth: str, size: tuple[int, int], picture: Place) -> None:
+    """Refuse a truth of another height and width than its picture's, which may be an EXIF turn's.
+
+    truth: what it is called. Warns where the picture is shown turned and the size fits all the
+    same: a half turn, a mirror or a square does not tell whether the truth was turned too.
+    """
+    found, turn = size_and_turn(picture)
+    if found != size:
+        sideways = found[::-1] == size and turn >= 5
+        why = (
+            f", because the picture carries an EXIF turn (orientation {turn}) that its truth was "
+            "drawn without; save the picture upright, without the EXIF entry, and turn the truth "
+            "like it" if sideways else ""
+        )  # fmt: skip
+        raise FslabError(
+            f"{truth} is {size[0]} x {size[1]} pixels (height x width), but its picture "
+            f"{picture.name!r} is {found[0]} x {found[1]}{why}"
+        )
+    if turn != 1:
+        warnings.warn(turned(picture, turn), RuntimeWarning, stacklevel=3)
+
+
+def turned(picture: Place, turn: int) -> str:
+    """Say that a picture is shown turned, and that its truth may not be."""
+    return (
+        f"{str(picture)!r} carries an EXIF turn (orientation {turn}) and is shown by it; if its "
+        "truth was drawn on the unturned pixels, the two do not lie on each other: save the "
+        "picture upright, without the EXIF entry"
+    )
 
 
 @dataclass(frozen=True, eq=False)
