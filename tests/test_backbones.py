@@ -270,15 +270,15 @@ def test_a_timestep_beyond_the_schedule_is_refused(diffusion_folders, picture, t
 
 def test_missing_weights_say_what_how_large_and_how():
     with pytest.raises(FslabError) as refusal:
-        locate("nobody/no-such-model", "4.3 GB", ("unet/*",))
-    for part in (
-        "nobody/no-such-model",
-        "4.3 GB",
-        'hf download nobody/no-such-model --include "unet/*"',
-        "mini",
-    ):
+        locate("nobody/no-such-model")
+    command = 'hf download nobody/no-such-model --include "*.json"'
+    for part in ("nobody/no-such-model is not a folder", command, "mini"):
         assert part in str(refusal.value)
-    with pytest.raises(FslabError, match="no folder of weights"):
+    with pytest.raises(FslabError) as refusal:
+        locate("runwayml/stable-diffusion-v1-5", "diffusion")
+    for part in ("runwayml/stable-diffusion-v1-5 (diffusion model, 4.3 GB)", "fslab fetch sd15"):
+        assert part in str(refusal.value)
+    with pytest.raises(FslabError, match="not a folder of weights"):
         locate("./nowhere")
 
 

@@ -16,10 +16,11 @@ from conftest import noise_picture
 from safetensors.torch import load_file, save_file
 
 from fslab.backbones import open_backbone
-from fslab.backbones.trust import read_header, weight_files
 from fslab.captions import load_captioner
 from fslab.match import load_matcher
 from fslab.records import Extraction, FslabError
+from fslab.weights import files_of
+from fslab.weights.trust import read_header
 
 KINDS = ("diffusion", "vit", "dinov2", "blip", "clip")
 
@@ -151,7 +152,7 @@ def test_an_index_without_a_map_is_refused(tmp_path, weight_map):
     path = tmp_path / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(FslabError, match=r"index\.json holds no weight_map"):
-        weight_files(tmp_path)
+        files_of(tmp_path)
 
 
 SPOILT = {

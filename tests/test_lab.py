@@ -239,7 +239,7 @@ def test_attention_to_words(tiny, wide_picture):
 
 
 def test_presets_have_what_a_reader_asks_for():
-    assert list(PRESETS) == ["mini", "sd14", "sd15", "sd21", "ssd1b"]
+    assert list(PRESETS) == ["mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b"]
     for preset in PRESETS.values():
         assert preset.gigabytes > 0
         assert preset.memory > 0
@@ -326,12 +326,12 @@ def test_refusals(lab, picture, message):
         REFUSALS[message](lab, picture)
 
 
-def test_missing_weights_are_said_at_first_use(picture):
-    lab = Lab("sd14")
+def test_missing_weights_are_said_before_any_work():
     with pytest.raises(
-        FslabError, match=r"CompVis/stable-diffusion-v1-4 \(.* GB.*hf download.*mini needs none"
+        FslabError,
+        match=r"CompVis/stable-diffusion-v1-4 \(.* GB.*`fslab fetch sd14`.*mini needs none",
     ):
-        lab.extract(picture)
+        Lab("sd14")
 
 
 def test_a_store_that_cannot_be_written_loses_nothing(tiny, picture, tmp_path):

@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fslab"
 
 GROUND = ("records", "files", "tap")
-SIDE_BY_SIDE = ("store", "datasets", "backbones", "cluster", "refine", "score", "plots")
+SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")
 FLOORS = [
     *({name} for name in GROUND),
+    {"store"},
+    {"weights"},
     {*SIDE_BY_SIDE},
     {*MODELS},
     {"lab"},

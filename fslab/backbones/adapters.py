@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fslab.backbones.trust import PICKLED, read_config, read_header
 from fslab.records import FslabError
+from fslab.weights.trust import PICKLED, read_config, read_header
 
 ADAPTER = "adapter_config.json"
 FILES = re.compile(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fslab.records import Extraction, FslabError, Picture
+from fslab.store import Store
 from fslab.tap import unknown_layer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -35,7 +36,7 @@ class Backbone(ABC):
     name: what tables call it. resolution: its own shorter side, in pixels. multiple: what
     both sides are multiples of. timestep: the default; None where time has no meaning.
     imposed: clustering settings that its features need whatever a recipe says. listing: its
-    layers once they are known, so that they are listed once.
+    layers once they are known, so that they are listed once. store: keeps digests of weights.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Backbone(ABC):
     device: torch.device | str = "cpu"
     timestep: int | None = None
     listing: tuple[Layer, ...] | None = None
+    store: Store | None = None
     imposed: Mapping[str, Any] = {}
 
     @property

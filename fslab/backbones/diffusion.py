@@ -22,14 +22,16 @@ from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.schedule import FILE as SCHEDULE_FILE
 from fslab.backbones.schedule import Schedule, check_schedule, read_schedule
-from fslab.backbones.trust import check_shapes, check_weights, read_config, weight_files
 from fslab.backbones.understood import check_pipeline, check_text, check_unet, check_vae
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
+from fslab.weights import files_of, name_of
+from fslab.weights.parts import check_files, small_files
+from fslab.weights.trust import check_shapes, read_config
 
 COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
-
+TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 _PROMPTS = 64
 """Prompts whose states are kept at hand: many words in a row share few prompts."""
@@ -54,7 +56,7 @@ class StableDiffusion(MetaListing, Backbone):
         random: int | None = None,
     ) -> None:
         self.folder, self.device, self.random = folder, torch.device(device), random
-        self.name, self.timestep = name or folder.name, timestep
+        self.name, self.timestep = name or name_of(folder), timestep
         self._config = read_config(folder / "unet")
         self._vae_config = read_config(folder / "vae")
         self._scheduler_config = read_config(folder / "scheduler", SCHEDULE_FILE)
@@ -65,7 +67,7 @@ class StableDiffusion(MetaListing, Backbone):
         self.resolution = resolution or factor * self._config["sample_size"]
         for part in COMPONENTS:
             if part != "unet" or random is None:
-                check_weights(folder / part)
+                check_files(folder / part)
         check_no_adapters(folder)
         self._parts: dict[tuple[str, torch.dtype], nn.Module] = {}
         self._states: dict[tuple[str, torch.dtype], tuple[Tensor, Tensor | None]] = {}
@@ -76,12 +78,12 @@ class StableDiffusion(MetaListing, Backbone):
     def fingerprint(self) -> str:
         """Name of the weights and settings of every part that features depend on."""
         folders = [self.folder / part for part in COMPONENTS if (self.folder / part).is_dir()]
-        files = [path for folder in folders for path in weight_files(folder)]
+        read = [folder for folder in folders if folder.name != "unet" or self.random is None]
+        files = [path for folder in read for path in files_of(folder)]
         configs = {folder.name: read_config(folder) for folder in folders}
-        tokens = sorted(path for path in self.folder.glob("tokenizer*/*") if path.is_file())
-        return fingerprint(
-            [*files, *tokens], configs=configs, scheduler=self._scheduler_config, random=self.random
-        )
+        tokens = [path for name in TOKENIZERS for path in small_files(self.folder / name)]
+        settings = {"scheduler": self._scheduler_config, "random": self.random}
+        return fingerprint([*files, *tokens], self.store, configs=configs, **settings)
 
     @property
     def _is_sdxl(self) -> bool:
@@ -297,7 +299,7 @@ class StableDiffusion(MetaListing, Backbone):
             unet = _model_class("unet").from_config(self._config)
         if self.random is None:
             shapes = {name: each.shape for name, each in unet.state_dict().items()}
-            check_shapes(self.folder / "unet", shapes)
+            check_shapes(check_files(self.folder / "unet"), shapes)
         return unet, lambda side: self._meta_pass(unet, side)
 
     def _meta_pass(self, unet: nn.Module, side: int) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fslab.backbones.trust import read_config
 from fslab.records import FslabError
+from fslab.weights.trust import read_config
 
 BOOKKEEPING = frozenset(
     ("_class_name", "_diffusers_version", "_name_or_path", "_commit_hash", "_use_default_values")

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from fslab.backbones.base import DTYPES, Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
-from fslab.backbones.trust import check_shapes, check_weights, read_config, weight_files
 from fslab.backbones.weights import fingerprint, load_finite, seeded
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
+from fslab.weights import files_of, name_of
+from fslab.weights.parts import check_files
+from fslab.weights.trust import check_shapes, read_config
 
 FAMILIES = {
     "dinov2": ("Dinov2Model", "Dinov2Config"),
@@ -42,7 +44,7 @@ class VisionTransformer(MetaListing, Backbone):
         random: int | None = None,
     ) -> None:
         self.folder, self.device, self.random = folder, torch.device(device), random
-        self.name = name or folder.name
+        self.name = name or name_of(folder)
         config = read_config(folder)
         kind = config.get("model_type")
         if kind not in FAMILIES:
@@ -54,7 +56,7 @@ class VisionTransformer(MetaListing, Backbone):
         self.multiple = _pixels(folder, self._config, "patch_size", 16)
         self.resolution = resolution or _pixels(folder, self._config, "image_size", 224)
         if random is None:
-            check_weights(folder)
+            check_files(folder)
         self._nets: dict[torch.dtype, nn.Module] = {}
 
     @cached_property
@@ -62,7 +64,8 @@ class VisionTransformer(MetaListing, Backbone):
         """Name of the weights, the configuration and the colour statistics."""
         statistics = [list(map(float, part)) for part in self._statistics]
         return fingerprint(
-            weight_files(self.folder),
+            files_of(self.folder) if self.random is None else (),
+            self.store,
             config=self._config,
             statistics=statistics,
             random=self.random,
@@ -147,7 +150,8 @@ class VisionTransformer(MetaListing, Backbone):
         with torch.device("meta"):
             net = model(self._model_config()).eval()
         if self.random is None:
-            check_shapes(self.folder, {name: each.shape for name, each in net.state_dict().items()})
+            shapes = {name: each.shape for name, each in net.state_dict().items()}
+            check_shapes(check_files(self.folder), shapes)
         return net, lambda side: self._call(net, torch.empty(1, 3, side, side, device="meta"))
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from fslab.backbones.adapters import ADAPTER, TENSORS
-from fslab.backbones.trust import read_config, weight_files
-from fslab.records import FslabError
+from fslab.records import FslabError, digest_of
+from fslab.store import Store
+from fslab.weights import file_digest, files_of, find, source_of
+from fslab.weights.parts import variant_of
+from fslab.weights.sources import Kind
+from fslab.weights.trust import read_config
 
 UNBUILT = (
     StrictDataclassError,
@@ -32,33 +34,16 @@ _building = threading.RLock()
 """Held while a network is built: the libraries, and chance, then have settings that are global."""
 
 
-def locate(source: str | os.PathLike[str], size: str = "", patterns: Sequence[str] = ()) -> Path:
+def locate(
+    source: str | os.PathLike[str], what: Kind = "backbone", without: Collection[str] = ()
+) -> Path:
     """Return the folder of a model: a local folder, or a hub id that is in the hub's cache.
 
-    Nothing is fetched. Raises FslabError where the weights are not there; it names them,
-    their size and the command that fetches them.
+    without: parts whose weights are not asked for. Nothing is fetched. Raises FslabError where the
+    weights are not there, or not whole; it says what is missing and what fetches it.
     """
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    name = os.fspath(source)
-    looks_like_path = folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    if looks_like_path:
-        raise FslabError(
-            f"{name!r} is no folder of weights; give a preset, a folder in diffusers or "
-            "transformers format, or a hub id that is in the cache"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError) as error:
-        includes = "".join(f' --include "{pattern}"' for pattern in patterns)
-        raise FslabError(
-            f"the weights of {name}{f' ({size})' if size else ''} are not on this machine; "
-            f"`hf download {name}{includes}` fetches them; the preset mini needs none"
-        ) from error
+    return folder if folder.is_dir() else find(source_of(source, what), without)
 
 
 @contextmanager
@@ -94,16 +79,16 @@ def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
 def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Load a model class from a folder's safetensors, ready for inference.
 
-    Raises FslabError as `load` and `weight_files` do, for another model's configuration, and
+    Raises FslabError as `load` and `files_of` do, for another model's configuration, and
     where a layer has no weights, which both libraries would fill with random numbers, and where
     weights have no layer.
     """
     _check_type(kind, folder)
     if (folder / ADAPTER).exists():
         raise FslabError(f"{folder} holds an adapter ({ADAPTER}); give the merged model's weights")
-    files = weight_files(folder)
+    files = files_of(folder)
     precision = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
-    settings = {precision: dtype, "variant": _variant(files), "use_safetensors": True}
+    settings = {precision: dtype, "variant": variant_of(files), "use_safetensors": True}
     settings["ignore_mismatched_sizes"] = True  # said below, by name
     model, report = load(kind, folder, output_loading_info=True, **settings)
     if report["mismatched_keys"]:
@@ -216,18 +201,9 @@ def _quiet() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _variant(files: Sequence[Path]) -> str | None:
-    """Return "fp16" where a folder holds its weights only under that variant's name."""
-    plain = [path for path in files if ".fp16" not in path.name]
-    return None if plain or not files else "fp16"
+def fingerprint(files: Sequence[Path], store: Store | None = None, **more: Any) -> str:
+    """Return 32 hexadecimal digits that name the content of files and some settings.
 
-
-def fingerprint(files: Sequence[Path], **more: Any) -> str:
-    """Return 32 hexadecimal digits that name the content of files and some settings."""
-    state = xxhash.xxh3_128(json.dumps(more, sort_keys=True).encode())
-    for path in files:
-        state.update(path.name.encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                state.update(block)
-    return state.hexdigest()
+    store: keeps what large files hold by their path, size and time, so that each is read once.
+    """
+    return digest_of(["weights-2", more, *(file_digest(path, store) for path in files)])

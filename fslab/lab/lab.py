@@ -41,11 +41,15 @@ if TYPE_CHECKING:
 class Lab(Models):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
-    preset: "mini", "sd14", "sd15", "sd21", "ssd1b", or a folder in diffusers or transformers
-    format. backbone: takes the features from elsewhere and leaves the text side as it is: a
+    preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b", or a folder in diffusers or
+    transformers format, or an id of the hub whose files are in its cache (ID@REVISION for one
+    revision). backbone: takes the features from elsewhere and leaves the text side as it is: a
     folder, a hub id in the cache, or a baseline ("rgb", "handmade", or "random" for the
-    preset's own network untrained). store: a folder, an fsspec url or a `Store`.
-    Raises FslabError for a preset that is not there; missing weights are said at first use.
+    preset's own network untrained). store: a folder, an fsspec url or a `Store`. captioner, clip:
+    a folder or a hub id in the place of the preset's own, or None for a lab without it, which
+    captions or names nothing.
+    Raises FslabError, before any work, for a preset that is not there and for weights of it that
+    are missing or not whole.
     """
 
     @cached_property
@@ -219,6 +223,7 @@ class Lab(Models):
         find them. on_stage: told each stage's name as it begins.
         """
         recipe, clock = self.recipe(method), Clock(on_stage)
+        self.check_text_side(candidates is None and recipe.caption.words != "all")
         with clock.stage("caption"):
             if candidates is None:
                 caption, vocabulary = self._caption(picture, vocabulary, recipe.caption)

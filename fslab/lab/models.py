@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fslab.lab.presets import (
-    DIFFUSION_FILES,
-    PRESETS,
-    TEXT_SIDE_FILES,
-    Preset,
-    find_preset,
-)
+from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
+from fslab.lab.presets import PRESETS, Preset, find_preset
 from fslab.records import FslabError
 from fslab.store import Store
 
@@ -21,6 +17,9 @@ if TYPE_CHECKING:
     from fslab.backbones import Backbone
     from fslab.captions import Captioner
     from fslab.match import Matcher
+
+PRESETS_OWN = "preset"
+"""As captioner or CLIP: the one that belongs to the preset."""
 
 RANDOM_SEED = 0
 """The seed of the untrained weights of backbone "random"."""
@@ -35,34 +34,34 @@ class Models:
         backbone: str | os.PathLike[str] | None = None,
         store: str | os.PathLike[str] | Store | None = None,
         device: str | None = None,
+        captioner: str | os.PathLike[str] | None = PRESETS_OWN,
+        clip: str | os.PathLike[str] | None = PRESETS_OWN,
     ) -> None:
-        self.preset: Preset = find_preset(preset)
+        self.preset: Preset = _with_text_side(find_preset(preset), captioner, clip)
         self.store = store if isinstance(store, Store) else Store(store)
         if backbone is not None and not os.fspath(backbone).strip():
             raise FslabError("backbone is empty; give a folder, rgb, handmade or random")
         self._backbone_source = os.fspath(backbone) if backbone is not None else None
         self._device = device
+        self._asked, self._text_side = os.fspath(preset), (captioner, clip)
+        check(self._asked, self._needs, named=self._asked in PRESETS)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.preset.name!r}, backbone={self._backbone_source!r})"
 
     @property
-    def specification(self) -> tuple[str, str | None, str, str]:
+    def specification(self) -> tuple[str | None, ...]:
         """What opens the same lab in another process and another folder: `Lab(*these)`.
 
-        Preset, backbone, store and device as plain text, paths absolute.
+        Preset, backbone, store, device, captioner and CLIP as plain text, paths absolute.
         """
-        from fslab.backbones.open import DESCRIPTORS
-
-        preset, backbone, store = self.preset, self._backbone_source, self.store.location
-        named = PRESETS.get(preset.name) == preset
-        if backbone and backbone not in (*DESCRIPTORS, "random"):
-            backbone = _absolute(backbone) if Path(backbone).expanduser().is_dir() else backbone
+        backbone, store = self._backbone_source, self.store.location
         return (
-            preset.name if named else _absolute(preset.diffusion),
-            backbone,
-            store if ":" in store else _absolute(store),
+            self._asked if self._asked in PRESETS else _absolute(self.preset.diffusion),
+            backbone if backbone is None or backbone in BASELINES else _absolute(backbone),
+            store if ":" in store else os.path.abspath(Path(store).expanduser()),
             self.device,
+            *(each and _absolute(os.fspath(each)) for each in self._text_side),
         )
 
     @cached_property
@@ -83,7 +82,7 @@ class Models:
 
         if self._backbone_source in (None, "random"):
             return self._open_diffusion(random=RANDOM_SEED if self._backbone_source else None)
-        return open_backbone(self._backbone_source, device=self.device)
+        return open_backbone(self._backbone_source, device=self.device, store=self.store)
 
     @cached_property
     def text_model(self) -> Backbone:
@@ -119,43 +118,68 @@ class Models:
 
         preset = self.preset
         name = preset.name if random is None else f"{preset.name} (random weights)"
-        size = f"{preset.gigabytes} GB with BLIP and CLIP" if preset.gigabytes else ""
+        need = self._needs.get("diffusion")
         return open_backbone(
-            preset.diffusion, name, size, DIFFUSION_FILES, preset.resolution,
-            preset.timestep, preset.layers, self.device, random,
+            preset.diffusion, name, preset.resolution, preset.timestep, preset.layers,
+            self.device, random, self.store, need.without if need else (),
         )  # fmt: skip
+
+    @property
+    def _needs(self) -> dict[str, Need]:
+        return needs_of(self.preset, self._backbone_source)
 
     @cached_property
     def _captioner_folder(self) -> Path:
-        from fslab.backbones import locate
-
-        return locate(self.preset.captioner, "1 GB", TEXT_SIDE_FILES)
+        return folder_of(self._asked, self._needs, "captioner")
 
     @cached_property
     def _clip_folder(self) -> Path:
-        from fslab.backbones import locate
+        return folder_of(self._asked, self._needs, "clip")
 
-        return locate(self.preset.clip, "0.6 GB", TEXT_SIDE_FILES)
+    def check_text_side(self, captioner: bool) -> None:
+        """Refuse a method before any of its work where BLIP, if it is asked, or CLIP is not there.
+
+        What an unnamed preset has beside its backbone is looked for here at the latest.
+        """
+        asked = ("captioner", "clip") if captioner else ("clip",)
+        for what in asked:
+            getattr(self, f"{what}_fingerprint")
 
     @cached_property
     def captioner_fingerprint(self) -> str:
         """Name of BLIP's weights, tokenizer and processor."""
-        return _print_of(self._captioner_folder)
+        return _print_of(self._captioner_folder, self.store)
 
     @cached_property
     def clip_fingerprint(self) -> str:
         """Name of CLIP's weights, tokenizer and processor."""
-        return _print_of(self._clip_folder)
+        return _print_of(self._clip_folder, self.store)
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+def _with_text_side(
+    preset: Preset,
+    captioner: str | os.PathLike[str] | None,
+    clip: str | os.PathLike[str] | None,
+) -> Preset:
+    """Put another captioner or CLIP, or none, in the place of the preset's own."""
+    given = {"captioner": captioner, "clip": clip}
+    for name, source in given.items():
+        if source is not None and not os.fspath(source).strip():
+            raise FslabError(f"{name} is empty; give a folder, an id of the hub, or None for none")
+    others = {name: each and os.fspath(each) for name, each in given.items() if each != PRESETS_OWN}
+    return replace(preset, **others)
 
 
-def _print_of(folder: Path) -> str:
+def _absolute(source: str) -> str:
+    """Return a folder's absolute path, and a hub id as it is."""
+    path = Path(source).expanduser()
+    return os.path.abspath(path) if path.is_dir() else source
+
+
+def _print_of(folder: Path, store: Store) -> str:
     """Name the content of a text-side model: weights, configuration, tokenizer, processor."""
-    from fslab.backbones.trust import weight_files
     from fslab.backbones.weights import fingerprint
+    from fslab.weights import files_of
+    from fslab.weights.parts import small_files
 
-    small = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".txt"))
-    return fingerprint([*weight_files(folder), *small])
+    return fingerprint([*files_of(folder), *small_files(folder)], store)

