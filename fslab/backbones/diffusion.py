@@ -77,12 +77,20 @@ class StableDiffusion(MetaListing, Backbone):
     @cached_property
     def fingerprint(self) -> str:
         """Name of the weights and settings of every part that features depend on."""
-        folders = [self.folder / part for part in COMPONENTS if (self.folder / part).is_dir()]
+        settings = {"scheduler": self._scheduler_config, "random": self.random}
+        return self._print_of(COMPONENTS, **settings)
+
+    @cached_property
+    def words_fingerprint(self) -> str:
+        """Name of the text encoders and their tokenizers, which is all that words depend on."""
+        return self._print_of([part for part in COMPONENTS if part.startswith("text")])
+
+    def _print_of(self, parts: Sequence[str], **settings: Any) -> str:
+        folders = [self.folder / part for part in parts if (self.folder / part).is_dir()]
         read = [folder for folder in folders if folder.name != "unet" or self.random is None]
         files = [path for folder in read for path in files_of(folder)]
         configs = {folder.name: read_config(folder) for folder in folders}
         tokens = [path for name in TOKENIZERS for path in small_files(self.folder / name)]
-        settings = {"scheduler": self._scheduler_config, "random": self.random}
         return fingerprint([*files, *tokens], self.store, configs=configs, **settings)
 
     @property

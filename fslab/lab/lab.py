@@ -284,7 +284,7 @@ class Lab(Models):
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return mean text states f32 [N, D], each text encoded once for good."""
         own = self.preset.words == "diffusion"
-        weights = self.text_model.fingerprint if own else self.clip_fingerprint
+        weights = self.text_model.words_fingerprint if own else self.clip_fingerprint
 
         def encode(text: str) -> np.ndarray:
             return (self.text_model.embed_texts if own else self.matcher.mean_states)([text])[0]

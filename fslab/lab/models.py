@@ -110,7 +110,7 @@ class Models:
         """Name of the text side's weights: BLIP, CLIP and the diffusion model's text encoder."""
         parts = [self.captioner_fingerprint, self.clip_fingerprint]
         if self.preset.words == "diffusion":
-            parts.append(self.text_model.fingerprint)
+            parts.append(self.text_model.words_fingerprint)
         return "-".join(parts)
 
     def _open_diffusion(self, random: int | None = None) -> Backbone:
