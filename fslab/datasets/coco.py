@@ -2,76 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fslab.datasets.instances import Listed, parse, read_instances
+from fslab.datasets.oddities import Oddity, by_kind
 from fslab.datasets.places import Place, Url, place
-from fslab.datasets.read import picture_size
-from fslab.datasets.samples import Dataset, MissingFiles, Sample, counted
+from fslab.datasets.read import size_and_turn
+from fslab.datasets.regions import Box, Outline, paint_box
+from fslab.datasets.samples import Dataset, MissingFiles, Sample, counted, sideways, turned
 from fslab.datasets.vocabularies import COCO_OBJECT
-from fslab.records import VOID, FslabError
-
-_UNPAINTABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
-"""What pycocotools raises over regions that are none."""
-
-
-@dataclass(frozen=True, eq=False)
-class Outline:
-    """One annotated object: its label, and its region as polygons or a run-length dict."""
-
-    label: int
-    crowd: bool
-    region: Any
-    source: str
-
-    def mask(self, height: int, width: int) -> np.ndarray:
-        """Rasterise through pycocotools: bool [height, width].
-
-        Raises FslabError, naming the annotation, for a region that is none or of another size.
-        """
-        try:
-            return self._painted(height, width)
-        except FslabError:
-            raise
-        except _UNPAINTABLE as error:
-            words = " ".join(str(error).split()) or type(error).__name__
-            raise FslabError(
-                f"{self.source} has a segmentation that cannot be painted ({words}); give "
-                "polygons of x, y, x, y..., or a run-length dict of counts and size"
-            ) from error
-
-    def _painted(self, height: int, width: int) -> np.ndarray:
-        from pycocotools import mask as coco_mask
-
-        region = self.region
-        if isinstance(region, list):
-            if not region or any(len(ring) < 6 for ring in region):
-                raise FslabError(f"{self.source} has a polygon of fewer than three points")
-            self._check_near(region, height, width)
-            region = coco_mask.merge(coco_mask.frPyObjects(region, height, width))
-        elif list(region["size"]) != [height, width]:
-            raise FslabError(
-                f"{self.source} is {region['size']}; its picture is {height} x {width}"
-            )
-        elif isinstance(region["counts"], list):
-            region = coco_mask.frPyObjects(region, height, width)
-        return coco_mask.decode(region).astype(bool)
-
-    def _check_near(self, rings: list[Any], height: int, width: int) -> None:
-        """Refuse points far from the picture: pycocotools walks to them, or ends the process."""
-        for ring in rings:
-            points = np.asarray(ring[: len(ring) // 2 * 2], np.float64).reshape(-1, 2)
-            if not (np.abs(points - [width / 2, height / 2]) <= 2 * max(height, width)).all():
-                raise FslabError(
-                    f"{self.source} has a polygon with points far outside its picture of "
-                    f"{height} x {width}; give x and y in pixels"
-                )
+from fslab.records import VOID, FslabError, Picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,31 +26,55 @@ class CocoSample(Sample):
 
     size: tuple[int, int] = (0, 0)
     outlines: tuple[Outline, ...] = ()
+    doubts: tuple[Box, ...] = ()
+    refused: str = ""
 
     @property
     def has_truth(self) -> bool:
         """Whether there is a truth: always, a picture without an object is all background."""
         return True
 
+    def picture(self) -> Picture:
+        """Read the picture: u8 [H, W, 3]; FslabError where its entry in the json is refused."""
+        if self.refused:
+            raise FslabError(self.refused)
+        return super().picture()
+
     def truth(self) -> np.ndarray:
-        """Paint the truth, u8 [H, W]: 0 background, 1..80 things, 255 crowds.
+        """Paint the truth, u8 [H, W]: 0 background, 1..80 things, 255 what is not known.
 
         Larger objects are painted first, so that smaller ones before them stay visible (COCO
-        keeps no depth order). Crowd regions are void where no single object lies on them.
+        keeps no depth order). Crowd regions are void where no single object lies on them, and so
+        are regions of an unknown class and boxes of objects whose region is not known.
         """
-        if (found := picture_size(self.path)) != self.size:
-            raise FslabError(
-                f"{str(self.path)!r} is {found[0]} x {found[1]} pixels (height x width), but its "
-                f"annotations are for {self.size[0]} x {self.size[1]}"
-            )
-        labels = np.zeros(found, np.uint8)
-        things = [(each, each.mask(*found)) for each in self.outlines if not each.crowd]
+        self._check()
+        labels = np.zeros(self.size, np.uint8)
+        things = [(each, each.mask(*self.size)) for each in self._things()]
         for outline, mask in sorted(things, key=lambda thing: -int(thing[1].sum())):
             labels[mask] = outline.label
         for outline in self.outlines:
-            if outline.crowd:
-                labels[outline.mask(*found) & (labels == 0)] = VOID
+            if outline.crowd or outline.label == VOID:
+                labels[outline.mask(*self.size) & (labels == 0)] = VOID
+        for box in self.doubts:
+            labels[paint_box(box, *self.size) & (labels == 0)] = VOID
         return labels
+
+    def _things(self) -> Iterator[Outline]:
+        return (each for each in self.outlines if not each.crowd and each.label != VOID)
+
+    def _check(self) -> None:
+        """Refuse a picture whose entry is refused, or whose file has another size."""
+        if self.refused:
+            raise FslabError(self.refused)
+        found, turn = size_and_turn(self.path)
+        if found != self.size:
+            raise FslabError(
+                f"{str(self.path)!r} is {found[0]} x {found[1]} pixels (height x width), but its "
+                f"annotations are for {self.size[0]} x {self.size[1]}"
+                f"{sideways(found, self.size, turn)}"
+            )
+        if turn != 1:
+            warnings.warn(turned(self.path, turn), RuntimeWarning, stacklevel=3)
 
 
 def coco(
@@ -116,30 +86,28 @@ def coco(
     so will fsspec urls of either. Every picture of the json takes part, also those without an
     object (all background), unless its file is not there and skip_missing says to leave it out.
 
-    Raises FslabError where files are missing (naming them) or the json is not of that kind.
+    What is odd about single entries (no region, no such picture, an id of two pictures) costs
+    these entries alone: the data set's oddities name them, and a warning counts them. Raises
+    FslabError where files are missing (naming them) or the json is not of that kind.
     """
     given = place(root_or_json)
     inside = given / "annotations" / f"instances_{split}.json"
     source = given if given.suffix == ".json" else inside
     split = source.stem.removeprefix("instances_")
     root = source.parent.parent
-    data = _instances(source)
-    try:
-        labels = coco_labels(data["categories"])
-        outlines = _outlines(data["annotations"], labels, source)
-        samples = tuple(_sample(image, root / split, outlines) for image in data["images"])
-    except (KeyError, TypeError) as error:
-        raise FslabError(f"{str(source)!r} is no instances json ({error!r})") from error
-    if not samples:
-        raise FslabError(f"{str(source)!r} lists no images")
-    missing = _absent(samples, root / split)
-    if missing and (not skip_missing or len(missing) == len(samples)):
-        files = list(missing.values())
+    listed, odd = read_instances(parse(_content(source), source), source)
+    samples = tuple(_sample(each, root / split, source) for each in listed)
+    files = {each.name: each.file for each in listed if not each.refused}
+    missing = _absent(files, root / split)
+    if missing and (not skip_missing or len(missing) == len(files)):
+        lacking = list(missing.values())
         raise MissingFiles(
-            f"{str(root / split)!r} lacks {counted(files)} that the json names", files
+            f"{str(root / split)!r} lacks {counted(lacking)} that the json names", lacking
         )
+    if odd:
+        warnings.warn(_said(odd, source), RuntimeWarning, stacklevel=2)
     there = tuple(sample for sample in samples if sample.name not in missing)
-    return Dataset(root.resolve().name, COCO_OBJECT, split, there, missing)
+    return Dataset(root.resolve().name, COCO_OBJECT, split, there, missing, odd)
 
 
 def coco_labels(categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:
@@ -152,51 +120,43 @@ def coco_labels(categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:
     return labels
 
 
-def _absent(samples: Iterable[Sample], folder: Place) -> dict[str, str]:
-    """Return the files that are not there; behind a url one list answers for all of them."""
+def _absent(files: Mapping[str, str], folder: Place) -> dict[str, str]:
+    """Return the files that are not there; behind a url one list a folder answers for all."""
     if not isinstance(folder, Url):
-        return {each.name: each.path.name for each in samples if not each.path.is_file()}
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return {each.name: each.path.name for each in samples if each.path.name not in there}
+        return {name: file for name, file in files.items() if not (folder / file).is_file()}
+    places = {file: (folder / file).parent for file in files.values()}
+    homes = {str(home): home for home in places.values()}
+    there = {
+        (where, path.name)
+        for where, home in homes.items()
+        for path in (home.iterdir() if home.is_dir() else ())
+    }
+    return {
+        name: file
+        for name, file in files.items()
+        if (str(places[file]), (folder / file).name) not in there
+    }
 
 
-def _instances(source: Place) -> dict[str, Any]:
-    """Read the json, or say which splits there are."""
-    if not source.is_file():
-        folder = source.parent
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        there = [name for name in names if name.startswith("instances_") and name.endswith(".json")]
-        hint = f"there is {', '.join(there)}" if there else "COCO keeps it in annotations/"
-        raise FslabError(f"{str(source)!r} does not exist; {hint}")
-    try:
-        data = json.loads(source.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise FslabError(f"{str(source)!r} is no json: {error}") from error
-    if not isinstance(data, dict):
-        raise FslabError(f"{str(source)!r} is no instances json: it holds a {type(data).__name__}")
-    return data
+def _content(source: Place) -> bytes:
+    """Read the json's bytes, or say which splits there are."""
+    if source.is_file():
+        return source.read_bytes()
+    folder = source.parent
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    there = [name for name in names if name.startswith("instances_") and name.endswith(".json")]
+    hint = f"there is {', '.join(there)}" if there else "COCO keeps it in annotations/"
+    raise FslabError(f"{str(source)!r} does not exist; {hint}")
 
 
-def _outlines(
-    annotations: Iterable[Mapping[str, Any]], labels: Mapping[int, int], source: Place
-) -> dict[int, list[Outline]]:
-    """Group annotations by image id."""
-    grouped: dict[int, list[Outline]] = defaultdict(list)
-    for given in annotations:
-        name = f"annotation {given['id']} of {str(source)!r}"
-        if given["category_id"] not in labels:
-            raise FslabError(f"{name} has category {given['category_id']}, which the json lacks")
-        outline = Outline(
-            labels[given["category_id"]], bool(given.get("iscrowd")), given["segmentation"], name
-        )
-        grouped[given["image_id"]].append(outline)
-    return grouped
+def _sample(listed: Listed, pictures: Place, source: Place) -> CocoSample:
+    path = source if listed.refused else pictures / listed.file
+    return CocoSample(
+        listed.name, path, None, len(COCO_OBJECT.names), listed.size, listed.outlines,
+        listed.doubts, listed.refused,
+    )  # fmt: skip
 
 
-def _sample(
-    image: Mapping[str, Any], pictures: Place, outlines: Mapping[int, list[Outline]]
-) -> CocoSample:
-    path = pictures / image["file_name"]
-    size = image["height"], image["width"]
-    found = tuple(outlines.get(image["id"], ()))
-    return CocoSample(path.stem, path, None, len(COCO_OBJECT.names), size, found)
+def _said(odd: Sequence[Oddity], source: Place) -> str:
+    kinds = ", ".join(f"{len(each)} x {kind}" for kind, each in by_kind(odd).items())
+    return f"{str(source)!r} is not all as it should be ({kinds}); the first: {odd[0].why}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fslab.datasets.masks import read_mask
+from fslab.datasets.oddities import Oddity
 from fslab.datasets.places import Place, place
 from fslab.datasets.read import SUFFIXES, read, size_and_turn
 from fslab.datasets.vocabularies import VOC
@@ -59,7 +60,15 @@ class Sample:
             return None
         labels = read_mask(self.truth_path)
         named = repr(str(self.truth_path))
-        check_fit(named, labels.shape, self.path)
+        size, turn = size_and_turn(self.path)
+        if labels.shape != size:
+            raise FslabError(
+                f"{named} is {labels.shape[0]} x {labels.shape[1]} pixels (height x width), but "
+                f"its picture {self.path.name!r} is {size[0]} x {size[1]}"
+                f"{sideways(size, labels.shape, turn)}"
+            )
+        if turn != 1:
+            warnings.warn(turned(self.path, turn), RuntimeWarning, stacklevel=2)
         present = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1)).tolist()
         unknown = [label for label in present if self.classes <= label != VOID]
         if unknown:
@@ -70,26 +79,14 @@ class Sample:
         return labels
 
 
-def check_fit(truth: str, size: tuple[int, int], picture: Place) -> None:
-    """Refuse a truth of another height and width than its picture's, which may be an EXIF turn's.
-
-    truth: what it is called. Warns where the picture is shown turned and the size fits all the
-    same: a half turn, a mirror or a square does not tell whether the truth was turned too.
-    """
-    found, turn = size_and_turn(picture)
-    if found != size:
-        sideways = found[::-1] == size and turn >= 5
-        why = (
-            f", because the picture carries an EXIF turn (orientation {turn}) that its truth was "
-            "drawn without; save the picture upright, without the EXIF entry, and turn the truth "
-            "like it" if sideways else ""
-        )  # fmt: skip
-        raise FslabError(
-            f"{truth} is {size[0]} x {size[1]} pixels (height x width), but its picture "
-            f"{picture.name!r} is {found[0]} x {found[1]}{why}"
-        )
-    if turn != 1:
-        warnings.warn(turned(picture, turn), RuntimeWarning, stacklevel=3)
+def sideways(found: tuple[int, ...], wanted: tuple[int, ...], turn: int) -> str:
+    """Say that an EXIF turn is why a picture's height and width are not its truth's, if it is."""
+    if turn < 5 or found[::-1] != wanted:
+        return ""
+    return (
+        f", because the picture carries an EXIF turn (orientation {turn}) that its truth was drawn "
+        "without; save the picture upright, without the EXIF entry, and turn the truth like it"
+    )
 
 
 def turned(picture: Place, turn: int) -> str:
@@ -106,6 +103,8 @@ class Dataset:
     """Samples in a fixed order, and the vocabulary that their labels count in.
 
     missing: the file that is not there, by the name of each sample that was left out for it.
+    oddities: what opening it found that is not as it should be. Results are filed by samples'
+    names, so FslabError is raised where two have one name.
     """
 
     name: str
@@ -113,6 +112,15 @@ class Dataset:
     split: str
     samples: tuple[Sample, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
+    oddities: tuple[Oddity, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = Counter(sample.name for sample in self.samples)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise FslabError(
+                f"{self.name!r} has {names[twice[0]]} samples called {twice[0]!r}; results are "
+                "filed by name, so give each its own"
+            )
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)

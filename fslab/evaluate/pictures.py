@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -64,7 +64,16 @@ def draw(
 
 
 def check_name(name: str) -> None:
-    """Refuse a picture whose files' names would be too long for a file system."""
+    """Refuse a picture whose files' names are too long for a file system, or lead out of a folder.
+
+    A name is a path where two pictures share a stem: cam1/f.png.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise FslabError(
+            f"{name!r} leads out of the folder that its files are written to; give the picture a "
+            "path below its data set"
+        )
     longest = _NAME_BYTES - max(map(len, ENDINGS))
     if len(os.fsencode(name)) > longest:
         raise FslabError(
