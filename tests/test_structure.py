@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fslab"
 
-GROUND = ("records", "files", "tap")
+GROUND = ("names", "records", "files", "tap")
 SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")
 FLOORS = [

@@ -2,7 +2,7 @@
 
 from fslab.captions.captioner import Captioner, load_captioner
 from fslab.captions.classes import Embed, candidates, closest_classes, named_classes
-from fslab.captions.tagging import STOP_NOUNS, nouns, singular
+from fslab.captions.tagging import STOP_NOUNS, nouns
 
 __all__ = [
     "STOP_NOUNS",
@@ -13,5 +13,4 @@ __all__ = [
     "load_captioner",
     "named_classes",
     "nouns",
-    "singular",
 ]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fslab.captions.tagging import nouns_by_word, singular
+from fslab.captions.tagging import nouns_by_word
+from fslab.names import singular
 from fslab.records import Caption, Captioning, FslabError, Vocabulary
 
 Embed = Callable[[Sequence[str]], np.ndarray]

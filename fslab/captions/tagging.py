@@ -1,10 +1,12 @@
-"""A caption's nouns, and the singulars of words."""
+"""A caption's nouns, by a tagger."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from fslab.names import singular, singulars
 from fslab.records import FslabError
 
 STOP_NOUNS = frozenset(
@@ -20,8 +22,10 @@ The authors' released code takes *non-stop* nouns, which drops "front" and "side
 list of its own: "photo" and "group" stay, and the distance rule of `closest_classes` drops them.
 """
 
-_SINGULARS = {"clothes": "clothes", "lens": "lens", "shelves": "shelf", "ties": "tie"}
-"""Words that TextBlob's rules turn into no word."""
+_ANY = frozenset(("a", "an", "another"))
+_ONE = _ANY | {"the", "this", "each", "his", "her", "its", "their", "my", "our", "your"}
+_PARTICLES = frozenset(("up", "out", "off", "down", "over"))  # "a close up"
+_AFTER_A_PHRASE = frozenset(("is", "are", "was", "were", "has", "have", "had", "next"))
 
 
 def nouns(text: str, tagger: str = "textblob") -> tuple[str, ...]:
@@ -46,15 +50,69 @@ def nouns_by_word(text: str, tagger: str) -> dict[str, str]:
 def _textblob_nouns(text: str) -> list[tuple[str, str]]:
     from textblob.en import tag
 
-    found, last = [], ""
-    for word, kind in tag(text):
-        # After a singular noun a verb would be "stands", so the "monitor" of "a tv monitor",
-        # which the tagger calls a bare verb, is a noun too.
-        kind = "NN" if kind == "VB" and last == "NN" else kind
+    return [
+        (word, singular(word) if kind == "NNS" else word)
+        for word, kind in _mended(tag(text))
+        if kind.startswith("NN")
+    ]
+
+
+def _mended(tagged: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Give the tag of a noun to what stands where English has only nouns.
+
+    TextBlob's lexicon holds one tag a word, and "bear", "sink", "remote" and "orange" are no nouns
+    there. But no verb follows an article ("a bear") or a number ("two bears"), a phrase does not
+    end in its adjective ("a remote on a table"), and after a noun in the singular a verb would
+    be "stands", so the "monitor" of "a tv monitor" is a noun too.
+    """
+    mended: list[tuple[str, str]] = []
+    opener, named = "start", False  # what opened the phrase, and whether it holds a noun yet
+    for place, (word, kind) in enumerate(tagged):
+        last, following = mended[-1][1] if mended else "", tagged[place + 1 :]
+        if not kind.startswith("NN") and not (following and following[0][0] in _PARTICLES):
+            kind = _noun_kind(word, kind, last, opener, named, following) or kind
+        mended.append((word, kind))
         if kind.startswith("NN"):
-            found.append((word, singular(word) if kind == "NNS" else word))
-        last = kind
-    return found
+            named = True
+        elif kind != "JJ":
+            opens = {"IN": "of", "TO": "to"}.get(kind, word)
+            opener, named = opens if kind in ("DT", "CD", "PRP$", "IN", "TO") else "", False
+    return mended
+
+
+def _noun_kind(
+    word: str, kind: str, last: str, opener: str, named: bool, following: Sequence[tuple[str, str]]
+) -> str | None:
+    """Return NN or NNS where a word that is tagged otherwise must be a noun, else None."""
+    base = kind in ("VB", "VBP")
+    if (last == "NN" and kind == "VB") or (base and last in ("DT", "PRP$") and opener in _ONE):
+        return "NN"
+    if not opener or not _ends_a_phrase(following):
+        return None
+    if named:  # "two teddy bears", "a photo of teddy bears"
+        several = opener not in {*_ONE, "one"} and (opener != "start" or not following)
+        return "NNS" if last == "NN" and kind == "VBZ" and several and singulars(word) else None
+    alone = not last and not following
+    if kind in ("JJ", "FW") and (alone or opener in _ANY):
+        return "NN"
+    if not singulars(word):
+        return None
+    if (base and opener in {*_ONE, "start", "of"}) or (kind in ("VBN", "VBD") and opener in _ANY):
+        return "NN"  # "the bear", "of bear"; "a moped"
+    return "NNS" if kind == "VBZ" and opener not in {*_ANY, "one"} else None
+
+
+def _ends_a_phrase(following: Sequence[tuple[str, str]]) -> bool:
+    """Tell whether a noun phrase may end before these words."""
+    if not following or following[0][0] in _AFTER_A_PHRASE:
+        return True
+    kinds = [kind for _, kind in following[:2]]
+    if kinds[0] == "CC":
+        return kinds[1:] != ["JJ"]
+    if following[0][0] == "looking":  # "an odd looking toilet"
+        return False
+    more = ("NN", "JJ", "VB", "CD", "RB", "DT", "POS")
+    return kinds[0] in ("VBG", "VBZ", "VBP") or not kinds[0].startswith(more)
 
 
 def _spacy_nouns(text: str) -> list[tuple[str, str]]:
@@ -76,13 +134,3 @@ def _spacy_model() -> Any:
             "tagger 'spacy' needs spaCy and its English model: `pip install spacy`, then "
             "`python -m spacy download en_core_web_sm`; tagger 'textblob' needs nothing"
         ) from error
-
-
-@cache
-def singular(word: str) -> str:
-    """Return a lower-case word's singular, the word itself where it is none."""
-    from textblob.en.inflect import singularize
-
-    if word.endswith(("ss", "us", "is")):  # glass, bus, tennis
-        return word
-    return _SINGULARS.get(word) or singularize(word)

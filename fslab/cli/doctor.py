@@ -13,8 +13,8 @@ from fslab.weights import Place, command_for, name_of, place_of, size_of
 from fslab.weights.sources import SPOKEN, is_hub_id
 
 PACKAGES = (
-    "torch", "diffusers", "transformers", "scikit-learn", "pydensecrf2", "textblob", "plotly",
-    "jupyterlab", "ipywidgets", "umap-learn", "spacy", "dask",
+    "torch", "diffusers", "transformers", "scikit-learn", "pydensecrf2", "textblob",
+    "lemminflect", "plotly", "jupyterlab", "ipywidgets", "umap-learn", "spacy", "dask",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
     "fslab", "numpy", "torch", "diffusers", "transformers", "scikit-learn", "pydensecrf2",
-    "textblob",
+    "textblob", "lemminflect",
 )  # fmt: skip
 
 

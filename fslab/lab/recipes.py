@@ -34,7 +34,8 @@ dense CRF a mask.
 Where it differs, and why:
 - k-means is seeded, so that a result can be had twice.
 - The UNet stops after the last layer that is read; the features are the same.
-- Nouns come from TextBlob's tagger, which needs no download; tagger="spacy" is the code's.
+- Nouns come from TextBlob's tagger with its verbs mended, which needs no download;
+  tagger="spacy" is the code's.
 - Classes are said with spaces ("tv monitor"): the data set's own spelling is no word.
 - On mini the layers are the 12 x 12 ones of 96 px; the 6 x 6 ones, the literal translation of
   a quarter of the latent's side, are 36 cells for a picture.
