@@ -16,7 +16,7 @@ import pytest
 from hub_cache import COMMIT, IDS, OTHER, save_parts, write_snapshot
 
 from fslab.evaluate import evaluate
-from fslab.lab import Lab
+from fslab.lab import PRESETS, Lab
 from fslab.records import FslabError
 from fslab.store import Store
 from fslab.weights import file_digest, find, name_of, place_of, source_of
@@ -85,7 +85,7 @@ def test_a_model_is_opened_where_it_lies_under_any_name(
     assert lab.preset.layers == Lab("mini").preset.layers or lab.preset.words == "diffusion"
 
 
-def test_tables_call_a_snapshot_by_its_id(text_side, folders, dataset_of_two):
+def test_tables_call_a_snapshot_by_its_id(text_side, folders, dataset_of_two, tmp_path):
     snapshot = write_snapshot(text_side, "some/model", folders["diffusion"], ref=None)
     for lab in (Lab("some/model"), Lab(snapshot), Lab("mini", backbone="some/model")):
         assert lab.backbone.name == "some/model"
@@ -93,6 +93,16 @@ def test_tables_call_a_snapshot_by_its_id(text_side, folders, dataset_of_two):
         assert report.backbone == "some/model"
         assert COMMIT not in str(report)
     assert Lab(snapshot).preset.name == "some/model"
+    link = tmp_path / "a-link"
+    link.symlink_to(snapshot)
+    assert Lab(link).backbone.name == "some/model"
+
+
+def test_a_known_model_has_its_preset_s_settings_however_it_is_asked_for(text_side, folders):
+    snapshot = write_snapshot(text_side, "segmind/SSD-1B", folders["diffusion"])
+    for asked in ("ssd1b", "segmind/SSD-1B", snapshot):
+        preset = Lab(asked).preset
+        assert (preset.timestep, preset.layers) == (50, PRESETS["ssd1b"].layers)
 
 
 def test_the_revision_that_is_asked_for_goes_first(cache, folders):

@@ -107,18 +107,22 @@ def find_preset(source: str | os.PathLike[str]) -> Preset:
         return PRESETS[name]
     folder = Path(name).expanduser()
     if name.strip() and folder.is_dir():
-        return _around(folder, name_of(folder), str(folder))
+        return _known(name_of(folder), str(folder)) or _around(folder, name_of(folder), str(folder))
     if is_hub_id(name):
-        model = source_of(name, "backbone")
-        known, place = preset_with(model), place_of(model)
-        if known:
-            return replace(PRESETS[known], name=name, diffusion=name)
-        return _around(place.folder, name, name) if place else Preset(name, name)
+        place = place_of(source_of(name, "backbone"))
+        unknown = _around(place.folder, name, name) if place else Preset(name, name)
+        return _known(name, name) or unknown
     near = difflib.get_close_matches(name, PRESETS, n=2)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise FslabError(
         f"there is no preset and no folder {name!r}; the presets are {', '.join(PRESETS)}{hint}"
     )
+
+
+def _known(name: str, diffusion: str) -> Preset | None:
+    """Return the settings of the preset whose diffusion model has an id, if one has."""
+    known = preset_with(source_of(name, "diffusion")) if is_hub_id(name) else None
+    return replace(PRESETS[known], name=name, diffusion=diffusion) if known else None
 
 
 def _around(folder: Path, name: str, diffusion: str) -> Preset:

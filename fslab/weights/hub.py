@@ -122,11 +122,11 @@ def by_hand(source: Source) -> str:
 
 def name_of(folder: Path) -> str:
     """Return what tables call a folder of weights: a snapshot's or a converted model's hub id."""
-    absolute = Path(os.path.abspath(folder))
-    home = absolute.parent.parent
-    if absolute.parent.name == "snapshots" and home.name.startswith("models--"):
-        return home.name.removeprefix("models--").replace("--", "/")
-    return note_of(absolute).get("id") or folder.resolve().name
+    for place in (Path(os.path.abspath(folder)), folder.resolve()):
+        repository = place.parent.parent.name
+        if place.parent.name == "snapshots" and repository.startswith("models--"):
+            return repository.removeprefix("models--").replace("--", "/")
+    return note_of(folder).get("id") or folder.resolve().name
 
 
 def note_of(folder: Path) -> dict[str, Any]:

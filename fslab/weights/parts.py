@@ -244,10 +244,13 @@ def small_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _stem(home: Path) -> str:
-    """Return what a folder's weights are called: by its configuration, else by what is there."""
-    if (home / "config.json").is_file():
+    """Return what a folder's weights are called: by what is there, then by its configuration."""
+    names = [path.name for path in home.glob("*")]
+    diffusers = any(name.startswith(DIFFUSERS) for name in names)
+    others = _choice(names, TRANSFORMERS, "fp32") is not None
+    if diffusers and others and (home / "config.json").is_file():
         return DIFFUSERS if "_class_name" in read_config(home) else TRANSFORMERS
-    return DIFFUSERS if any(home.glob(f"{DIFFUSERS}*")) else TRANSFORMERS
+    return DIFFUSERS if diffusers else TRANSFORMERS
 
 
 def _chosen(home: Path, stem: str, precision: str) -> tuple[Path, ...]:
