@@ -81,7 +81,8 @@ def _refuse_faults(asked: str, needs: list[Need]) -> list[Place]:
     if wrong:
         said = "; ".join(said_of(*one) for one in wrong)
         advice = advice_for(asked, [source for source, _ in wrong])
-        raise FslabError(f"{asked} cannot be opened: {said}; {advice}; the preset mini needs none")
+        other = "" if asked == "mini" else "; the preset mini needs none"
+        raise FslabError(f"{asked} cannot be opened: {said}; {advice}{other}")
     return places
 
 

@@ -97,7 +97,8 @@ def said_of(source: Source, place: Place | None) -> str:
         if not is_hub_id(source.id):
             return f"{source.id!r} is not a folder of weights or an id of the hub"
         if not source.gigabytes:
-            return f"{source.id} is not a folder, and not in the hub's cache on this machine"
+            named = f"the {SPOKEN[source.what]} {source.id}"
+            return f"{named} is not a folder, and not in the hub's cache on this machine"
         revision = f" in the revision {source.revision}" if source.pinned else ""
         return f"{named} is not on this machine{revision}"
     reasons = list(dict.fromkeys(fault.said for fault in place.faults))
