@@ -183,7 +183,8 @@ def test_names_come_from_the_vocabulary(clip, data, size):
         np.testing.assert_allclose(scored.probabilities.sum(1), 1, atol=1e-4)
 
 
-DENSE_CRF = sys.modules["fslab.refine"]._dense_crf
+SHARPEN = sys.modules["fslab.refine.sharpen"]
+DENSE_CRF = SHARPEN.dense_crf
 
 
 def checked_crf(*given):
@@ -204,7 +205,7 @@ def test_refinement_adds_no_label_and_keeps_the_size(data, size, flat):
     before = LabelMap(labels, NAMES, {"dog": 0.5}, beliefs)
     method = data.draw(st.sampled_from(["none", "crf", "crf-joint", "pamr"]))
     given = Refinement(method=method, iterations=data.draw(st.integers(1, 5)))
-    with patch.object(sys.modules["fslab.refine"], "_dense_crf", checked_crf):
+    with patch.object(SHARPEN, "dense_crf", checked_crf):
         after = refine(picture, before, given)
     check_labels(after, size, NAMES)
     allowed = {0, *np.unique(labels).tolist(), *beliefs}

@@ -12,7 +12,7 @@ import numpy as np
 
 from fslab.datasets import Sample
 from fslab.lab import Lab
-from fslab.records import FslabError, Picture, Recipe, Vocabulary, digest_of
+from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary, digest_of
 from fslab.score import ImageScore, find_metric, score_image
 
 FORMAT = "result-2"
@@ -105,10 +105,6 @@ class ImageResult:
             data["name"], data["key"], score, dict(seconds or {}),
             data["caption"], tuple(data["candidates"]),
         )  # fmt: skip
-
-
-class OutOfMemory(FslabError):
-    """One picture for which memory ran out."""
 
 
 def read_sample(sample: Sample) -> tuple[Picture, np.ndarray]:

@@ -4,7 +4,7 @@ Axes, everywhere: H, W rows and columns of a picture; h, w of a feature map; C c
 K clusters, classes or segments. Pictures are u8 [H, W, 3], maps are f32 [C, h, w].
 """
 
-from fslab.records.base import VOID, FslabError, digest_of, voc_palette
+from fslab.records.base import VOID, FslabError, OutOfMemory, digest_of, voc_palette
 from fslab.records.recipe import Captioning, Clustering, Extraction, Matching, Recipe, Refinement
 from fslab.records.stages import (
     Caption,
@@ -27,6 +27,7 @@ __all__ = [
     "FslabError",
     "LabelMap",
     "Matching",
+    "OutOfMemory",
     "Picture",
     "Recipe",
     "Refinement",

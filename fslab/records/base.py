@@ -31,6 +31,10 @@ class FslabError(ValueError):
     """A refusal: the message says what was given, what was expected and what to do."""
 
 
+class OutOfMemory(FslabError):
+    """One picture for which memory ran out."""
+
+
 def _plain(value: Any) -> Any:
     """Return what JSON knows for what it does not: numpy numbers and other sequences."""
     return value.item() if isinstance(value, np.generic) else list(value)

@@ -13,6 +13,9 @@ import numpy as np
 
 from fslab.records.base import FslabError, digest_of
 
+MOST_ITERATIONS = 10_000
+"""Of a refinement: it has long settled by then."""
+
 _hints = cache(get_type_hints)
 
 
@@ -281,6 +284,10 @@ class Refinement:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_positive(self, "iterations")
+        if self.iterations > MOST_ITERATIONS:
+            raise FslabError(
+                f"refinement.iterations is {self.iterations}; it is at most {MOST_ITERATIONS}"
+            )
         if not 0.5 < self.certainty < 1:
             raise FslabError(
                 f"refinement.certainty is {self.certainty!r}; it lies between 0.5 and 1"
