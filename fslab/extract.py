@@ -13,7 +13,7 @@ from fslab.store import Store
 
 
 def complete(settings: Extraction, backbone: Backbone) -> Extraction:
-    """Fill in the backbone's own layers, timestep and resolution where a recipe names none.
+    """Fill in the backbone's own layers, timestep, resolution and precision where none is named.
 
     Raises FslabError for timesteps asked of a backbone in which time has no meaning.
     """
@@ -26,6 +26,7 @@ def complete(settings: Extraction, backbone: Backbone) -> Extraction:
         layers=settings.layers or backbone.default_layers,
         timesteps=settings.timesteps or (backbone.timestep or 0,),
         resolution=settings.resolution or backbone.resolution,
+        precision=settings.precision or backbone.precision,
     )
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fslab.backbones.precision import dtype_of
 from fslab.records import Extraction, FslabError, Picture
 from fslab.store import Store
 from fslab.tap import unknown_layer
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 LONGEST = 4
 """A side is at most this many times the other when the aspect is kept; beyond, it is squeezed."""
@@ -35,6 +34,7 @@ class Backbone(ABC):
 
     name: what tables call it. resolution: its own shorter side, in pixels. multiple: what
     both sides are multiples of. timestep: the default; None where time has no meaning.
+    precision: what it computes in where a recipe names none.
     imposed: clustering settings that its features need whatever a recipe says. listing: its
     layers once they are known, so that they are listed once. store: keeps digests of weights.
     """
@@ -44,6 +44,7 @@ class Backbone(ABC):
     multiple: int
     device: torch.device | str = "cpu"
     timestep: int | None = None
+    precision: str = "fp32"
     listing: tuple[Layer, ...] | None = None
     store: Store | None = None
     imposed: Mapping[str, Any] = {}
@@ -89,6 +90,10 @@ class Backbone(ABC):
         return tuple(
             max(round(min(wish, longest) / self.multiple), 1) * self.multiple for wish in wished
         )
+
+    def dtype(self, precision: str | None) -> torch.dtype:
+        """Return what a recipe's precision means here; None is the backbone's own."""
+        return dtype_of(precision or self.precision, self.device)
 
     def layers_by_path(self) -> dict[str, Layer]:
         """Return the layers by their path."""

@@ -17,12 +17,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fslab.backbones.adapters import check_no_adapters
-from fslab.backbones.base import DTYPES, Backbone
+from fslab.backbones.base import Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.schedule import FILE as SCHEDULE_FILE
 from fslab.backbones.schedule import Schedule, check_schedule, read_schedule
-from fslab.backbones.understood import check_pipeline, check_text, check_unet, check_vae
+from fslab.backbones.understood import (
+    check_pipeline,
+    check_text,
+    check_unet,
+    check_vae,
+    text_config,
+)
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
 from fslab.records import Extraction, FslabError, Picture
 from fslab.tap import tap
@@ -56,23 +62,19 @@ class StableDiffusion(MetaListing, Backbone):
         random: int | None = None,
     ) -> None:
         self.folder, self.device, self.random = folder, torch.device(device), random
-        self.name, self.timestep = name or name_of(folder), timestep
-        self._config = read_config(folder / "unet")
-        self._vae_config = read_config(folder / "vae")
-        self._scheduler_config = read_config(folder / "scheduler", SCHEDULE_FILE)
+        self.name, self.timestep = name or self._own_name(), timestep
         self._own_layers = tuple(layers)
-        self._check()
+        self._open()
         self._factor = factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
         self.multiple = factor * 2 ** (len(self._config["block_out_channels"]) - 1)
         self.resolution = resolution or factor * self._config["sample_size"]
-        for part in COMPONENTS:
-            if part != "unet" or random is None:
-                check_files(folder / part)
-        check_no_adapters(folder)
         self._parts: dict[tuple[str, torch.dtype], nn.Module] = {}
         self._states: dict[tuple[str, torch.dtype], tuple[Tensor, Tensor | None]] = {}
         self._tokenizers: dict[str, Any] = {}
         self._encoded: tuple[tuple[Any, ...], tuple[Tensor, list[Tensor]]] | None = None
+
+    def _own_name(self) -> str:
+        return name_of(self.folder)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -141,9 +143,9 @@ class StableDiffusion(MetaListing, Backbone):
             for noise in noises:
                 yield timestep, self._pass(latent, noise, timestep, paths, size, settings)
 
-    def module(self, path: str, precision: str = "fp32") -> nn.Module:
-        """Return a module of the UNet."""
-        return self._part("unet", DTYPES[precision]).get_submodule(path)
+    def module(self, path: str, precision: str | None = None) -> nn.Module:
+        """Return a module of the UNet, in the backbone's own precision if none is named."""
+        return self._part("unet", self.dtype(precision)).get_submodule(path)
 
     @torch.no_grad()
     def latent(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Tensor:
@@ -151,14 +153,14 @@ class StableDiffusion(MetaListing, Backbone):
         return self._latent_and_noise(picture, size, settings)[0]
 
     @torch.no_grad()
-    def text_states(self, prompt: str, precision: str = "fp32") -> Tensor:
+    def text_states(self, prompt: str, precision: str | None = None) -> Tensor:
         """Return a prompt's text states [1, tokens, D] as the UNet reads them."""
-        return self._encode_prompt(prompt, DTYPES[precision])[0]
+        return self._encode_prompt(prompt, self.dtype(precision))[0]
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's mean token state, f32 [N, D], padding included."""
-        states = [self._encode_prompt(text, torch.float32)[0].float().mean(1) for text in texts]
+        states = [self.text_states(text).float().mean(1) for text in texts]
         return check_finite({"text": torch.cat(states)}, self.folder)["text"].cpu().numpy()
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
@@ -177,7 +179,7 @@ class StableDiffusion(MetaListing, Backbone):
     ) -> tuple[Tensor, list[Tensor]]:
         """Return latent and noise; the last picture's are kept, as one is passed several times."""
         key = (picture.digest, size, settings.seed, settings.draws)
-        key += (settings.posterior, settings.precision)
+        key += (settings.posterior, self.dtype(settings.precision))
         if self._encoded is None or self._encoded[0] != key:
             self._encoded = key, self._latent_and_noise(picture, size, settings)
         return self._encoded[1]
@@ -188,7 +190,7 @@ class StableDiffusion(MetaListing, Backbone):
     ) -> tuple[Tensor, list[Tensor]]:
         """One generator gives all noise draws, then (if asked for) the posterior's sample."""
         generator = torch.Generator().manual_seed(settings.seed)
-        dtype = DTYPES[settings.precision]
+        dtype = self.dtype(settings.precision)
         if self._vae_config.get("force_upcast", self._is_sdxl) and dtype == torch.float16:
             dtype = torch.float32  # SDXL's VAE overflows in fp16
         vae = self._part("vae", dtype)
@@ -213,7 +215,7 @@ class StableDiffusion(MetaListing, Backbone):
         size: tuple[int, int],
         settings: Extraction,
     ) -> dict[str, Tensor]:
-        dtype = DTYPES[settings.precision]
+        dtype = self.dtype(settings.precision)
         states, pooled = self._encode_prompt(settings.prompt, dtype)
         clean = settings.noise == "none"
         given = latent if clean else self._schedule.noised(latent, noise, timestep)
@@ -253,30 +255,63 @@ class StableDiffusion(MetaListing, Backbone):
         return torch.cat(states, dim=-1), output[0]
 
     def _token_ids(self, name: str, prompt: str) -> Tensor:
-        tokenizer = self._tokenizer(name)
-        length = tokenizer.model_max_length
-        batch = tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        batch = self._tokenizer(name)(
+            prompt, padding="max_length", truncation=True, return_tensors="pt"
         )
         return batch.input_ids.to(self.device)
 
     def _tokenizer(self, name: str) -> Any:
-        from transformers import CLIPTokenizer
+        """Load a tokenizer at its first use: one that reads as many tokens as its text encoder.
 
+        Raises FslabError where it knows more words than that, whose states do not exist.
+        """
         if name not in self._tokenizers:
-            self._tokenizers[name] = load_tokenizer(CLIPTokenizer, self.folder / name)
+            tokenizer = self._load_tokenizer(name)
+            config = self._text_config(name.replace("tokenizer", "text_encoder"))
+            words, positions = (
+                config.get(key, otherwise)
+                for key, otherwise in (("vocab_size", 49408), ("max_position_embeddings", 77))
+            )
+            if len(tokenizer) > words:
+                raise FslabError(
+                    f"{name} of {self.folder} has {len(tokenizer)} words and its text encoder "
+                    f"{words}; they belong to two models"
+                )
+            tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+            self._tokenizers[name] = tokenizer
         return self._tokenizers[name]
 
-    def _check(self) -> None:
-        """Refuse a folder of which a pass would be another than its model's."""
+    def _load_tokenizer(self, name: str) -> Any:
+        from transformers import CLIPTokenizer
+
+        folder = self.folder / name
+        if not (folder / "tokenizer_config.json").is_file():
+            raise FslabError(
+                f"{folder} holds no tokenizer_config.json, which says how prompts are filled up; "
+                "fetch it again"
+            )
+        return load_tokenizer(CLIPTokenizer, folder)
+
+    def _text_config(self, part: str) -> Mapping[str, Any]:
+        return text_config(self.folder / part)
+
+    def _open(self) -> None:
+        """Read the configurations; refuse a folder of which a pass would be another model's."""
         folder = self.folder
-        _check_configs(folder, self._config, self._vae_config)
+        self._config = read_config(folder / "unet")
+        self._vae_config = read_config(folder / "vae")
+        self._scheduler_config = read_config(folder / "scheduler", SCHEDULE_FILE)
+        check_configs(folder, self._config, self._vae_config)
         if (folder / "model_index.json").exists():
             check_pipeline(folder, read_config(folder, "model_index.json"))
         check_unet(folder / "unet", self._config)
         check_vae(folder / "vae", self._vae_config)
         check_schedule(folder / "scheduler", self._scheduler_config)
         check_text(folder, self._config)
+        for part in COMPONENTS:
+            if part != "unet" or self.random is None:
+                check_files(folder / part)
+        check_no_adapters(folder)
 
     @cached_property
     def _schedule(self) -> Schedule:
@@ -292,10 +327,13 @@ class StableDiffusion(MetaListing, Backbone):
         return self._parts[name, dtype]
 
     def _load(self, name: str, dtype: torch.dtype) -> nn.Module:
-        part = load_model(_model_class(name), self.folder / name, dtype)
+        part = self._load_weights(name, dtype)
         if name == "vae":  # pictures are read and none is drawn: the decoder need not stay
             del part.decoder, part.post_quant_conv
         return part
+
+    def _load_weights(self, name: str, dtype: torch.dtype) -> nn.Module:
+        return load_model(_model_class(name), self.folder / name, dtype)
 
     def _random_unet(self, name: str, dtype: torch.dtype) -> nn.Module:
         with seeded(self.random):
@@ -306,9 +344,11 @@ class StableDiffusion(MetaListing, Backbone):
         with torch.device("meta"):
             unet = _model_class("unet").from_config(self._config)
         if self.random is None:
-            shapes = {name: each.shape for name, each in unet.state_dict().items()}
-            check_shapes(check_files(self.folder / "unet"), shapes)
+            self._check_shapes({name: each.shape for name, each in unet.state_dict().items()})
         return unet, lambda side: self._meta_pass(unet, side)
+
+    def _check_shapes(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        check_shapes(check_files(self.folder / "unet"), wanted)
 
     def _meta_pass(self, unet: nn.Module, side: int) -> None:
         """Pass a square of `side` pixels and one text token through a UNet without numbers."""
@@ -351,7 +391,7 @@ def to_scale(code: Tensor, config: Mapping[str, Any]) -> Tensor:
     return (code - shift if shift else code) * factor
 
 
-def _check_configs(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
+def check_configs(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
     """Refuse configurations that no Stable Diffusion of these types has."""
     needed = {"unet": ("block_out_channels", "in_channels", "sample_size", "cross_attention_dim")}
     needed["vae"] = ("block_out_channels", "latent_channels")

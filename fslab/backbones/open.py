@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from fslab.backbones.base import Backbone
 from fslab.backbones.baselines import Handmade, Rgb
 from fslab.backbones.diffusion import StableDiffusion
+from fslab.backbones.single import SingleFile
 from fslab.backbones.vision import VisionTransformer
 from fslab.backbones.weights import locate
+from fslab.records import FslabError
 from fslab.store import Store
 from fslab.weights import name_of
+from fslab.weights.single import is_single_file
+from fslab.weights.trust import read_config
 
 DESCRIPTORS = {"rgb": Rgb, "handmade": Handmade}
 
@@ -36,11 +41,42 @@ def open_backbone(
     """
     if source in DESCRIPTORS:
         return DESCRIPTORS[source]()
+    if is_single_file(source):
+        path = Path(source).expanduser()
+        found = SingleFile(path, name, resolution, timestep, layers, device, random)
+        found.store = store
+        return found
     folder = locate(source, "backbone", without)
     name = name or name_of(folder)
     if (folder / "unet").is_dir():
         found = StableDiffusion(folder, name, resolution, timestep, layers, device, random)
     else:
+        _check_is_whole(folder)
         found = VisionTransformer(folder, name, resolution, device, random)
     found.store = store
     return found
+
+
+def _check_is_whole(folder: Path) -> None:
+    """Refuse a folder that is a part of a diffusion model, or a diffusion model without a UNet."""
+    for part in ("transformer", "prior", "decoder"):
+        if (folder / part / "config.json").is_file():
+            raise FslabError(
+                f"{folder} holds a {part}/ and no unet/: it is a diffusion model of another family "
+                "(such as Stable Diffusion 3, Flux or Wuerstchen); fslab reads those with a UNet: "
+                "Stable Diffusion 1.x, 2.x and SDXL"
+            )
+    files = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file():
+        if files:
+            raise FslabError(
+                f"{folder} holds no config.json and no unet/; for a model in one file give the "
+                f"file: {files[0]}"
+            )
+        return
+    kind = read_config(folder).get("_class_name")
+    if kind:
+        raise FslabError(
+            f"{folder} holds a {kind} alone, a part of a diffusion model; give the model's whole "
+            f"folder in diffusers format, which holds it as one of its parts ({folder.parent}?)"
+        )

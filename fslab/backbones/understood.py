@@ -158,7 +158,7 @@ def check_text(folder: Path, unet: Mapping[str, Any]) -> None:
         )
     if not sdxl and (folder / "text_encoder_2").is_dir():
         raise FslabError(f"{folder} holds a text_encoder_2, which its UNet does not read")
-    configs = [_text_config(folder / part) for part in parts]
+    configs = [text_config(folder / part) for part in parts]
     width = sum(config.get("hidden_size", 512) for config in configs)
     if width != unet["cross_attention_dim"]:
         raise FslabError(
@@ -169,7 +169,11 @@ def check_text(folder: Path, unet: Mapping[str, Any]) -> None:
         _check_added(folder, unet, configs[1].get("projection_dim", 512))
 
 
-def _text_config(folder: Path) -> Mapping[str, Any]:
+def text_config(folder: Path) -> Mapping[str, Any]:
+    """Return a CLIP text encoder's configuration, also out of a whole CLIP's.
+
+    Raises FslabError for another family, and for quantised weights.
+    """
     config = read_config(folder)
     kind = config.get("model_type", "clip_text_model")
     if kind not in ("clip", "clip_text_model"):

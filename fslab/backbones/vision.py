@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fslab.backbones.base import DTYPES, Backbone
+from fslab.backbones.base import Backbone
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.weights import fingerprint, load_finite, seeded
@@ -86,7 +86,7 @@ class VisionTransformer(MetaListing, Backbone):
     ) -> dict[tuple[str, int], Tensor]:
         """Return the wanted maps; see `Backbone.run`."""
         strides = {path: layer.stride for path, layer in self.layers_by_path().items()}
-        dtype = DTYPES[settings.precision]
+        dtype = self.dtype(settings.precision)
         pixels = self.prepare(picture, size).to(self.device, dtype)
         net = self._net(dtype)
         found = {}

@@ -20,7 +20,7 @@ from fslab.store import Store
 from fslab.weights import file_digest, files_of, find, source_of
 from fslab.weights.parts import variant_of
 from fslab.weights.sources import Kind
-from fslab.weights.trust import read_config
+from fslab.weights.trust import check_numbers, read_config, read_header
 
 UNBUILT = (
     StrictDataclassError,
@@ -69,7 +69,7 @@ def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
         if (Path(folder) / name).exists():
             read_config(Path(folder), name)
     try:
-        with _building, _quiet():
+        with building():
             return kind.from_pretrained(folder, local_files_only=True, **settings)
     except (*UNBUILT, OSError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -87,6 +87,8 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     if (folder / ADAPTER).exists():
         raise FslabError(f"{folder} holds an adapter ({ADAPTER}); give the merged model's weights")
     files = files_of(folder)
+    for path in files:
+        check_numbers(path, read_header(path))
     precision = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
     settings = {precision: dtype, "variant": variant_of(files), "use_safetensors": True}
     settings["ignore_mismatched_sizes"] = True  # said below, by name
@@ -177,6 +179,13 @@ def load_parts(
     (model, tokenizer, processor), folder = kinds, Path(folder)
     loaded = load_finite(model, folder, dtype).to(device)
     return loaded, load_tokenizer(tokenizer, folder), load(processor, folder)
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Let one thread at a time build a network inside, and keep the libraries' reports off."""
+    with _building, _quiet():
+        yield
 
 
 @contextmanager

@@ -20,7 +20,7 @@ PROMPT = "a photo of a {}"
 
 @torch.no_grad()
 def word_keys(
-    backbone: StableDiffusion, layer: str, words: Sequence[str], precision: str = "fp32"
+    backbone: StableDiffusion, layer: str, words: Sequence[str], precision: str | None = None
 ) -> Tensor:
     """Return each word's key at a cross-attention layer, times its scale: f32 [heads, words, D].
 
@@ -46,7 +46,7 @@ def word_maps(query: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return (keys @ cells).reshape(heads * words, *query.shape[1:]).astype(np.float32, copy=False)
 
 
-def _own_state(backbone: StableDiffusion, word: str, precision: str) -> Tensor:
+def _own_state(backbone: StableDiffusion, word: str, precision: str | None) -> Tensor:
     prompt = PROMPT.format(word)
     columns = word_columns(backbone, prompt, word)
     return backbone.text_states(prompt, precision)[0, columns].mean(0)

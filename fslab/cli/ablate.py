@@ -19,11 +19,12 @@ def ablate_file(
     preset: str,
     limit: int | None,
     out: Path | None,
+    precision: str | None,
 ) -> None:
     """Run an ablation file and print its table; the file is checked before the dataset."""
     experiment = read_experiment(file)
     data = open_set(root, split or experiment.split, format)
-    found = ablate(experiment, data, out, limit, preset)
+    found = ablate(experiment, data, out, limit, preset, precision=precision)
     print(as_text(found))
     if out is not None:
         print(f"\ntable and figure: {out / TABLE}, {out / FIGURE}")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -26,6 +29,10 @@ BackboneOption = Annotated[
         help="features from elsewhere: a folder, a hub id in the cache, rgb, handmade or random"
     ),
 ]
+PrecisionOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="fp32, fp16 or bf16; fp32 on a CPU and fp16 on a GPU if left out"),
+]
 MethodOption = Annotated[str, typer.Option(help="a method by name")]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -41,11 +48,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="end with one JSON obje
 
 def main() -> None:
     """Run the command line."""
-    try:
-        app()
-    except FslabError as error:
-        print(f"fslab: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    with warnings.catch_warnings():
+        warnings.showwarning = partial(_say_warning, warnings.showwarning)
+        try:
+            app()
+        except FslabError as error:
+            print(f"fslab: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
+
+
+def _say_warning(otherwise: Callable[..., None], message: Warning | str, *where: Any) -> None:
+    """Say fslab's own warnings as it says all else: one sentence on stderr, without its place."""
+    if type(message).__module__.startswith("fslab"):
+        print(f"fslab: {message}", file=sys.stderr)
+    else:
+        otherwise(message, *where)
 
 
 @app.command()
@@ -60,6 +77,7 @@ def segment(
         bool, typer.Option("--open", help="words outside the vocabulary count as classes too")
     ] = False,
     settings: SetOption = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Write an index PNG, an overlay PNG and a JSON for each picture that can be read."""
     from fslab.cli.segment import segment_files
@@ -70,7 +88,8 @@ def segment(
     if open_words:
         recipe = recipe.change({"caption.words": "open"})
     names = tuple(word.strip() for word in classes.split(",") if word.strip())
-    segment_files(Lab(preset, backbone), pictures, recipe, names, open_words, folder)
+    lab = Lab(preset, backbone, precision=precision)
+    segment_files(lab, pictures, recipe, names, open_words, folder)
 
 
 @app.command()
@@ -105,6 +124,7 @@ def evaluate(
         typer.Option(help="the workers of a Dask scheduler, such as tcp://10.0.0.1:8786"),
     ] = None,
     as_json: JsonOption = False,
+    precision: PrecisionOption = None,
 ) -> None:
     """Score a method on a dataset by every protocol; a folder without truth gives pictures."""
     from fslab.cli import evaluate as work
@@ -114,7 +134,7 @@ def evaluate(
     folder = local_folder(out)
     recipe = chosen_recipe(method, cluster, k, parse_settings(settings or []))
     data = work.open_set(dataset, split, format, skip_missing)
-    lab = Lab(preset, backbone)
+    lab = Lab(preset, backbone, precision=precision)
     if not any(sample.has_truth for sample in data):
         work.draw_set(lab, data, recipe, limit, folder, named=cluster is None)
         return
@@ -135,11 +155,12 @@ def ablate(
         Optional[str],  # noqa: UP045
         typer.Option(help="write table and figure here, and go on from what is there"),
     ] = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Compare recipes over the same pictures, each with what it gains over the first."""
     from fslab.cli.ablate import ablate_file
 
-    ablate_file(file, dataset, split, format, preset, limit, local_folder(out))
+    ablate_file(file, dataset, split, format, preset, limit, local_folder(out), precision)
 
 
 @app.command()

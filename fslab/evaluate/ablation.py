@@ -93,6 +93,7 @@ def ablate(
     limit: int | None = None,
     preset: str = "mini",
     progress: bool = True,
+    precision: str | None = None,
 ) -> Ablation:
     """Run an ablation over a dataset's first `limit` pictures, or over all.
 
@@ -100,7 +101,7 @@ def ablate(
     whose split the file names. What rows share is done once: rows of one backbone go over each
     picture together, and its features, caption and CLIP views stay in memory meanwhile. With
     `out`, each result is appended to results.jsonl there, a run that was stopped goes on where
-    it was, and table.csv and figure.html are written at the end.
+    it was, and table.csv and figure.html are written at the end. precision: as in `Lab`.
 
     Raises FslabError, before anything runs, where the file is not right (which row, what was
     expected), and as `evaluate` does.
@@ -114,7 +115,7 @@ def ablate(
     dataset = dataset.limit(limit)
     check_truth(dataset)
     groups = [
-        _Group(SharedLab(preset, backbone), variants, experiment, dataset.vocabulary)
+        _Group(SharedLab(preset, backbone, precision), variants, experiment, dataset.vocabulary)
         for backbone, variants in _by_backbone(experiment.variants)
     ]
     with Log(out, dataset.vocabulary.names) if out is not None else nullcontext() as log:

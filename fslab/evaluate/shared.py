@@ -75,8 +75,13 @@ class SharedMatcher(Matcher):
 class SharedLab(Lab):
     """A lab for many recipes over one picture after the other; call `forget` between pictures."""
 
-    def __init__(self, preset: str | os.PathLike[str], backbone: str | None = None) -> None:
-        super().__init__(preset, backbone, SharedStore())
+    def __init__(
+        self,
+        preset: str | os.PathLike[str],
+        backbone: str | None = None,
+        precision: str | None = None,
+    ) -> None:
+        super().__init__(preset, backbone, SharedStore(), precision=precision)
 
     @cached_property
     def matcher(self) -> SharedMatcher:

@@ -16,7 +16,14 @@ from fslab.lab.models import Models
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
 from fslab.lab.settings import build
-from fslab.lab.words import check_reads_text, evidence_for, looked_for, sentence_of, with_words
+from fslab.lab.words import (
+    AS_USUAL,
+    check_reads_text,
+    evidence_for,
+    looked_for,
+    sentence_of,
+    with_words,
+)
 from fslab.records import (
     Caption,
     Captioning,
@@ -47,7 +54,8 @@ class Lab(Models):
     folder, a hub id in the cache, or a baseline ("rgb", "handmade", or "random" for the
     preset's own network untrained). store: a folder, an fsspec url or a `Store`. captioner, clip:
     a folder or a hub id in the place of the preset's own, or None for a lab without it, which
-    captions or names nothing.
+    captions or names nothing. precision: "fp32", "fp16" or "bf16", of all models; fp32 on a CPU
+    and fp16 on a GPU if left out.
     Raises FslabError, before any work, for a preset that is not there and for weights of it that
     are missing or not whole.
     """
@@ -235,7 +243,9 @@ class Lab(Models):
         with clock.stage("cluster"):
             segments = self._cluster(features, recipe.cluster, len(caption.candidates))
         with clock.stage("match"):
-            named = self._match(picture, segments, vocabulary, caption.candidates, recipe.match)
+            named = self._match(
+                picture, segments, vocabulary, caption.candidates, recipe.match, recipe.extract
+            )
         with clock.stage("refine"):
             labels = self._refine(picture, named, recipe.refine)
         return Result(
@@ -250,6 +260,7 @@ class Lab(Models):
         features = extract(picture, settings, self.backbone, self.store)
         if settings.attention == "none" and not words:
             return features
+        settings = replace(settings, precision=settings.precision or self.backbone.precision)
         return with_words(features, words, settings, self.backbone, self._memory)
 
     def _cluster(self, features: Features, settings: Clustering, candidates: int) -> Segments:
@@ -284,7 +295,7 @@ class Lab(Models):
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return mean text states f32 [N, D], each text encoded once for good."""
         own = self.preset.words == "diffusion"
-        weights = self.text_model.words_fingerprint if own else self.clip_fingerprint
+        weights = self.text_model_fingerprint if own else self.clip_fingerprint
 
         def encode(text: str) -> np.ndarray:
             return (self.text_model.embed_texts if own else self.matcher.mean_states)([text])[0]
@@ -300,7 +311,9 @@ class Lab(Models):
         vocabulary: Vocabulary,
         candidates: Sequence[str],
         settings: Matching,
+        read: Extraction = AS_USUAL,
     ) -> LabelMap:
+        """read: how the features were taken, so that the evidence is taken likewise."""
         from fslab.match import Patches, name_segments
 
         patches = cache(lambda: Patches(picture, self.matcher))
@@ -308,7 +321,7 @@ class Lab(Models):
         return name_segments(
             picture, segments, vocabulary, candidates, settings,
             lambda one: self._score(picture, one, vocabulary, candidates, settings, patches),
-            lambda: evidence_for(*asked, self.backbone),
+            lambda: evidence_for(*asked, self.backbone, read),
         )  # fmt: skip
 
     def _score(

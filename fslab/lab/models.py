@@ -6,14 +6,16 @@ import os
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
 from fslab.lab.presets import PRESETS, Preset, find_preset
-from fslab.records import FslabError
+from fslab.records import FslabError, Precision
 from fslab.store import Store
 
 if TYPE_CHECKING:
+    import torch
+
     from fslab.backbones import Backbone
     from fslab.captions import Captioner
     from fslab.match import Matcher
@@ -36,6 +38,7 @@ class Models:
         device: str | None = None,
         captioner: str | os.PathLike[str] | None = PRESETS_OWN,
         clip: str | os.PathLike[str] | None = PRESETS_OWN,
+        precision: str | None = None,
     ) -> None:
         self.preset: Preset = _with_text_side(find_preset(preset), captioner, clip)
         self.store = store if isinstance(store, Store) else Store(store)
@@ -43,6 +46,10 @@ class Models:
             raise FslabError("backbone is empty; give a folder, rgb, handmade or random")
         self._backbone_source = os.fspath(backbone) if backbone is not None else None
         self._device = device
+        if precision not in (None, *get_args(Precision)):
+            names = ", ".join(get_args(Precision))
+            raise FslabError(f"precision is {precision!r}; it is one of {names}")
+        self._precision = precision
         self._asked, self._text_side = os.fspath(preset), (captioner, clip)
         check(self._asked, self._needs, named=self._asked in PRESETS)
 
@@ -53,7 +60,8 @@ class Models:
     def specification(self) -> tuple[str | None, ...]:
         """What opens the same lab in another process and another folder: `Lab(*these)`.
 
-        Preset, backbone, store, device, captioner and CLIP as plain text, paths absolute.
+        Preset, backbone, store, device, captioner, CLIP and precision as plain text, paths
+        absolute.
         """
         backbone, store = self._backbone_source, self.store.location
         return (
@@ -62,6 +70,7 @@ class Models:
             store if ":" in store else os.path.abspath(Path(store).expanduser()),
             self.device,
             *(each and _absolute(os.fspath(each)) for each in self._text_side),
+            self.precision,
         )
 
     @cached_property
@@ -76,13 +85,24 @@ class Models:
         return "mps" if torch.backends.mps.is_available() else "cpu"
 
     @cached_property
+    def precision(self) -> str:
+        """What models compute in: the one asked for, else fp32 on a CPU and fp16 on a GPU.
+
+        A recipe that names a precision of its own has its features in that one.
+        """
+        return self._precision or ("fp32" if self.device.partition(":")[0] == "cpu" else "fp16")
+
+    @cached_property
     def backbone(self) -> Backbone:
         """What features come from."""
         from fslab.backbones import open_backbone
 
         if self._backbone_source in (None, "random"):
             return self._open_diffusion(random=RANDOM_SEED if self._backbone_source else None)
-        return open_backbone(self._backbone_source, device=self.device, store=self.store)
+        backbone = open_backbone(self._backbone_source, device=self.device, store=self.store)
+        if self._backbone_source not in BASELINES:
+            backbone.precision = self.precision
+        return backbone
 
     @cached_property
     def text_model(self) -> Backbone:
@@ -96,22 +116,37 @@ class Models:
         """The preset's BLIP."""
         from fslab.captions import load_captioner
 
-        return load_captioner(self._captioner_folder, self.device)
+        return load_captioner(self._captioner_folder, self.device, self._dtype)
 
     @cached_property
     def matcher(self) -> Matcher:
         """The preset's CLIP."""
         from fslab.match import load_matcher
 
-        return load_matcher(self._clip_folder, self.device)
+        return load_matcher(self._clip_folder, self.device, self._dtype)
 
     @cached_property
     def text_fingerprint(self) -> str:
         """Name of the text side's weights: BLIP, CLIP and the diffusion model's text encoder."""
         parts = [self.captioner_fingerprint, self.clip_fingerprint]
         if self.preset.words == "diffusion":
-            parts.append(self.text_model.words_fingerprint)
+            parts.append(self.text_model_fingerprint)
         return "-".join(parts)
+
+    @property
+    def text_model_fingerprint(self) -> str:
+        """Name of the weights of the diffusion model whose text encoder compares words."""
+        return self._computed(self.text_model.words_fingerprint)
+
+    def _computed(self, weights: str) -> str:
+        """Name what weights give in the lab's precision."""
+        return weights if self.precision == "fp32" else f"{weights}-{self.precision}"
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        from fslab.backbones.precision import dtype_of
+
+        return dtype_of(self.precision, self.device)
 
     def _open_diffusion(self, random: int | None = None) -> Backbone:
         from fslab.backbones import open_backbone
@@ -119,10 +154,12 @@ class Models:
         preset = self.preset
         name = preset.name if random is None else f"{preset.name} (random weights)"
         need = self._needs.get("diffusion")
-        return open_backbone(
+        backbone = open_backbone(
             preset.diffusion, name, preset.resolution, preset.timestep, preset.layers,
             self.device, random, self.store, need.without if need else (),
         )  # fmt: skip
+        backbone.precision = self.precision
+        return backbone
 
     @property
     def _needs(self) -> dict[str, Need]:
@@ -147,13 +184,13 @@ class Models:
 
     @cached_property
     def captioner_fingerprint(self) -> str:
-        """Name of BLIP's weights, tokenizer and processor."""
-        return _print_of(self._captioner_folder, self.store)
+        """Name of BLIP's weights, tokenizer and processor, and of what it computes in."""
+        return self._computed(_print_of(self._captioner_folder, self.store))
 
     @cached_property
     def clip_fingerprint(self) -> str:
-        """Name of CLIP's weights, tokenizer and processor."""
-        return _print_of(self._clip_folder, self.store)
+        """Name of CLIP's weights, tokenizer and processor, and of what it computes in."""
+        return self._computed(_print_of(self._clip_folder, self.store))
 
 
 def _with_text_side(
@@ -171,9 +208,9 @@ def _with_text_side(
 
 
 def _absolute(source: str) -> str:
-    """Return a folder's absolute path, and a hub id as it is."""
+    """Return a folder's or a file's absolute path, and a hub id as it is."""
     path = Path(source).expanduser()
-    return os.path.abspath(path) if path.is_dir() else source
+    return os.path.abspath(path) if path.exists() else source
 
 
 def _print_of(folder: Path, store: Store) -> str:

@@ -9,6 +9,7 @@ from fslab.lab.presets import PRESETS, Preset
 from fslab.records import FslabError
 from fslab.weights import Place, Source, command_for, place_of, source_of
 from fslab.weights.hub import advice_on, by_hand, said_of
+from fslab.weights.single import is_single_file
 from fslab.weights.sources import SPOKEN, is_hub_id
 
 BASELINES = ("rgb", "handmade", "random")
@@ -32,9 +33,9 @@ def needs_of(preset: Preset, backbone: str | None = None) -> dict[str, Need]:
     unused = {None: (), "random": ("unet",)}.get(backbone, ("unet", "vae"))
     compares = preset.words == "diffusion" and preset.captioner is not None
     what = "diffusion" if preset.words == "diffusion" or preset.name in PRESETS else "backbone"
-    if backbone in (None, "random") or compares:
+    if (backbone in (None, "random") or compares) and not is_single_file(preset.diffusion):
         needs["diffusion"] = Need(source_of(preset.diffusion, what), frozenset(unused))
-    if backbone is not None and backbone not in BASELINES:
+    if backbone is not None and backbone not in BASELINES and not is_single_file(backbone):
         needs["backbone"] = Need(source_of(backbone, "backbone"))
     if preset.captioner is not None:
         needs["captioner"] = Need(source_of(preset.captioner, "captioner"))

@@ -11,6 +11,7 @@ from typing import Literal
 
 from fslab.records import FslabError
 from fslab.weights import name_of, place_of, source_of
+from fslab.weights.single import check_single_file, is_single_file
 from fslab.weights.sources import (
     BLIP,
     CLIP,
@@ -97,7 +98,7 @@ PRESETS = {
 
 
 def find_preset(source: str | os.PathLike[str]) -> Preset:
-    """Return a preset by name, or one around a folder or a hub id, with the usual text side.
+    """Return a preset by name, or one around a folder, a file or a hub id.
 
     The id of a preset's own diffusion model, or of a mirror of it, has that preset's settings.
     Raises FslabError for a name that is none of these; it offers the nearest presets.
@@ -106,6 +107,10 @@ def find_preset(source: str | os.PathLike[str]) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     folder = Path(name).expanduser()
+    if name.strip() and is_single_file(name):
+        check_single_file(folder)
+        beside = _around(folder.parent, folder.stem, os.path.abspath(folder))
+        return replace(beside, words="diffusion")
     if name.strip() and folder.is_dir():
         return _known(name_of(folder), str(folder)) or _around(folder, name_of(folder), str(folder))
     if is_hub_id(name):

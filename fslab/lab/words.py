@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from fslab.backbones import Backbone
 
 
+AS_USUAL = Extraction()
+
+
 def looked_for(
     settings: Extraction, vocabulary: Vocabulary, candidates: Sequence[str]
 ) -> tuple[str, ...]:
@@ -75,10 +78,12 @@ def evidence_for(
     vocabulary: Vocabulary,
     settings: Matching,
     backbone: Backbone,
+    read: Extraction = AS_USUAL,
 ) -> dict[str, np.ndarray]:
     """Return where the diffusion model looks for each candidate: f32 [h, w] of 0..1 by candidate.
 
-    attention: the lab's own. Candidates are named in one prompt, in more where the text encoder
+    attention: the lab's own. read: how features are taken, whose noise, or none, and precision the
+    evidence has too. Candidates are named in one prompt, in more where the text encoder
     reads no more words; empty where the weight is 0.
     """
     if not settings.attention:
@@ -91,7 +96,9 @@ def evidence_for(
             together,
             layers=settings.attention_layers,
             timestep=settings.attention_timestep,
-            draws=settings.attention_draws,
+            draws=settings.attention_draws if read.noise == "added" else 1,
+            noise=read.noise,
+            precision=read.precision,
         )
     return {name: maps[word] for name, word in words.items()}
 

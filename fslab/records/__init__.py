@@ -5,7 +5,15 @@ K clusters, classes or segments. Pictures are u8 [H, W, 3], maps are f32 [C, h, 
 """
 
 from fslab.records.base import VOID, FslabError, OutOfMemory, digest_of, voc_palette
-from fslab.records.recipe import Captioning, Clustering, Extraction, Matching, Recipe, Refinement
+from fslab.records.recipe import (
+    Captioning,
+    Clustering,
+    Extraction,
+    Matching,
+    Precision,
+    Recipe,
+    Refinement,
+)
 from fslab.records.stages import (
     Caption,
     Confusion,
@@ -29,6 +37,7 @@ __all__ = [
     "Matching",
     "OutOfMemory",
     "Picture",
+    "Precision",
     "Recipe",
     "Refinement",
     "Segments",

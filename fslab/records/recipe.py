@@ -16,6 +16,9 @@ from fslab.records.base import FslabError, digest_of
 MOST_ITERATIONS = 10_000
 """Of a refinement: it has long settled by then."""
 
+Precision = Literal["fp32", "fp16", "bf16"]
+"""What models compute in; fp32 is exact enough to compare, the others halve the memory."""
+
 _hints = cache(get_type_hints)
 
 
@@ -82,6 +85,7 @@ class Extraction:
     noise: "added" as the model's schedule says, or "none": the UNet reads the clean latent and the
     timestep as it is given, which weights tuned for it need (CleanDIFT, Stracke et al. 2024).
     posterior: the VAE's latent as its mean, or sampled as the authors' released code does.
+    precision: what the backbone computes in; None for the lab's, which is what BLIP and CLIP use.
     resolution: the shorter side in pixels, None for the model's own; squash: ignore the aspect.
     attention: how strongly cells answer words joins the features, a map for each head and word at
     every cross-attention query among the layers; the words are those of the candidates or of the
@@ -97,7 +101,7 @@ class Extraction:
     squash: bool = False
     noise: Literal["added", "none"] = "added"
     posterior: Literal["mean", "sample"] = "mean"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    precision: Precision | None = None
     attention: Literal["none", "candidates", "vocabulary"] = "none"
 
     def __post_init__(self) -> None:

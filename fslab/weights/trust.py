@@ -16,6 +16,7 @@ from fslab.records import FslabError
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library itself."""
+NUMBERS = frozenset(("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "BOOL"))
 CODE = frozenset(("auto_map", "custom_pipelines", "custom_pipeline"))
 """Entries by which a configuration names code that is to be fetched or run."""
 
@@ -103,6 +104,19 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             f"the file has {size}; fetch it again"
         )
     return header
+
+
+def check_numbers(path: Path, header: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse quantised weights, which are codes and not numbers, by a file's header.
+
+    Whole numbers of 32 and 64 bits are positions and counts; floats of 8 bits are numbers.
+    """
+    for name, entry in sorted(header.items()):
+        if entry.get("dtype") not in NUMBERS:
+            raise FslabError(
+                f"{path} holds {entry.get('dtype')} numbers ({name}): quantised weights are not "
+                "read; give the model in fp32, fp16 or bf16"
+            )
 
 
 def check_shapes(files: Sequence[Path], wanted: Mapping[str, tuple[int, ...]]) -> None:
