@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from fslab import datasets
 from fslab.cli.score import class_lines, figure_lines
 from fslab.datasets import Dataset, MissingFiles
+from fslab.datasets.folders import said_of_folder
+from fslab.datasets.oddities import LEFT
 from fslab.evaluate import Report, draw, evaluate, write_page
 from fslab.lab import Lab
 from fslab.records import FslabError, Recipe
@@ -78,6 +80,8 @@ def draw_set(
         raise FslabError(
             f"{data.name} has no truth, so there is no score; give --out for its pictures"
         )
+    left = [each for each in data.oddities if each.kind == LEFT]
+    print(said_of_folder(data.name, len(data), left), file=sys.stderr)
     data = data.limit(limit)
     drawn = draw(lab, data, recipe, out, named)
     print(

@@ -67,7 +67,7 @@ def _say_warning(otherwise: Callable[..., None], message: Warning | str, *where:
 
 @app.command()
 def segment(
-    pictures: Annotated[list[Path], typer.Argument(help="picture files")],
+    pictures: Annotated[list[Path], typer.Argument(help="picture files, or folders of them")],
     out: Annotated[str, typer.Option(help="the folder to write to")],
     preset: PresetOption = "mini",
     method: MethodOption = "freeseg-diff",

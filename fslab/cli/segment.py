@@ -12,7 +12,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from fslab.datasets import VOC, read, write_mask
-from fslab.datasets.read import write_picture
+from fslab.datasets.folders import said_of_folder, sorted_out
+from fslab.datasets.read import SUFFIXES, write_picture
 from fslab.evaluate.job import memory_refused
 from fslab.evaluate.pictures import check_name
 from fslab.files import write_or_refuse
@@ -38,6 +39,8 @@ def segment_files(
 ) -> None:
     """Segment pictures and write NAME.png, NAME.overlay.png and NAME.json into `out`.
 
+    A folder stands for the pictures in it; what it holds beside them is said on stderr.
+
     A picture that cannot be read or segmented is left out and said on stderr, the others go on,
     and FslabError counts those left out in the end; one picture alone is refused by its own
     sentence. Two pictures of one name, a file that would take a picture's place, and unknown
@@ -46,6 +49,7 @@ def segment_files(
     """
     vocabulary, candidates = _look_for(classes, open_words)
     recipe = lab.recipe(recipe)
+    paths = [file for path in paths for file in _files_of(path)]
     _check(paths, out)
     refused: list[str] = []
     seen = written = 0
@@ -67,6 +71,17 @@ def segment_files(
     bar.close()
     if refused:
         raise FslabError(_left_out(refused, written, len(paths)))
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Return the pictures of a folder, and say what was taken and left; a file is itself."""
+    if not path.is_dir():
+        return [path]
+    taken, left = sorted_out(path, SUFFIXES)
+    print(said_of_folder(str(path), len(taken), left), file=sys.stderr)
+    if not taken:
+        raise FslabError(f"{str(path)!r} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    return taken
 
 
 def _left_out(refused: Sequence[str], written: int, given: int) -> str:

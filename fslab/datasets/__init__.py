@@ -1,11 +1,13 @@
 """Pictures and truth from disk: any picture as RGB, VOC-layout folders, COCO-Object."""
 
 from fslab.datasets.coco import coco, coco_labels
+from fslab.datasets.folders import folder, mask_pairs
 from fslab.datasets.load import load
 from fslab.datasets.masks import read_mask, write_mask
 from fslab.datasets.places import local, place
 from fslab.datasets.read import picture_size, read
-from fslab.datasets.samples import Dataset, MissingFiles, Sample, folder, mask_pairs, voc
+from fslab.datasets.samples import Dataset, MissingFiles, Sample
+from fslab.datasets.voc import voc
 from fslab.datasets.vocabularies import COCO_OBJECT, VOC, VOC_CLASSES
 from fslab.records import voc_palette
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from fslab.datasets import oddities
 from fslab.datasets.oddities import Oddity
 from fslab.datasets.places import Place
 from fslab.datasets.regions import Box, Outline, apart, disagreement, read_box, short
+from fslab.datasets.samples import names_of
 from fslab.datasets.vocabularies import COCO_OBJECT
 from fslab.records import VOID, FslabError
 
@@ -116,14 +117,6 @@ def identity(value: Any) -> Identity | None:
 def _is_plain_digits(text: str) -> bool:
     """Tell a number's own digits, which `007` are not."""
     return text.isascii() and text.isdigit() and len(text) < 19 and str(int(text)) == text
-
-
-def names_of(files: Sequence[str]) -> list[str]:
-    """Name each file by its stem, and those that share one by their whole path."""
-    stems = [posixpath.splitext(posixpath.basename(file))[0] for file in files]
-    shared = Counter(stems)
-    names = [stem if shared[stem] == 1 else file for stem, file in zip(stems, files, strict=True)]
-    return names if len(set(names)) == len(names) else list(files)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import os
 from typing import Literal
 
 from fslab.datasets.coco import coco
+from fslab.datasets.folders import folder
 from fslab.datasets.places import place
-from fslab.datasets.samples import Dataset, folder, voc, voc_home
+from fslab.datasets.samples import Dataset
+from fslab.datasets.voc import voc, voc_home
 from fslab.records import FslabError
 
 

@@ -16,13 +16,17 @@ from fslab.datasets.places import Place, Url, place
 from fslab.files import write_or_refuse
 from fslab.records import FslabError, Picture
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What `read` opens, by content (MPO is opened as JPEG): no other decoder is ever tried."""
 
 SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+    (
+        *(".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm"),
+        *(".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    )
 )
-"""How the names of pictures end, in lower case, where a folder is searched for them."""
+"""How the names of pictures end, in lower case, where a folder is searched for them: every ending
+that Pillow knows of these formats."""
 
 _EIGHT_BIT = frozenset(
     ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LA", "PA", "RGBA", "RGBa", "RGBX")
