@@ -10,7 +10,14 @@ from fslab.cluster.cells import FINDS_K, METHODS, best_by_silhouette
 from fslab.cluster.joining import join, resize
 from fslab.cluster.merging import aggregate, merge_maps
 from fslab.cluster.pixels import assign_pixels, means, nearest, without_gaps
-from fslab.records import Clustering, Features, FslabError, Segments
+from fslab.records import (
+    Clustering,
+    Features,
+    FslabError,
+    Segments,
+    check_kind,
+    check_numbers,
+)
 
 
 def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Segments:
@@ -22,9 +29,12 @@ def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Se
     pixel takes the segment whose interpolated attention is strongest there.
     Clusters that no pixel takes are dropped, so ids stay without gaps. settings.also: the same
     for other values of K, in `others`.
-    Raises FslabError where K does not fit the number of cells, and where "merge" is given
-    features that are no self-attention.
+    Raises FslabError where K does not fit the number of cells, for numbers that are not finite, by
+    their layer's name, and where "merge" is given features that are no self-attention.
     """
+    check_kind(features, Features, "features")
+    for layer, value in features.items():
+        check_numbers(value, f"{features.name}: layer {layer!r}")
     if not features:
         raise FslabError(f"{features.name}: there are no features to cluster")
     if settings.method == "merge":

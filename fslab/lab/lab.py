@@ -38,6 +38,8 @@ from fslab.records import (
     Refinement,
     Segments,
     Vocabulary,
+    check_kind,
+    words_of,
 )
 
 if TYPE_CHECKING:
@@ -236,7 +238,7 @@ class Lab(Models):
             if candidates is None:
                 caption, vocabulary = self._caption(picture, vocabulary, recipe.caption)
             else:
-                caption = Caption("", (), tuple(candidates))
+                caption = Caption("", (), candidates)
         with clock.stage("extract"):
             words = looked_for(recipe.extract, vocabulary, caption.candidates)
             features = self._extract(picture, recipe.extract, words)
@@ -264,6 +266,8 @@ class Lab(Models):
         return with_words(features, words, settings, self.backbone, self._memory)
 
     def _cluster(self, features: Features, settings: Clustering, candidates: int) -> Segments:
+        check_kind(features, Features, "features")
+
         def compute() -> Segments:
             from fslab.cluster import cluster
 
@@ -276,6 +280,8 @@ class Lab(Models):
     ) -> tuple[Caption, Vocabulary]:
         from fslab.captions import candidates
 
+        check_kind(picture, Picture, "picture")
+        check_kind(vocabulary, Vocabulary, "vocabulary")
         text = ""
         if settings.words != "all":
             text = self._memory.text(
@@ -333,6 +339,11 @@ class Lab(Models):
         settings: Matching,
         patches: Callable[[], Patches] | None = None,
     ) -> Match:
+        check_kind(picture, Picture, "picture")
+        check_kind(segments, Segments, "segments")
+        check_kind(vocabulary, Vocabulary, "vocabulary")
+        candidates = words_of(candidates, "candidates")
+
         def compute() -> Match:
             from fslab.match import score_segments
 
@@ -346,6 +357,8 @@ class Lab(Models):
         return self._memory.match(segments, inputs, compute)
 
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:
+        check_kind(picture, Picture, "picture")
+        check_kind(labels, LabelMap, "labels")
         if settings.method == "none":
             return labels
 

@@ -11,7 +11,17 @@ import numpy as np
 from fslab.match.matcher import Matcher, unit
 from fslab.match.patches import Patches
 from fslab.match.views import views
-from fslab.records import VOID, FslabError, LabelMap, Matching, Picture, Segments, Vocabulary
+from fslab.records import (
+    VOID,
+    FslabError,
+    LabelMap,
+    Matching,
+    Picture,
+    Segments,
+    Vocabulary,
+    check_kind,
+    words_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +94,8 @@ def score_segments(
     left out: it is a class there. Raises FslabError for a candidate that the vocabulary lacks,
     for sizes that differ, and for more than 254 classes.
     """
+    check_kind(picture, Picture, "picture")
+    check_kind(segments, Segments, "segments")
     check_count(vocabulary)
     allowed = resolve(candidates, vocabulary)
     everything = recipe.compete == "vocabulary"
@@ -137,7 +149,7 @@ def _assign(probabilities: np.ndarray, allowed: Sequence[bool], how: str) -> np.
 def resolve(candidates: Sequence[str], vocabulary: Vocabulary) -> set[str]:
     """Return the candidates' class names; each may be given as it is said or by a synonym."""
     found = set()
-    for given in candidates:
+    for given in words_of(candidates, "candidates"):
         name = given if given in vocabulary.classes else vocabulary.find(given)
         if name is None:
             near = difflib.get_close_matches(given, vocabulary.classes, n=3, cutoff=0.5)
@@ -160,6 +172,7 @@ def paint(segments: Segments, match: Match, vocabulary: Vocabulary) -> LabelMap:
 
 def check_count(vocabulary: Vocabulary) -> None:
     """Refuse a vocabulary that a label map of u8 cannot hold."""
+    check_kind(vocabulary, Vocabulary, "vocabulary")
     if len(vocabulary.classes) > VOID - 1:
         raise FslabError(
             f"the vocabulary holds {len(vocabulary.classes)} classes; a label map holds "

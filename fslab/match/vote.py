@@ -10,7 +10,17 @@ from fslab.match.matcher import Matcher
 from fslab.match.naming import Match, check_count, paint, resolve, score_segments
 from fslab.match.patches import Patches
 from fslab.match.views import check_size
-from fslab.records import FslabError, LabelMap, Matching, Picture, Segments, Vocabulary
+from fslab.records import (
+    FslabError,
+    LabelMap,
+    Matching,
+    Picture,
+    Segments,
+    Vocabulary,
+    check_kind,
+    check_numbers,
+    words_of,
+)
 
 _LEAST = 1e-3
 """The least probability that evidence can give: a word's map that is zero shall not forbid."""
@@ -66,7 +76,9 @@ def name_segments(
     score: gives the matrix of one segmentation; evidence: gives the diffusion model's, and is
     asked only where segments vote. Neither is asked where there are no candidates.
     """
-    if not candidates:
+    check_kind(picture, Picture, "picture")
+    check_kind(segments, Segments, "segments")
+    if not words_of(candidates, "candidates"):
         check_size(picture, segments)
         check_count(vocabulary)
         return LabelMap(np.zeros(segments.size, np.uint8), vocabulary.names)
@@ -143,6 +155,13 @@ def _prior(evidence: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """Return each name's evidence at the picture's size with a peak of 1: f32 [names, H, W]."""
     from fslab.cluster import resize
 
+    for each in evidence:
+        check_numbers(each, "the evidence for a candidate")
+        if each.ndim != 2 or each.min() < 0:
+            raise FslabError(
+                f"the evidence for a candidate is {each.dtype} {list(each.shape)} from "
+                f"{float(each.min()):.3g}; it is f32 [h, w] from 0 up"
+            )
     maps = np.stack([each / max(float(each.max()), 1e-12) for each in evidence])
     return resize(maps, size)
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fslab.plots.colours import class_colours, is_light, segment_colours
 from fslab.plots.places import middle, spread
-from fslab.records import VOID, FslabError, LabelMap, Picture, Segments
+from fslab.records import VOID, FslabError, LabelMap, Picture, Segments, check_numbers
 
 READABLE = 320
 """The shorter side in pixels that a drawing has at least, so that names on it can be read."""
@@ -67,6 +67,9 @@ def pca_colours(value: np.ndarray) -> np.ndarray:
 
 def colours_and_share(value: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the colours of `pca_colours`, and the share of the variance, 0..1, they carry."""
+    check_numbers(value, "the feature map")
+    if value.ndim != 3:
+        raise FslabError(f"a feature map is {value.dtype} {list(value.shape)}; it is f32 [C, h, w]")
     channels, h, w = value.shape
     cells = value.reshape(channels, -1).T.astype(np.float64)
     cells = cells - cells.mean(0)

@@ -11,7 +11,15 @@ import plotly.graph_objects as go
 from fslab.plots.colours import class_colours, grey, segment_colours
 from fslab.plots.draw import check_size, colours_and_share, name_of
 from fslab.plots.panels import Panel, compose
-from fslab.records import Features, FslabError, LabelMap, Picture, Segments
+from fslab.records import (
+    Features,
+    FslabError,
+    LabelMap,
+    Picture,
+    Segments,
+    check_kind,
+    check_numbers,
+)
 
 Stage = Picture | Segments | LabelMap | np.ndarray
 
@@ -164,8 +172,10 @@ def cosine_to(value: np.ndarray, point: tuple[int, int], size: tuple[int, int]) 
 
 
 def _map_of(features: Features, layer: str) -> np.ndarray:
+    check_kind(features, Features, "features")
     if layer not in features:
         raise FslabError(f"{features.name}: no features {layer!r}; there are {', '.join(features)}")
+    check_numbers(features[layer], f"{features.name}: layer {layer!r}")
     return features[layer]
 
 

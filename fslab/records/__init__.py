@@ -4,7 +4,16 @@ Axes, everywhere: H, W rows and columns of a picture; h, w of a feature map; C c
 K clusters, classes or segments. Pictures are u8 [H, W, 3], maps are f32 [C, h, w].
 """
 
-from fslab.records.base import VOID, FslabError, OutOfMemory, digest_of, voc_palette
+from fslab.records.base import (
+    VOID,
+    FslabError,
+    OutOfMemory,
+    check_kind,
+    check_numbers,
+    digest_of,
+    voc_palette,
+    words_of,
+)
 from fslab.records.recipe import (
     Captioning,
     Clustering,
@@ -42,6 +51,9 @@ __all__ = [
     "Refinement",
     "Segments",
     "Vocabulary",
+    "check_kind",
+    "check_numbers",
     "digest_of",
     "voc_palette",
+    "words_of",
 ]

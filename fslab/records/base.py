@@ -35,6 +35,51 @@ class OutOfMemory(FslabError):
     """One picture for which memory ran out."""
 
 
+LARGEST = 1e15
+"""The largest size of a feature: squares of such numbers still add up in f32."""
+
+
+def check_kind(value: Any, kind: type, what: str) -> None:
+    """Refuse what is not the record that a stage takes."""
+    if not isinstance(value, kind):
+        raise FslabError(f"{what} is {described(value)}; give a fslab.{kind.__name__}")
+
+
+def check_numbers(value: Any, what: str) -> None:
+    """Refuse an array that holds NaN, infinity, or numbers whose squares f32 cannot add up."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf" or not value.size:
+        raise FslabError(f"{what} is {described(value)}; it is an array of numbers")
+    peak = max(float(value.max()), -float(value.min()))  # which is NaN where there is any
+    if not peak < float("inf"):
+        raise FslabError(
+            f"{what} holds NaN or infinity; a layer in half precision overflows so: take "
+            "precision='fp32', or bring your own numbers into range"
+        )
+    if peak > LARGEST:
+        raise FslabError(f"{what} holds {peak:.3g}; numbers are at most {LARGEST:.0e} in size")
+
+
+def described(value: Any) -> str:
+    """Say what something is: an array's type and shape, else its Python type."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)}"
+    return f"{type(value).__module__.partition('.')[0]} {type(value).__name__}".removeprefix(
+        "builtins "
+    )
+
+
+def words_of(given: Any, what: str) -> tuple[str, ...]:
+    """Return words as a tuple; FslabError for one string, which is a list of letters, and for
+    what is no text."""
+    if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
+        raise FslabError(f"{what} are {given!r}; give a tuple of words")
+    words = tuple(given)
+    for word in words:
+        if not isinstance(word, str):
+            raise FslabError(f"{what} hold {word!r}; each is a text")
+    return words
+
+
 def _plain(value: Any) -> Any:
     """Return what JSON knows for what it does not: numpy numbers and other sequences."""
     return value.item() if isinstance(value, np.generic) else list(value)

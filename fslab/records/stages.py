@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from fslab.records.base import FslabError
+from fslab.records.base import VOID, FslabError, described, words_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,16 @@ class Features(Mapping[str, np.ndarray]):
     size: tuple[int, int]
     name: str = "picture"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.maps, Mapping):
+            raise FslabError(
+                f"{self.name}: maps are {described(self.maps)}; Features hold a dict, "
+                "layer -> f32 [C, h, w]"
+            )
+        maps = {layer: _feature_map(self.name, layer, each) for layer, each in self.maps.items()}
+        object.__setattr__(self, "maps", maps)
+        object.__setattr__(self, "size", _size(self.name, self.size))
+
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self.maps:
             raise KeyError(f"{key!r}; these features hold {', '.join(self.maps)}")
@@ -92,6 +103,29 @@ class Segments:
 
     labels: np.ndarray
     others: tuple[Segments, ...] = ()
+
+    def __post_init__(self) -> None:
+        labels = _indices(self.labels, "segments")
+        highest = int(labels.max())
+        if labels.min() < 0:
+            raise FslabError(f"segments hold the number {int(labels.min())}; they count from 0")
+        unused = highest
+        if highest < labels.size:
+            unused = int((np.bincount(labels.ravel().astype(np.intp, copy=False)) == 0).sum())
+        if unused:
+            raise FslabError(
+                f"segments go up to number {highest} and {unused} below it are in no pixel; number "
+                "them without gaps: np.unique(labels, return_inverse=True)[1]"
+            )
+        object.__setattr__(self, "labels", labels.astype(np.int32, copy=False))
+        others = tuple(self.others)
+        for each in others:
+            if not isinstance(each, Segments) or each.size != self.size:
+                raise FslabError(
+                    f"others of segments hold {described(getattr(each, 'labels', each))}; each is "
+                    f"Segments of the same {self.size[0]} x {self.size[1]} pixels"
+                )
+        object.__setattr__(self, "others", others)
 
     @cached_property
     def count(self) -> int:
@@ -167,6 +201,12 @@ class Caption:
     nouns: tuple[str, ...] = ()
     candidates: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise FslabError(f"a caption's text is {described(self.text)}; it is a text")
+        for name in ("nouns", "candidates"):
+            object.__setattr__(self, name, words_of(getattr(self, name), f"a caption's {name}"))
+
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
@@ -181,6 +221,26 @@ class LabelMap:
     scores: Mapping[str, float] = field(default_factory=dict)
     beliefs: Mapping[int, np.ndarray] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        labels = _indices(self.labels, "a label map")
+        if labels.min() < 0 or labels.max() > VOID:
+            raise FslabError(
+                f"a label map holds {int(labels.min())} to {int(labels.max())}; labels are 0 to "
+                f"{VOID}"
+            )
+        object.__setattr__(self, "labels", labels.astype(np.uint8, copy=False))
+        object.__setattr__(self, "names", words_of(self.names, "a label map's names"))
+        for label, belief in self.beliefs.items():
+            if (
+                not isinstance(belief, np.ndarray)
+                or belief.dtype.kind != "f"
+                or (belief.shape != self.labels.shape)
+            ):
+                raise FslabError(
+                    f"the belief in label {label} is {described(belief)}; it is f32 "
+                    f"{list(self.labels.shape)}, a probability for each pixel"
+                )
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -190,7 +250,47 @@ class LabelMap:
         """Return each present class's share of the pixels, background included, largest first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.names)) / self.labels.size
         order = np.argsort(-counts, kind="stable")
-        return {self.names[index]: float(counts[index]) for index in order if counts[index] > 0}
+        called = [*self.names, *(f"class {index}" for index in range(len(self.names), len(counts)))]
+        return {called[index]: float(counts[index]) for index in order if counts[index] > 0}
+
+
+def _feature_map(name: str, layer: object, value: object) -> np.ndarray:
+    """Return one layer's map as f32 [C, h, w]; FslabError for what is none."""
+    if not isinstance(layer, str):
+        raise FslabError(f"{name}: a layer is called {layer!r}; names of layers are texts")
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
+        raise FslabError(
+            f"{name}: features of {layer!r} are {described(value)}; give a numpy array "
+            "f32 [C, h, w]"
+        )
+    if value.ndim != 3 or 0 in value.shape:
+        raise FslabError(
+            f"{name}: features of {layer!r} are {described(value)}; they are f32 [C, h, w], with "
+            "a channel and a cell at least"
+        )
+    return value.astype(np.float32, copy=False)
+
+
+def _size(name: str, given: object) -> tuple[int, int]:
+    """Return a height and a width as plain numbers."""
+    try:
+        height, width = map(operator.index, given)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise FslabError(f"{name}: the size is {given!r}; it is a height and a width in pixels")
+    return height, width
+
+
+def _indices(labels: object, what: str) -> np.ndarray:
+    """Return numbers [H, W] as they are; FslabError for what are no whole numbers of pixels."""
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iub":
+        raise FslabError(f"{what}: labels are {described(labels)}; they are whole numbers [H, W]")
+    if labels.ndim != 2 or 0 in labels.shape:
+        raise FslabError(
+            f"{what}: labels are {described(labels)}; they are [H, W], with one pixel at least"
+        )
+    return labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fslab.records import FslabError, LabelMap, Picture, Refinement
+from fslab.records import (
+    FslabError,
+    LabelMap,
+    Picture,
+    Refinement,
+    check_kind,
+    check_numbers,
+)
 from fslab.refine.adaptive import pamr
 from fslab.refine.dense import dense_crf
 
@@ -28,11 +35,15 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
     A map with one label only is returned as it is. Raises FslabError if the sizes differ, and as
     `dense_crf` does.
     """
+    check_kind(picture, Picture, "picture")
+    check_kind(labels, LabelMap, "labels")
     if picture.size != labels.size:
         raise FslabError(
             f"{picture.name} is {picture.size} and its label map is {labels.size}; "
             "both have the height and width of one picture"
         )
+    for label, belief in labels.beliefs.items():
+        check_numbers(belief, f"{picture.name}: the belief in label {label}")
     voted = bool(labels.beliefs) and recipe.method != "crf"
     present = np.array(list(labels.beliefs)) if voted else np.unique(labels.labels)
     if recipe.method == "none" or len(present) == 1:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+
+from fslab.records import FslabError, check_numbers
 
 Projection = Literal["PCA", "UMAP"]
 
@@ -15,7 +17,13 @@ def project(cells: np.ndarray, how: Projection) -> np.ndarray:
 
     PCA keeps distances as far as two directions can, and each direction's largest loading is
     positive. UMAP (McInnes et al. 2018) keeps neighbours, and says nothing by its distances.
+    Raises FslabError for numbers that are not finite.
     """
+    check_numbers(cells, "cells")
+    if cells.ndim != 2:
+        raise FslabError(f"cells are {cells.dtype} {list(cells.shape)}; they are f32 [N, C]")
+    if how not in get_args(Projection):
+        raise FslabError(f"a projection is {how!r}; it is one of {', '.join(get_args(Projection))}")
     centred = (cells - cells.mean(0)).astype(np.float64)
     if how == "UMAP" and len(cells) > 3:
         return _umap(cells)
