@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",
     "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
@@ -35,9 +37,37 @@ LAYER = {
 
 def save_checkpoint(folder: Path, path: Path, kind: str, **more: Tensor) -> Path:
     """Write a folder in diffusers format as one file of kind "sd1", "sd2" or "sdxl"."""
-    tensors = {f"model.diffusion_model.{k}": v for k, v in _unet(folder).items()}
-    tensors |= {f"first_stage_model.{k}": v for k, v in _vae(folder).items()}
-    first = {k.removeprefix("text_model."): v for k, v in _weights(folder / "text_encoder").items()}
+    parts = [part for part in PARTS if (folder / part).is_dir()]
+    tensors = first_names(
+        {part: _weights(folder / part) for part in parts},
+        {part: json.loads((folder / part / "config.json").read_text()) for part in parts[:2]},
+        kind,
+    )
+    whole = {name: value.contiguous().clone() for name, value in (tensors | more).items()}
+    save_file(whole, path)
+    return path
+
+
+def save_hollow(parts: dict[str, dict], configs: dict[str, dict], path: Path, kind: str) -> Path:
+    """Write a file of true size of which only the header is on the disk, from tensors on meta."""
+    entries, end = {}, 0
+    for name, value in first_names(parts, configs, kind).items():
+        start, end = end, end + 2 * value.numel()
+        entries[name] = {"dtype": "F16", "shape": list(value.shape), "data_offsets": [start, end]}
+    header = json.dumps(entries).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + end)
+    return path
+
+
+def first_names(parts: dict[str, dict], configs: dict[str, dict], kind: str) -> dict[str, Tensor]:
+    """Return all parts' tensors by the names that the first releases gave them."""
+    unet, layers = parts["unet"], configs["unet"]["layers_per_block"]
+    tensors = {f"model.diffusion_model.{_unet_name(k, layers)}": v for k, v in unet.items()}
+    blocks = len(configs["vae"]["block_out_channels"])
+    tensors |= {f"first_stage_model.{k}": v for k, v in _vae(parts["vae"], blocks).items()}
+    first = {k.removeprefix("text_model."): v for k, v in parts["text_encoder"].items()}
     plain = {f"text_model.{name}": value for name, value in first.items()}
     if kind == "sd1":
         tensors |= {f"cond_stage_model.transformer.{k}": v for k, v in plain.items()}
@@ -45,22 +75,13 @@ def save_checkpoint(folder: Path, path: Path, kind: str, **more: Tensor) -> Path
         tensors |= {f"cond_stage_model.model.{k}": v for k, v in _open_clip(first).items()}
     else:
         tensors |= {f"conditioner.embedders.0.transformer.{k}": v for k, v in plain.items()}
-        second = _weights(folder / "text_encoder_2")
-        names = {k.removeprefix("text_model."): v for k, v in second.items()}
+        names = {k.removeprefix("text_model."): v for k, v in parts["text_encoder_2"].items()}
         tensors |= {f"conditioner.embedders.1.model.{k}": v for k, v in _open_clip(names).items()}
-    whole = {name: value.contiguous().clone() for name, value in (tensors | more).items()}
-    save_file(whole, path)
-    return path
+    return tensors
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
     return load_file(next(folder.glob("*.safetensors")))
-
-
-def _unet(folder: Path) -> dict[str, Tensor]:
-    config = json.loads((folder / "unet" / "config.json").read_text())
-    layers = config["layers_per_block"]
-    return {_unet_name(name, layers): value for name, value in _weights(folder / "unet").items()}
 
 
 def _unet_name(name: str, layers: int) -> str:
@@ -84,11 +105,9 @@ def _unet_name(name: str, layers: int) -> str:
     return f"output_blocks.{block * (layers + 1) + number}.{place}.{rest}"
 
 
-def _vae(folder: Path) -> dict[str, Tensor]:
-    config = json.loads((folder / "vae" / "config.json").read_text())
-    last = len(config["block_out_channels"]) - 1
-    found = {}
-    for name, value in _weights(folder / "vae").items():
+def _vae(weights: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
+    last, found = blocks - 1, {}
+    for name, value in weights.items():
         new = name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
         new = re.sub(r"down_blocks\.(\d+)\.resnets\.", r"down.\1.block.", new)
         new = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", new)
@@ -108,7 +127,8 @@ def _vae(folder: Path) -> dict[str, Tensor]:
 
 def _open_clip(names: dict[str, Tensor]) -> dict[str, Tensor]:
     """Turn a CLIP text encoder's names into OpenCLIP's, queries, keys and values in one tensor."""
-    found: dict[str, Tensor] = {"logit_scale": torch.ones(())}
+    like = next(iter(names.values()))
+    found: dict[str, Tensor] = {"logit_scale": torch.ones((), device=like.device)}
     for name, value in names.items():
         if name in OPEN:
             found[OPEN[name]] = value

@@ -187,14 +187,14 @@ def _what_else(header: Mapping[str, Any]) -> str:
             f"holds an adapter ({adapter}) and no model; merge it into its model and give that "
             "(diffusers: load_lora_weights, fuse_lora, save_pretrained)"
         )
-    for mark, name in OTHERS.items():
-        if any(mark in key for key in header):
-            return f"is {name}; fslab reads Stable Diffusion 1.x, 2.x and SDXL"
-    if "conv_in.weight" in header and any(key.startswith("down_blocks.") for key in header):
+    if {"conv_in.weight", "conv_out.weight", "time_embedding.linear_1.weight"} <= header.keys():
         return (
             "is a UNet alone, as diffusers keeps it; put it into a folder in diffusers format, as "
             "unet/diffusion_pytorch_model.safetensors"
         )
+    for mark, name in OTHERS.items():
+        if any(mark in key for key in header):
+            return f"is {name}; fslab reads Stable Diffusion 1.x, 2.x and SDXL"
     return "holds no Stable Diffusion 1.x, 2.x or SDXL (no model.diffusion_model.*)"
 
 

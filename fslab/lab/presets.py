@@ -34,7 +34,8 @@ class Preset:
     rule (cross-attention queries at their coarsest stride). words: whose text states compare
     nouns with classes: the diffusion model's text encoder, which for SD 1.x is a CLIP, or the
     preset's CLIP, where the diffusion model's encoder is none. gigabytes: of all weights on disk;
-    memory: of the weights in fp16 while they are loaded; both by parameter count.
+    memory: of the weights in fp16 while they are loaded, twice as much in fp32; both by parameter
+    count.
     """
 
     name: str
@@ -74,24 +75,24 @@ PRESETS = {
         ),
         Preset(
             "sd14", SD14.id, layers=PAPER_LAYERS,
-            gigabytes=5.9, memory=2.9, licence=SD14.licence,
+            gigabytes=5.9, memory=2.8, licence=SD14.licence,
         ),
         Preset(
             "sd15", SD15.id, layers=PAPER_LAYERS,
-            gigabytes=5.9, memory=2.9, licence=SD14.licence,
+            gigabytes=5.9, memory=2.8, licence=SD14.licence,
         ),
         Preset(
             "sd21", SD21.id, layers=PAPER_LAYERS,
-            gigabytes=6.8, memory=3.4, licence=SD21.licence,
+            gigabytes=6.8, memory=3.2, licence=SD21.licence,
         ),
         Preset(
             "sdxl", SDXL.id, timestep=50, layers=DIFFCUT_LAYERS,
-            gigabytes=8.5, memory=7.7, licence=SDXL.licence,
+            gigabytes=8.5, memory=7.6, licence=SDXL.licence,
         ),
         Preset(
             "ssd1b", SSD1B.id, timestep=50,
             layers=DIFFCUT_LAYERS,
-            gigabytes=10.3, memory=5.1, licence=SSD1B.licence,
+            gigabytes=10.3, memory=5.0, licence=SSD1B.licence,
         ),
     )
 }  # fmt: skip
