@@ -196,8 +196,25 @@ def test_a_figure_of_which_nothing_counts_is_left_out_of_all():
     assert "voc21" in found
     assert not {"mbo", "voc20"} & set(found)
     void = grid((V, V))
+    counted = score.count_pairs([("a", void, void)], NAMES)
+    assert set(score.summarise_all(counted)) == {"per-image-released"}  # void is background there
     with pytest.raises(FslabError, match="no pixel of 1 images"):
-        score.summarise_all(score.count_pairs([("a", void, void)], NAMES))
+        score.summarise("voc21", counted)
+
+
+def test_the_released_per_image_figure_counts_void_as_background():
+    """By hand: void in a 2 x 4 truth, and a guess that says 1 on one void pixel.
+
+    Truth 0 0 1 1 / 0 V V 1, guess 0 0 1 1 / 0 0 1 1. Void left out: both IoUs are 1. Void as
+    background: class 0 has 4 of 5 pixels, class 1 has 3 of 4; their mean is 0.775.
+    """
+    truth, guess = grid((0, 0, 1, 1), (0, V, V, 1)), grid((0, 0, 1, 1), (0, 0, 1, 1))
+    counted = score.count_pairs([("a", truth, guess)], NAMES)
+    assert score.summarise("per-image", counted).miou == 1
+    assert score.summarise("per-image-released", counted).miou == pytest.approx((4 / 5 + 3 / 4) / 2)
+    unnamed = grid((0, 0, 1, 1), (0, V, 1, 1))  # what is no class counts as background there
+    again = score.count_pairs([("a", truth, unnamed)], NAMES)
+    assert score.summarise("per-image-released", again).miou == pytest.approx((4 / 5 + 3 / 4) / 2)
 
 
 @settings(max_examples=25, deadline=None)

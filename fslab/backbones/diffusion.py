@@ -179,7 +179,7 @@ class StableDiffusion(MetaListing, Backbone):
     ) -> tuple[Tensor, list[Tensor]]:
         """Return latent and noise; the last picture's are kept, as one is passed several times."""
         key = (picture.digest, size, settings.seed, settings.draws)
-        key += (settings.posterior, self.dtype(settings.precision))
+        key += (settings.posterior, self.dtype(settings.precision), settings.resize)
         if self._encoded is None or self._encoded[0] != key:
             self._encoded = key, self._latent_and_noise(picture, size, settings)
         return self._encoded[1]
@@ -194,7 +194,8 @@ class StableDiffusion(MetaListing, Backbone):
         if self._vae_config.get("force_upcast", self._is_sdxl) and dtype == torch.float16:
             dtype = torch.float32  # SDXL's VAE overflows in fp16
         vae = self._part("vae", dtype)
-        posterior = vae.encode(prepare(picture, size).to(self.device, dtype)).latent_dist
+        pixels = prepare(picture, size, settings.resize)
+        posterior = vae.encode(pixels.to(self.device, dtype)).latent_dist
         noises = [
             torch.randn(posterior.mean.shape, generator=generator) for _ in range(settings.draws)
         ]
@@ -365,11 +366,14 @@ class StableDiffusion(MetaListing, Backbone):
             unet(latent, torch.empty(1), states, added_cond_kwargs=more or None)
 
 
-def prepare(picture: Picture, size: tuple[int, int]) -> Tensor:
-    """Return a picture as f32 [1, 3, H, W] in [-1, 1], resized as diffusers does."""
+def prepare(picture: Picture, size: tuple[int, int], resize: str = "lanczos") -> Tensor:
+    """Return a picture as f32 [1, 3, H, W] in [-1, 1], resized by one of Pillow's filters.
+
+    "lanczos" as diffusers does; "bilinear" as torchvision's Resize does to a Pillow image.
+    """
     image = Image.fromarray(picture.pixels)
     if picture.size != size:
-        image = image.resize(size[::-1], Image.Resampling.LANCZOS)
+        image = image.resize(size[::-1], Image.Resampling[resize.upper()])
     array = np.asarray(image, dtype=np.float32) / 255.0
     return 2.0 * torch.from_numpy(array.transpose(2, 0, 1).copy())[None] - 1.0
 

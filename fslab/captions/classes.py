@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from fslab.captions.tagging import nouns_by_word
+from fslab.captions.tagging import nouns_of
 from fslab.names import singular
 from fslab.records import Caption, Captioning, FslabError, Vocabulary
 
@@ -15,24 +15,37 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 """Texts -> f32 [N, D], each row the mean of a text's token embeddings."""
 
 
-def closest_classes(nouns: Sequence[str], vocabulary: Vocabulary, embed: Embed) -> tuple[str, ...]:
+def closest_classes(
+    nouns: Sequence[str], vocabulary: Vocabulary, embed: Embed, compounds: str = "phrase"
+) -> tuple[str, ...]:
     """Map nouns to the classes nearest in text: the authors' closed-vocabulary rule.
 
     A noun goes to the class at the least correlation distance (1 - Pearson's r) between mean
     text embeddings, the class said as "A photo of {class}", the noun bare. Nouns farther than
     the mean of these least distances are dropped: "photo" and "front" are far from any class.
-    So a caption's only noun always stays, and of two the farther one goes.
+    So a caption's only noun always stays, and of two the farther one goes. A noun that is given
+    twice counts twice in that mean.
     Classes come in the order of their nouns, each once. Classes are spoken ("tv monitor")
-    where the released code gives the data set's own spelling.
+    where the released code gives the data set's own spelling. compounds: such a class is one
+    "phrase", or the mean over its "words", each said by itself, as in the released code.
     """
     if not nouns:
         return ()
-    prompts = [f"A photo of {vocabulary.texts(name)[0]}" for name in vocabulary.classes]
-    distances = _correlation_distances(embed(list(nouns)), embed(prompts))
+    said = [vocabulary.texts(name)[0] for name in vocabulary.classes]
+    classes = embed_classes(said, embed, compounds)
+    distances = _correlation_distances(embed(list(nouns)), classes)
     nearest, least = distances.argmin(1), distances.min(1)
     kept = least <= least.mean() + 1e-12  # equal distances are their own mean, but for rounding
     found = (vocabulary.classes[index] for index in nearest[kept])
     return tuple(dict.fromkeys(found))
+
+
+def embed_classes(said: Sequence[str], embed: Embed, compounds: str) -> np.ndarray:
+    """Return the embeddings f32 [N, D] of "A photo of" spoken classes; see `closest_classes`."""
+    if compounds == "phrase":
+        return embed([f"A photo of {name}" for name in said])
+    each = [embed([f"A photo of {word}" for word in name.split()]).mean(0) for name in said]
+    return np.stack(each)
 
 
 def _correlation_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -96,8 +109,10 @@ def candidates(
     """
     if recipe.words == "all":
         return Caption("", (), vocabulary.classes), vocabulary
-    by_word = nouns_by_word(text, recipe.tagger)
-    words = tuple(dict.fromkeys(by_word.values()))
+    found = nouns_of(text, recipe)
+    by_word = dict(found)
+    written = recipe.nouns == "written"
+    words = tuple(noun for _, noun in found) if written else tuple(dict.fromkeys(by_word.values()))
     if recipe.words == "open":
         found = _open_candidates(text, by_word, vocabulary)
         return Caption(text, words, found), vocabulary.extended(found)
@@ -105,7 +120,8 @@ def candidates(
         return Caption(text, words, named_classes(text, vocabulary)), vocabulary
     if embed is None:
         raise FslabError("captioning.mapping 'embedding' compares texts: give embed, or use 'name'")
-    return Caption(text, words, closest_classes(words, vocabulary, embed)), vocabulary
+    classes = closest_classes(words, vocabulary, embed, recipe.compounds)
+    return Caption(text, words, classes), vocabulary
 
 
 def _open_candidates(

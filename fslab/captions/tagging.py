@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from fslab.names import singular, singulars
-from fslab.records import FslabError
+from fslab.records import Captioning, FslabError
 
 STOP_NOUNS = frozenset(
     (
@@ -32,27 +32,40 @@ def nouns(text: str, tagger: str = "textblob") -> tuple[str, ...]:
     """Return a caption's nouns: lower case, singular, in order, each once.
 
     Single words, as in the authors' released code: "dining table" gives "dining" and "table".
-    (`named_classes` reads compounds from the caption itself.) Its rule that turns adjectives
-    into nouns is left out: it makes words such as "white brown". `tagger` is "textblob", which
+    (`named_classes` reads compounds from the caption itself.) `tagger` is "textblob", which
     needs no corpus, or "spacy", the authors' own, where its English model is installed.
     """
-    return tuple(dict.fromkeys(nouns_by_word(text, tagger).values()))
+    found = nouns_of(text, Captioning(tagger=tagger))
+    return tuple(dict.fromkeys(noun for _, noun in found))
 
 
-def nouns_by_word(text: str, tagger: str) -> dict[str, str]:
-    """Map each word that is a noun, as it is written in lower case, to its singular."""
-    if tagger not in ("textblob", "spacy"):
-        raise FslabError(f"tagger is {tagger!r}; it is one of 'textblob', 'spacy'")
-    found = _textblob_nouns(text.lower()) if tagger == "textblob" else _spacy_nouns(text.lower())
-    return {word: noun for word, noun in found if word not in STOP_NOUNS and noun[:1].isalnum()}
+def nouns_of(text: str, recipe: Captioning) -> list[tuple[str, str]]:
+    """Return (a word that counts as a noun, the noun that it counts as), in lower case, in order.
+
+    A noun counts as its singular, or as it is written; an adjective, where the recipe takes them,
+    as the word that it belongs to: "white" of "a white dog" as "dog", and where the vocabulary
+    is open as "white dog". That word need be no noun: "the train is blue" gives "is".
+    """
+    text = text.lower()
+    nouns = _textblob_nouns(text) if recipe.tagger == "textblob" else _spacy_nouns(text)
+    written = recipe.nouns == "written"
+    found = {
+        place: (word, word if written else noun)
+        for place, word, noun in nouns
+        if word not in STOP_NOUNS and noun[:1].isalnum()
+    }
+    for place, word, head in _spacy_adjectives(text) if recipe.adjectives else ():
+        found[place] = (word, f"{word} {head}" if recipe.words == "open" else head)
+    return [found[place] for place in sorted(found)]
 
 
-def _textblob_nouns(text: str) -> list[tuple[str, str]]:
+def _textblob_nouns(text: str) -> list[tuple[int, str, str]]:
+    """Return place, word and singular of each noun."""
     from textblob.en import tag
 
     return [
-        (word, singular(word) if kind == "NNS" else word)
-        for word, kind in _mended(tag(text))
+        (place, word, singular(word) if kind == "NNS" else word)
+        for place, (word, kind) in enumerate(_mended(tag(text)))
         if kind.startswith("NN")
     ]
 
@@ -115,11 +128,21 @@ def _ends_a_phrase(following: Sequence[tuple[str, str]]) -> bool:
     return kinds[0] in ("VBG", "VBZ", "VBP") or not kinds[0].startswith(more)
 
 
-def _spacy_nouns(text: str) -> list[tuple[str, str]]:
+def _spacy_nouns(text: str) -> list[tuple[int, str, str]]:
+    """Return place, word and singular of each noun."""
     return [
-        (token.text, token.lemma_)
+        (token.i, token.text, token.lemma_)
         for token in _spacy_model()(text)
         if token.pos_ == "NOUN" and not token.is_stop
+    ]
+
+
+def _spacy_adjectives(text: str) -> list[tuple[int, str, str]]:
+    """Return place and word of each adjective, and the word that it belongs to."""
+    return [
+        (token.i, token.text, token.head.text)
+        for token in _spacy_model()(text)
+        if token.pos_ == "ADJ" and not token.is_stop
     ]
 
 

@@ -25,10 +25,19 @@ def means(cells: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return each cell's label repeated over its pixels, [H, W]."""
-    rows = np.arange(size[0]) * labels.shape[0] // size[0]
-    columns = np.arange(size[1]) * labels.shape[1] // size[1]
+    """Return each cell's label repeated over its pixels, [H, W].
+
+    The same cells as OpenCV's INTER_NEAREST, which multiplies by the inverse of a float64 ratio:
+    at a few sizes (98, 374) a pixel that begins a cell falls just short of it.
+    """
+    rows, columns = map(_cells_of, size, labels.shape)
     return labels[np.ix_(rows, columns)]
+
+
+def _cells_of(pixels: int, cells: int) -> np.ndarray:
+    """Return the cell of each of a side's pixels, int64 [pixels]."""
+    places = np.arange(pixels) * (1 / (pixels / cells))
+    return np.minimum(places.astype(np.int64), cells - 1)
 
 
 def without_gaps(labels: np.ndarray) -> np.ndarray:

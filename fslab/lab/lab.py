@@ -282,25 +282,31 @@ class Lab(Models):
 
         check_kind(picture, Picture, "picture")
         check_kind(vocabulary, Vocabulary, "vocabulary")
-        text = ""
-        if settings.words != "all":
-            text = self._memory.text(
-                [
-                    "caption-1",
-                    self.captioner_fingerprint,
-                    picture.digest,
-                    settings.max_new_tokens,
-                    settings.beams,
-                ],
-                lambda: self.captioner.caption(
-                    picture.pixels, settings.max_new_tokens, settings.beams
-                ),
-            )
-        return candidates(text, vocabulary, settings, self._embed)
+        text = "" if settings.words == "all" else self._caption_text(picture, settings)
 
-    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        def embed(texts: Sequence[str]) -> np.ndarray:
+            return self._embed(texts, settings.encoder)
+
+        return candidates(text, vocabulary, settings, embed)
+
+    def _caption_text(self, picture: Picture, settings: Captioning) -> str:
+        asked = {
+            "max_new_tokens": settings.max_new_tokens,
+            "beams": settings.beams,
+            "prompt": self.preset.prompt if settings.prompted else "",
+            "min_length": settings.min_length,
+            "max_length": settings.max_length,
+        }
+        return self._memory.text(
+            ["caption-2", self.captioner_fingerprint, picture.digest, asked],
+            lambda: self.captioner.caption(picture.pixels, **asked),
+        )
+
+    def _embed(self, texts: Sequence[str], encoder: str) -> np.ndarray:
         """Return mean text states f32 [N, D], each text encoded once for good."""
-        own = self.preset.words == "diffusion"
+        own = (self.preset.words if encoder == "preset" else encoder) == "diffusion"
+        if own:
+            check_reads_text(self.text_model)
         weights = self.text_model_fingerprint if own else self.clip_fingerprint
 
         def encode(text: str) -> np.ndarray:

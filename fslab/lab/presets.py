@@ -33,9 +33,10 @@ class Preset:
     the shorter side in pixels, None for the model's own. layers: patterns, empty for the paper's
     rule (cross-attention queries at their coarsest stride). words: whose text states compare
     nouns with classes: the diffusion model's text encoder, which for SD 1.x is a CLIP, or the
-    preset's CLIP, where the diffusion model's encoder is none. gigabytes: of all weights on disk;
-    memory: of the weights in fp16 while they are loaded, twice as much in fp32; both by parameter
-    count.
+    preset's CLIP, where the diffusion model's encoder is none, as mini's, which was trained with
+    its UNet. prompt: what the captions that the captioner was trained on begin with. gigabytes:
+    of all weights on disk; memory: of the weights in fp16 while they are loaded, twice
+    as much in fp32; both by parameter count.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Preset:
     layers: tuple[str, ...] = ()
     timestep: int = 0
     words: Literal["diffusion", "clip"] = "diffusion"
+    prompt: str = "a picture of "
     gigabytes: float = 0.0
     memory: float = 0.0
     licence: str = ""
@@ -70,7 +72,7 @@ PRESETS = {
         Preset(
             "mini", _bundled("stable-diffusion"), _bundled("blip"), _bundled("clip"),
             layers=("down_blocks.1.attentions.*.attn2.to_q", "up_blocks.1.attentions.*.attn2.to_q"),
-            words="clip", gigabytes=0.025, memory=0.025,
+            words="clip", prompt="a photo of ", gigabytes=0.025, memory=0.025,
             licence="Apache-2.0; drawn from CC-BY and MIT designs too",
         ),
         Preset(

@@ -16,9 +16,18 @@ from fslab.records import (
 
 FREESEG_DIFF = Recipe(
     "freeseg-diff",
-    Extraction(timesteps=(0,), squash=True, posterior="sample"),
+    Extraction(timesteps=(0,), squash=True, resize="bilinear", posterior="sample"),
     Clustering("kmeans", k=4, grid=32, upsample="nearest"),
-    Captioning("closed", "embedding"),
+    Captioning(
+        "closed",
+        "embedding",
+        compounds="words",
+        nouns="written",
+        prompted=True,
+        beams=3,
+        min_length=10,
+        max_length=30,
+    ),
     Matching("masked", compete="vocabulary", assignment="one-per-class"),
     Refinement("crf"),
 )

@@ -87,6 +87,8 @@ class Extraction:
     posterior: the VAE's latent as its mean, or sampled as the authors' released code does.
     precision: what the backbone computes in; None for the lab's, which is what BLIP and CLIP use.
     resolution: the shorter side in pixels, None for the model's own; squash: ignore the aspect.
+    resize: how a picture gets a diffusion model's size: Pillow's Lanczos filter, as diffusers
+    resizes, or its bilinear one, as the authors' released code does.
     attention: how strongly cells answer words joins the features, a map for each head and word at
     every cross-attention query among the layers; the words are those of the candidates or of the
     whole vocabulary. The paper's last stage.
@@ -99,6 +101,7 @@ class Extraction:
     prompt: str = ""
     resolution: int | None = None
     squash: bool = False
+    resize: Literal["lanczos", "bilinear"] = "lanczos"
     noise: Literal["added", "none"] = "added"
     posterior: Literal["mean", "sample"] = "mean"
     precision: Precision | None = None
@@ -134,7 +137,7 @@ class Clustering:
     standard deviation of the features; 0 leaves them out.
     grid: the side, in cells, of the common grid that layers are resized to; None takes the
     finest layer's grid. upsample: "features" interpolates before pixels choose their cluster,
-    "nearest" repeats the cell's label, as the paper does.
+    "nearest" repeats the cell's label, as the released code does.
     tau: "ncut" cuts while a cut costs less (0 is free, 2 the most). alpha: the exponent of
     cosines as the graph's edges, for "ncut" and "spectral". anchors, rounds, threshold: "merge"
     starts from a grid of anchors by anchors cells and unites, round after round, maps whose
@@ -190,17 +193,51 @@ class Captioning:
     the vocabulary, "all" asks no captioner and takes every class.
     mapping: "embedding" compares mean text embeddings by correlation, as the released code
     does; "name" takes a noun that is a class name or synonym and drops the others.
+    encoder: whose text embeddings: the diffusion model's own, CLIP's, or the preset's choice.
+    compounds: with "embedding", a class of several words is one "phrase", or the mean over its
+    "words", each said by itself, as in the released code.
+    nouns: "distinct" takes them in the singular and each once, "written" as they stand in the
+    caption and as often, as the released code does. adjectives: an adjective counts too, as the
+    word that it belongs to or, with words="open", before that word; the released code's rule,
+    which needs the parse of tagger="spacy".
+    prompted: the caption begins with the prompt that the captioner was trained with, which is
+    the preset's, and is given without it. beams: sentences kept in play. min_length, max_length:
+    tokens of the whole sequence, the start token and the prompt counted; max_length takes the
+    place of max_new_tokens, which counts what follows the prompt.
     """
 
     words: Literal["closed", "open", "all"] = "closed"
     mapping: Literal["embedding", "name"] = "embedding"
+    encoder: Literal["preset", "diffusion", "clip"] = "preset"
+    compounds: Literal["phrase", "words"] = "phrase"
     tagger: Literal["textblob", "spacy"] = "textblob"
+    nouns: Literal["distinct", "written"] = "distinct"
+    adjectives: bool = False
+    prompted: bool = False
     max_new_tokens: int = 20
     beams: int = 1
+    min_length: int = 0
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         _check_types(self)
         _check_positive(self, "max_new_tokens", "beams")
+        if self.max_length is not None:
+            _check_positive(self, "max_length")
+        if self.min_length < 0:
+            raise FslabError(
+                f"captioning.min_length is {self.min_length}; it is a whole number from 0 up"
+            )
+        if self.max_length is not None and self.min_length > self.max_length:
+            raise FslabError(
+                f"captioning.min_length is {self.min_length} and max_length {self.max_length}; "
+                "the first is at most the second"
+            )
+        if self.adjectives and self.tagger != "spacy":
+            raise FslabError(
+                "captioning.adjectives needs a parse of the caption, and tagger "
+                f"{self.tagger!r} has none; set tagger='spacy' too"
+            )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from fslab.records import Confusion, Segments
 from fslab.score.contours import Contours, TruthContours
 from fslab.score.count import (
+    VOID,
     best_overlaps,
     confusion,
     hungarian_classes,
@@ -19,7 +20,7 @@ from fslab.score.count import (
     regrouped,
 )
 
-TALLIES = ("named", "oracle", "hungarian")
+TALLIES = ("named", "named_with_void", "oracle", "hungarian")
 CONTOURS = ("named_boundary", "boundary")
 
 
@@ -52,8 +53,9 @@ class Tally:
 class ImageScore:
     """What one image adds to every figure; a part that was not computed is None or empty.
 
-    parts: tallies of the guessed label map ("named") and of the segments named by the truth
-    ("oracle", "hungarian"); contours of the guess and of the segments against the truth's
+    parts: tallies of the guessed label map ("named"), of the same with the truth's void pixels
+    as background ("named_with_void"), and of the segments named by the truth ("oracle",
+    "hungarian"); contours of the guess and of the segments against the truth's
     ("named_boundary", "boundary"). overlaps: (class, best IoU) of each region.
     """
 
@@ -127,7 +129,9 @@ def score_image(
     """
     parts: dict[str, Tally | Contours] = {}
     if guess is not None:
-        parts["named"] = Tally.of(confusion(truth, guess, names))
+        counted = confusion(truth, guess, names)
+        parts["named"] = Tally.of(counted)
+        parts["named_with_void"] = Tally.of(_with_void(counted, truth, guess))
     overlaps = ()
     if segments is not None:
         tallies, overlaps = _segment_parts(truth, names, segments)
@@ -139,6 +143,19 @@ def score_image(
         if segments is not None:
             parts["boundary"] = traced.against(segments.labels)
     return ImageScore(parts, overlaps)
+
+
+def _with_void(counted: Confusion, truth: np.ndarray, guess: np.ndarray) -> Confusion:
+    """Return the confusion with void pixels as the truth's background.
+
+    There a guess that is no class, such as 255, is background too.
+    """
+    void = np.bincount(guess[truth == VOID], minlength=256)
+    known = len(counted.names)
+    counts = counted.counts.copy()
+    counts[0] += void[:known]
+    counts[0, 0] += void[known:].sum()
+    return Confusion(counts, counted.names)
 
 
 def _segment_parts(

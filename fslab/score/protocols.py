@@ -33,7 +33,7 @@ class Metric:
     """
 
     needs: Literal["guess", "segments"]
-    part: Literal["named", "oracle", "hungarian", "named_boundary", "boundary"]
+    part: Literal["named", "named_with_void", "oracle", "hungarian", "named_boundary", "boundary"]
     terms: Callable[[Sequence[ImageScore], str], Terms]
     note: str
     background: str
@@ -131,8 +131,18 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             "named",
             by_image,
             "mean over images of the mean IoU over the classes in that image's truth, background "
-            "included (FreeSeg-Diff's own; no VOC figure); void pixels left out",
+            "included (no VOC figure); void pixels left out",
             "a class, in images whose truth has it",
+        ),
+        "per-image-released": Metric(
+            "guess",
+            "named_with_void",
+            by_image,
+            "mean over images of the mean IoU over the classes in that image's truth, background "
+            "included, void pixels counted as background (as FreeSeg-Diff's released code has it "
+            "on VOC; no VOC figure)",
+            "a class, and void pixels of the truth are background",
+            "voc",
         ),
         "boundary-named": Metric(
             "guess", "named_boundary", by_contour, f"named pixels: {_NEAR}", _ANY_LABEL

@@ -4,12 +4,18 @@ Models are loaded and the classes are embedded once, as there, except that the c
 every picture. For every picture: the whole UNet runs while hooks keep the wanted layers, k-means is
 followed by the silhouette that the code reports, each noun is embedded by itself, CLIP is asked for
 each cluster by itself with all class names encoded again, and each class's mask gets a CRF of its
-own. What it writes and draws is left out. Chance, sizes and the
-rule for pixels that two masks claim are the recipe's own, so that labels can be compared.
+own. What it writes and draws is left out. Steps are made of the libraries that the code used, and
+none is the package's own. Chance, sizes, spoken class names, the text encoder that mini has for
+words and the rule for pixels that two masks claim are the recipe's, so that labels can be compared.
+
+`python tests/bench/authors.py data/minivoc` holds the recipe against it and says what differs.
 """
 
 from __future__ import annotations
 
+import argparse
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +26,9 @@ from pydensecrf.densecrf import DenseCRF2D
 from pydensecrf.utils import unary_from_labels
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.metrics import silhouette_score
+from textblob.en import tag
 from torch.nn.functional import interpolate
 from transformers import (
     BertTokenizer,
@@ -33,14 +41,46 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from fslab.captions import nouns
 from fslab.records import Picture, Vocabulary
+
+PROMPT = "a photo of "
+"""What mini's captions begin with; BLIP base's begin with "a picture of "."""
+
+
+def textblob_words(caption: str) -> list[str]:
+    """Return a caption's nouns that are no stop words, as often as they are said."""
+    return [
+        word for word, kind in tag(caption) if kind[:2] == "NN" and word not in ENGLISH_STOP_WORDS
+    ]
+
+
+def spacy_words(model: str = "en_core_web_sm") -> Callable[[str], list[str]]:
+    """Return the released code's own rule: nouns, and an adjective as the word it belongs to."""
+    import spacy
+
+    parse = spacy.load(model)
+
+    def words(caption: str) -> list[str]:
+        kept = [token for token in parse(caption) if not token.is_stop]
+        return [
+            (token if token.pos_ == "NOUN" else token.head).text
+            for token in kept
+            if token.pos_ in ("NOUN", "ADJ")
+        ]
+
+    return words
 
 
 class Script:
     """Models, hooks, and one method a step. folder: weights as the package bundles them."""
 
-    def __init__(self, folder: Path, layers: tuple[str, ...], vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        layers: tuple[str, ...],
+        vocabulary: Vocabulary,
+        words: Callable[[str], list[str]] = textblob_words,
+    ) -> None:
         logging.disable_progress_bar()
         diffusion, blip, clip = folder / "stable-diffusion", folder / "blip", folder / "clip"
         self.vae = AutoencoderKL.from_pretrained(diffusion / "vae").float().eval()
@@ -60,8 +100,8 @@ class Script:
         self.classes = vocabulary.classes
         self.said = [vocabulary.texts(name)[0] for name in self.classes]
         with torch.inference_mode():
-            self.class_states = self.embed([f"A photo of {name}" for name in self.said])
-        self.layers, self.kept = layers, {}
+            self.class_states = np.stack([self.class_state(name) for name in self.said])
+        self.words, self.layers, self.kept = words, layers, {}
         for path in layers:
             self.unet.get_submodule(path).register_forward_hook(
                 lambda module, given, output, path=path: self.kept.__setitem__(path, output)
@@ -73,7 +113,11 @@ class Script:
         features = self.features(picture)
         cells = self.cluster(features)
         self.silhouette(features, cells)
-        rows, columns = (np.arange(side) * 32 // side for side in picture.size)
+        # cv2.resize with INTER_NEAREST: a float64 ratio is inverted, then multiplied.
+        rows, columns = (
+            [min(int(place * (1.0 / (side / 32.0))), 31) for place in range(side)]
+            for side in picture.size
+        )
         clusters = cells[np.ix_(rows, columns)]
         masks = [clusters == number for number in np.unique(clusters)]
         candidates = self.candidates(self.caption(picture))
@@ -84,7 +128,7 @@ class Script:
 
     def features(self, picture: Picture) -> np.ndarray:
         """Return the hooked layers of one whole pass, f32 [C, 32, 32]."""
-        image = Image.fromarray(picture.pixels).resize((self.side,) * 2, Image.Resampling.LANCZOS)
+        image = Image.fromarray(picture.pixels).resize((self.side,) * 2, Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1)[None]
         posterior = self.vae.encode(2 * pixels.contiguous() - 1).latent_dist
         chance = torch.Generator().manual_seed(0)
@@ -113,17 +157,26 @@ class Script:
         """Return the clusters' mean silhouette; no label depends on it."""
         return silhouette_score(features.reshape(len(features), -1).T, labels.ravel())
 
+    @torch.inference_mode()
     def caption(self, picture: Picture) -> str:
-        """Return BLIP's sentence."""
+        """Return BLIP's sentence as LAVIS 1.0.2 decodes it, the prompt cut off by its letters."""
         pixels = self.blip_pixels(images=[Image.fromarray(picture.pixels)], return_tensors="pt")
         tokens = self.blip.generate(
-            pixels["pixel_values"], max_new_tokens=20, num_beams=1, do_sample=False
+            pixels["pixel_values"],
+            input_ids=self.blip_tokens(PROMPT, return_tensors="pt").input_ids,
+            num_beams=3,
+            min_length=10,
+            max_length=30,
+            repetition_penalty=1.0,
+            do_sample=False,
         )
-        return self.blip_tokens.decode(tokens[0, 1:], skip_special_tokens=True).strip()
+        text = self.blip_tokens.decode(tokens[0, 1:], skip_special_tokens=True)
+        return text[len(PROMPT) :]
 
+    @torch.inference_mode()
     def candidates(self, caption: str) -> list[str]:
         """Return the class nearest to each noun, far nouns left out."""
-        words = nouns(caption)
+        words = self.words(caption)
         if not words:
             return []
         states = np.concatenate([self.embed([word]) for word in words])
@@ -131,6 +184,10 @@ class Script:
         least = distances.min(1)
         near = distances.argmin(1)[least <= least.mean() + 1e-12]
         return [self.classes[index] for index in near]
+
+    def class_state(self, name: str) -> np.ndarray:
+        """Return a class's mean token state, f32 [D], of several words the mean over them."""
+        return np.mean([self.embed([f"A photo of {word}"])[0] for word in name.split()], axis=0)
 
     def embed(self, texts: list[str]) -> np.ndarray:
         """Return each text's mean token state, f32 [N, D]."""
@@ -175,3 +232,61 @@ class Script:
         field.addPairwiseGaussian(sxy=20, compat=5)
         field.addPairwiseBilateral(sxy=20, srgb=20, rgbim=pixels.copy(), compat=100)
         return np.array(field.inference(10), np.float32)[1].reshape(height, width)
+
+
+def main() -> None:
+    """Hold the recipe against the script on pictures as they are, and cut to other sizes."""
+    from fslab.backbones import pick_layers
+    from fslab.datasets import VOC, voc
+    from fslab.lab import Lab
+    from fslab.mini import __file__ as mini
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--limit", type=int, default=40)
+    parser.add_argument("--spacy", action="store_true", help="tagger and parser of the code")
+    parser.add_argument("--spacy-model", default="en_core_web_sm")
+    asked = parser.parse_args()
+    pictures = [sample.picture() for sample in voc(asked.dataset, "val").samples[: asked.limit]]
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab("mini", store=folder)
+        recipe = lab.recipe("freeseg-diff")
+        words = textblob_words
+        if asked.spacy:
+            words = spacy_words(asked.spacy_model)
+            recipe = recipe.change({"caption.tagger": "spacy", "caption.adjectives": True})
+        paths = pick_layers(lab.backbone.default_layers, lab.backbone.layers())
+        layers = tuple(layer.path for layer in paths)
+        script = Script(Path(mini).parent / "weights", layers, VOC, words)
+        compare([cut(*pair) for pair in enumerate(pictures)], script, lab, recipe)
+
+
+def cut(number: int, picture: Picture) -> Picture:
+    """Return every other picture as it is, the others as 98 by 74 px: not square, and seldom."""
+    if number % 2 == 0:
+        return picture
+    image = Image.fromarray(picture.pixels).resize((98, 74))
+    return Picture(np.asarray(image), f"{picture.name}, 98 x 74")
+
+
+def compare(pictures: list[Picture], script: Script, lab: object, recipe: object) -> None:
+    """Print what differs, picture by picture, then how many are the same."""
+    same = {"captions": 0, "candidates": 0, "label maps": 0}
+    for picture in pictures:
+        found = lab.segment(picture, recipe)
+        caption = script.caption(picture)
+        candidates = set(script.candidates(caption))
+        agree = {
+            "captions": caption == found.caption.text,
+            "candidates": candidates == set(found.caption.candidates),
+            "label maps": np.array_equal(script.segment(picture), found.labels.labels),
+        }
+        for what, equal in agree.items():
+            same[what] += equal
+        if not all(agree.values()):
+            print(f"{picture.name}: {agree}", caption, found.caption, candidates, sep="; ")
+    print(f"of {len(pictures)} pictures the same:", same)
+
+
+if __name__ == "__main__":
+    main()
