@@ -36,6 +36,7 @@ _HOMES = {
     "Store": "store",
     "VOC": "datasets",
     "agglomerative": "cluster",
+    "checkout": "datasets",
     "crf": "refine",
     "kmeans": "cluster",
     "merge": "cluster",
@@ -68,6 +69,7 @@ __all__ = [
     "Store",
     "Vocabulary",
     "agglomerative",
+    "checkout",
     "crf",
     "kmeans",
     "merge",
@@ -90,7 +92,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from fslab.cluster import agglomerative, kmeans, merge, ncut, spectral
-    from fslab.datasets import COCO_OBJECT, VOC, read
+    from fslab.datasets import COCO_OBJECT, VOC, checkout, read
     from fslab.lab import METHODS, PRESETS, Lab, Result
     from fslab.plots import show
     from fslab.refine import crf

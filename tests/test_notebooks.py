@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import re
+import sys
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
@@ -261,3 +262,35 @@ def test_execute_finds_figures_and_only_them(execute):
     ]
     notebook = new_notebook(cells=[new_markdown_cell("# t"), new_code_cell("x", outputs=outputs)])
     assert [out.data[FIGURE] for out in execute.figures_of(notebook)] == [{"data": []}]
+
+
+@pytest.mark.parametrize("where", ["the repository's root", "another folder", "a folder in it"])
+def test_notebooks_find_their_data_in_any_folder(where, tmp_path):
+    places = {"the repository's root": FOLDER.parent, "a folder in it": FOLDER / "experiments"}
+    with contextlib.chdir(places.get(where, tmp_path)):
+        for path in NOTEBOOKS:
+            names: dict = {}
+            exec(code_of(path)[0].source, names)
+            exec(code_of(path)[1].source, names)
+            for name in {"picture", "dataset", "data"} & names.keys():
+                assert Path(names[name]).exists(), f"{path.name}: {name}"
+
+
+@every
+def test_what_lies_in_the_repository_is_asked_of_it(path):
+    for cell in code_of(path):
+        assert not re.search(r"""["'](\.\./data/minivoc|experiments/)""", cell.source)
+
+
+def test_a_package_without_its_repository_looks_upwards(tmp_path, monkeypatch):
+    from fslab.datasets import checkout
+
+    module = sys.modules["fslab.datasets.checkout"]
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "lib" / "fslab" / "d" / "x.py"))
+    inside = tmp_path / "clone"
+    for folder in ("data/minivoc", "notebooks/experiments", "docs/deep"):
+        (inside / folder).mkdir(parents=True)
+    with contextlib.chdir(tmp_path):
+        assert checkout("data/minivoc") == "../data/minivoc"
+    with contextlib.chdir(inside / "docs" / "deep"):
+        assert Path(checkout("data/minivoc")).resolve() == (inside / "data/minivoc").resolve()

@@ -1,5 +1,6 @@
 """Pictures and truth from disk: any picture as RGB, VOC-layout folders, COCO-Object."""
 
+from fslab.datasets.checkout import checkout
 from fslab.datasets.coco import coco, coco_labels
 from fslab.datasets.folders import folder, mask_pairs
 from fslab.datasets.load import load
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "MissingFiles",
     "Sample",
+    "checkout",
     "coco",
     "coco_labels",
     "folder",

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from fslab.plots.colours import class_colours, is_light, segment_colours
+from fslab.plots.lettering import font_for, warn_of
 from fslab.plots.places import middle, spread
 from fslab.records import VOID, FslabError, LabelMap, Picture, Segments, check_numbers
 
@@ -165,12 +166,19 @@ def _written(
     draw = ImageDraw.Draw(image)
     times = drawn.shape[0] // labels.shape[0]
     letters = max(24, min(drawn.shape[:2]) // 16)
-    font = ImageFont.load_default(letters)
-    widths = [draw.textlength(word, font=font) for word in words]
+    found = [font_for(word, letters) for word in words]
+    fonts = [font for font, _ in found]
+    words = [
+        str(label) if lacking else word
+        for label, word, (_, lacking) in zip(present, words, found, strict=True)
+    ]
+    warn_of([lacking for _, lacking in found])
+    widths = [draw.textlength(word, font=font) for word, font in zip(words, fonts, strict=True)]
     centres = [tuple(times * (at + 0.5) for at in middle(labels == label)) for label in present]
     sizes = [(letters * 1.3, width + letters * 0.6) for width in widths]
     boxes = spread(centres, sizes, drawn.shape[:2])
-    for label, word, (top, left, bottom, right) in zip(present, words, boxes, strict=True):
+    placed = zip(present, words, fonts, boxes, strict=True)
+    for label, word, font, (top, left, bottom, right) in placed:
         draw.rounded_rectangle(
             (left, top, right, bottom), letters // 4, tuple(map(int, palette[label])), "white"
         )
