@@ -197,6 +197,7 @@ REFUSED = {
     "sd3": (lambda _: {"model.diffusion_model.joint_blocks.0.x": ONE}, "is Stable Diffusion 3"),
     "flux": (lambda _: {"double_blocks.0.img_attn.proj.weight": ONE}, "is Flux"),
     "quantised": (_with(model__diffusion_model__q=ONE.to(torch.int8)), "quantised weights"),
+    "no map": (lambda t: {**t, CHANNELS: torch.ones(4)}, "takes [4] in place of channels"),
     "a layer beyond": (_with(model__diffusion_model__more__weight=ONE), "does not fit"),
     "a layer less": (_without("model.diffusion_model.out.0."), "does not fit"),
     "another width": (

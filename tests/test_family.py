@@ -190,7 +190,7 @@ def test_half_and_non_ema_weights_without_the_plain_file(make, picture):
     assert torch.allclose(found["down_blocks.0", 50], expected["down_blocks.0", 50], atol=1e-5)
 
 
-@pytest.mark.parametrize("limit", [..., 10**30, 512])
+@pytest.mark.parametrize("limit", [..., 10**30, 512, "long", -1])
 def test_a_tokenizer_without_its_limit_takes_its_text_encoder_s(make, limit):
     folder = make("sd1", {})
     plain = StableDiffusion(folder).text_states("a dog")

@@ -291,6 +291,8 @@ BEYOND = {
         ({"model_type": "t5"}, "holds a 't5' model"),
         ({"model_type": "roberta_series"}, "holds a 'roberta_series' model"),
         ({"quantization_config": {"quant_method": "fp8"}}, "quantised weights"),
+        ({"hidden_size": "wide"}, "the hidden_size 'wide'; it is a whole number"),
+        ({"hidden_size": 0}, "the hidden_size 0; it is a whole number"),
     ],
 }  # fmt: skip
 

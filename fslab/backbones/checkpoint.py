@@ -111,9 +111,15 @@ class Checkpoint:
 
         wanted: shapes by diffusers' names.
         """
-        with torch.device("meta"):
-            given = {name: torch.empty(self._header[name]["shape"]) for name in self._names(part)}
-        found = _renamed(part, self.config(part), given)
+        given: dict[str, Tensor] = {}
+        try:
+            with torch.device("meta"):
+                for name in self._names(part):
+                    given[name] = torch.empty(self._header[name]["shape"])
+            found = _renamed(part, self.config(part), given)
+        except UNBUILT as error:
+            reason = " ".join(str(error).split())
+            raise FslabError(f"{self.path} does not fit a {NAMES[self.kind]}: {reason}") from error
         kept = {id(value) for value in found.values()}
         left = [name for name, value in given.items() if id(value) not in kept]
         left = [name for name in left if ".attn_1." not in name]  # reshaped, so not the same object
@@ -164,7 +170,8 @@ def _kind(path: Path, header: Mapping[str, Any]) -> str:
         raise FslabError(
             f"{path} is an SDXL refiner, whose passes need an aesthetic score; give SDXL"
         )
-    channels = header[UNET + "input_blocks.0.0.weight"]["shape"][1]
+    shape = header[UNET + "input_blocks.0.0.weight"]["shape"]
+    channels = shape[1] if len(shape) == 4 else f"{shape} in place of"
     if channels != 4:
         raise FslabError(
             f"the UNet of {path} takes {channels} channels: UNets that see a mask or another "

@@ -28,6 +28,7 @@ from fslab.backbones.understood import (
     check_unet,
     check_vae,
     text_config,
+    text_number,
 )
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
 from fslab.records import Extraction, FslabError, Picture
@@ -268,17 +269,20 @@ class StableDiffusion(MetaListing, Backbone):
         """
         if name not in self._tokenizers:
             tokenizer = self._load_tokenizer(name)
-            config = self._text_config(name.replace("tokenizer", "text_encoder"))
+            part = name.replace("tokenizer", "text_encoder")
+            config = self._text_config(part)
             words, positions = (
-                config.get(key, otherwise)
-                for key, otherwise in (("vocab_size", 49408), ("max_position_embeddings", 77))
+                text_number(self.folder / part, key, config)
+                for key in ("vocab_size", "max_position_embeddings")
             )
             if len(tokenizer) > words:
                 raise FslabError(
                     f"{name} of {self.folder} has {len(tokenizer)} words and its text encoder "
                     f"{words}; they belong to two models"
                 )
-            tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+            limit = tokenizer.model_max_length
+            known = isinstance(limit, (int, float)) and limit > 0
+            tokenizer.model_max_length = min(int(limit), positions) if known else positions
             self._tokenizers[name] = tokenizer
         return self._tokenizers[name]
 

@@ -158,15 +158,14 @@ def check_text(folder: Path, unet: Mapping[str, Any]) -> None:
         )
     if not sdxl and (folder / "text_encoder_2").is_dir():
         raise FslabError(f"{folder} holds a text_encoder_2, which its UNet does not read")
-    configs = [text_config(folder / part) for part in parts]
-    width = sum(config.get("hidden_size", 512) for config in configs)
+    width = sum(text_number(folder / part, "hidden_size") for part in parts)
     if width != unet["cross_attention_dim"]:
         raise FslabError(
             f"the UNet of {folder} reads text states of {unet['cross_attention_dim']} channels "
             f"and its text encoder{'s give' if sdxl else ' gives'} {width}"
         )
     if sdxl:
-        _check_added(folder, unet, configs[1].get("projection_dim", 512))
+        _check_added(folder, unet, text_number(folder / parts[1], "projection_dim"))
 
 
 def text_config(folder: Path) -> Mapping[str, Any]:
@@ -180,14 +179,32 @@ def text_config(folder: Path) -> Mapping[str, Any]:
         raise FslabError(f"{folder} holds a {kind!r} model; fslab reads CLIP's text encoders there")
     if config.get("quantization_config"):
         raise FslabError(f"{folder} holds quantised weights; give them in fp32, fp16 or bf16")
-    return config.get("text_config") or config if kind == "clip" else config
+    inner = config.get("text_config")
+    return inner if kind == "clip" and isinstance(inner, dict) else config
+
+
+TEXT_NUMBERS = {
+    "hidden_size": 512, "projection_dim": 512, "vocab_size": 49408, "max_position_embeddings": 77,
+}  # fmt: skip
+"""Numbers of a CLIP text encoder's configuration, as transformers takes them to be if left out."""
+
+
+def text_number(folder: Path, name: str, config: Mapping[str, Any] | None = None) -> int:
+    """Return a number of a text encoder's configuration; FslabError where it is not a count."""
+    value = (text_config(folder) if config is None else config).get(name, TEXT_NUMBERS[name])
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise FslabError(f"{folder}/config.json has the {name} {value!r}; it is a whole number")
+    return value
 
 
 def _check_added(folder: Path, unet: Mapping[str, Any], pooled: int) -> None:
-    width, each = (
-        unet.get(name) or 0
-        for name in ("projection_class_embeddings_input_dim", "addition_time_embed_dim")
-    )
+    names = ("projection_class_embeddings_input_dim", "addition_time_embed_dim")
+    width, each = (unet.get(name) for name in names)
+    if not isinstance(width, int) or not isinstance(each, int):
+        raise FslabError(
+            f"{folder}/unet/config.json has the {names[0]} {width!r} and the "
+            f"{names[1]} {each!r}; both are whole numbers"
+        )
     if width != pooled + 6 * each:
         refiner = ": it is an SDXL refiner's" if width == pooled + 5 * each else ""
         raise FslabError(
@@ -207,7 +224,8 @@ def unknown_setting(kind: str, key: str, value: Any) -> bool:
     import diffusers
 
     known = inspect.signature(getattr(diffusers, kind).__init__).parameters
-    return key not in known or value != known[key].default
+    default = known[key].default if key in known else None
+    return value != (list(default) if isinstance(default, tuple) else default)
 
 
 def _check(
