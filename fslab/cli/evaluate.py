@@ -11,7 +11,7 @@ from fslab import datasets
 from fslab.cli.score import class_lines, figure_lines
 from fslab.datasets import Dataset, MissingFiles
 from fslab.datasets.folders import said_of_folder
-from fslab.datasets.oddities import LEFT
+from fslab.datasets.oddities import LEFT, by_kind
 from fslab.evaluate import Report, draw, evaluate, write_page
 from fslab.lab import Lab
 from fslab.records import FslabError, Recipe
@@ -101,4 +101,7 @@ def as_text(report: Report) -> str:
     for name, score in report.scores.items():
         if name != asked.metric:
             lines += ["", *figure_lines(score)]
-    return "\n".join([*lines, "", report.left_out] if report.refused else lines)
+    lines += ["", report.left_out] if report.refused else []
+    for kind, found in by_kind(report.oddities).items():
+        lines.append(f"{kind}: {len(found)}; the first: {found[0].why}")
+    return "\n".join(lines)

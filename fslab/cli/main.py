@@ -144,6 +144,18 @@ def evaluate(
 
 
 @app.command()
+def check(
+    dataset: Annotated[str, typer.Argument(help="a dataset's folder, or an fsspec url of one")],
+    split: Annotated[str, typer.Option(help='the split\'s name, or several: "train+val"')] = "val",
+    format: Annotated[str, typer.Option(help="voc or coco")] = "voc",
+) -> None:
+    """Read a whole dataset and say what it holds: exit 0, or 1 where something is odd."""
+    from fslab.cli.check import check_set
+
+    raise typer.Exit(check_set(dataset, split, format))
+
+
+@app.command()
 def ablate(
     file: Annotated[Path, typer.Argument(help="a TOML file of recipes")],
     dataset: Annotated[str, typer.Option(help="a dataset's folder, or an fsspec url of one")],

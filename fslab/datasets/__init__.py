@@ -1,5 +1,6 @@
 """Pictures and truth from disk: any picture as RGB, VOC-layout folders, COCO-Object."""
 
+from fslab.datasets.check import Checked, check
 from fslab.datasets.checkout import checkout
 from fslab.datasets.coco import coco, coco_labels
 from fslab.datasets.folders import folder, mask_pairs
@@ -16,9 +17,11 @@ __all__ = [
     "COCO_OBJECT",
     "VOC",
     "VOC_CLASSES",
+    "Checked",
     "Dataset",
     "MissingFiles",
     "Sample",
+    "check",
     "checkout",
     "coco",
     "coco_labels",

@@ -101,6 +101,20 @@ def size_and_turn(path: str | os.PathLike[str]) -> tuple[tuple[int, int], int]:
     return ((width, height) if turn >= 5 else (height, width)), turn
 
 
+def header(path: Path) -> tuple[tuple[int, int], int]:
+    """Return the height and width, upright, and the EXIF turn of a local file, by its header alone.
+
+    A turn that a PNG says after its pixels is not seen. Raises FslabError as `read` does for what
+    is no picture.
+    """
+    with refusing(path), path.open("rb") as file:
+        image = Image.open(file, formats=FORMATS)
+        width, height = image.size
+        seen = image.format != "PNG" or "exif" in image.info
+        turn = orientation(image) if seen else 1
+    return ((width, height) if turn >= 5 else (height, width)), turn
+
+
 def write_picture(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
     """Write pixels, u8 [H, W, 3], as a PNG: aside first, so never half of it."""
     write_or_refuse(path, png(Image.fromarray(pixels)))

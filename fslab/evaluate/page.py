@@ -25,6 +25,9 @@ from fslab.score import Score
 
 PAGE = "report.html"
 
+ODD_ROWS = 200
+"""So many oddities are shown on a page."""
+
 
 def write_page(
     report: Report,
@@ -60,6 +63,12 @@ def report_page(report: Report, lab: Lab, dataset: Dataset, pictures: int = 3) -
         *_pictures(report, lab, dataset, pictures),
         heading("Left out") if report.refused else "",
         table([{"picture": name, "why": why} for name, why in report.refused.items()]),
+        heading("Truth"),
+        table(
+            [{"class": name, **counts} for name, counts in report.truth.items() if counts["pixels"]]
+        ),
+        heading("Oddities of the data set") if report.oddities else "",
+        table(_odd_rows(report)),
         heading("Recipe"),
         table(recipe_rows(report.recipe)),
         heading("Seconds by stage, summed over pictures"),
@@ -82,6 +91,14 @@ def figure_row(score: Score) -> dict[str, object]:
         "vocabulary": score.vocabulary,
         "protocol": score.note,
     }
+
+
+def _odd_rows(report: Report) -> list[dict[str, object]]:
+    """Return what is odd about the data set as rows of a table; report.json has all of them."""
+    found = report.oddities
+    rows = [{"kind": each.kind, "where": each.where, "why": each.why} for each in found[:ODD_ROWS]]
+    more = len(found) - len(rows)
+    return [*rows, {"kind": "", "where": "", "why": f"and {more} more"}] if more else rows
 
 
 def recipe_rows(recipe: Recipe) -> list[dict[str, object]]:

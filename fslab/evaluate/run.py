@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fslab.datasets import Dataset, Sample
+from fslab.datasets.check import glance
+from fslab.datasets.oddities import Oddity, by_kind
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample
 from fslab.evaluate.log import Log
 from fslab.evaluate.versions import versions
 from fslab.lab import Lab
 from fslab.records import FslabError, Recipe, Vocabulary
 from fslab.score import ImageScore, Score, summarise, summarise_all
+from fslab.score.image import Tally
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -40,6 +46,7 @@ class Report:
     scores: every metric that could be computed, each with its interval; score: the one that
     was asked for. rows: the scored pictures in the dataset's order; refused: why each of the
     others has no score, by name. device: what the models ran on; versions: of the packages.
+    oddities: what is odd about the data set, by its lists and the headers of its files.
     """
 
     dataset: str
@@ -55,12 +62,26 @@ class Report:
     refused: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
     versions: Mapping[str, str] = field(default_factory=versions)
+    oddities: tuple[Oddity, ...] = ()
 
     @cached_property
     def seconds(self) -> dict[str, float]:
         """Seconds by stage, summed over the pictures, as they were when each was computed."""
         stages = dict.fromkeys(stage for row in self.rows for stage in row.seconds)
         return {stage: sum(row.seconds.get(stage, 0.0) for row in self.rows) for stage in stages}
+
+    @cached_property
+    def truth(self) -> dict[str, dict[str, int]]:
+        """Pictures and pixels of each class in the scored pictures' truth; void is left out."""
+        names = self.vocabulary.names
+        pixels, pictures = np.zeros((2, len(names)), np.int64)
+        for row in self.rows:
+            of_class = _truth_pixels(row.score, len(names))
+            pixels, pictures = pixels + of_class, pictures + (of_class > 0)
+        return {
+            name: {"pictures": int(pictures[label]), "pixels": int(pixels[label])}
+            for label, name in enumerate(names)
+        }
 
     @property
     def left_out(self) -> str:
@@ -89,6 +110,11 @@ class Report:
             **self.score.to_dict(),
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "refused": dict(self.refused),
+            "truth": self.truth,
+            "oddities": {
+                kind: [{"where": each.where, "why": each.why} for each in found]
+                for kind, found in by_kind(self.oddities).items()
+            },
             "seconds": self.seconds,
             "recipe": self.recipe.to_dict(),
             "versions": dict(self.versions),
@@ -120,10 +146,11 @@ def evaluate(
     """
     dataset = dataset.limit(limit)
     check_truth(dataset)
+    odd = look_first(dataset)
     job = plan(lab, method, dataset.vocabulary, [metric])
     with Log(out, job.vocabulary.names) if out is not None else nullcontext() as log:
         found = gather(job, dataset, log, _sample_map(lab, job, client), progress)
-        report = _report(lab, dataset, job, metric, found)
+        report = replace(_report(lab, dataset, job, metric, found), oddities=odd)
         if log is not None:
             log.settle()
             log.write(REPORT, report_json(report))
@@ -191,6 +218,7 @@ def _report(lab: Lab, dataset: Dataset, job: Job, metric: str, found: list[Image
     refused |= {result.name: result.refused for result in found if result.refused}
     if not rows:
         raise FslabError(_nothing_left(found))
+    _check_classes(rows, dataset.vocabulary.names)
     scores = figures(metric, [row.score for row in rows])
     return Report(
         dataset.name, dataset.split, job.recipe.name, lab.preset.name, lab.backbone.name,
@@ -205,6 +233,42 @@ def check_truth(dataset: Dataset) -> None:
         raise FslabError(
             f"{dataset.name} has no truth, so there is no score; an evaluation needs a mask of "
             "every picture"
+        )
+
+
+def look_first(dataset: Dataset) -> tuple[Oddity, ...]:
+    """Return what is odd about a dataset by its opening and its files' headers; warn of these.
+
+    It costs a header a file: `fslab check` reads everything.
+    """
+    seen = glance(dataset)
+    if seen:
+        kinds = ", ".join(f"{len(each)} x {kind}" for kind, each in by_kind(seen).items())
+        warnings.warn(
+            f"{dataset.name} {dataset.split} is not all as it should be ({kinds}); the first: "
+            f"{seen[0].why}", RuntimeWarning, stacklevel=3,
+        )  # fmt: skip
+    known = {(each.kind, each.where) for each in dataset.oddities}
+    return (
+        *dataset.oddities, *(each for each in seen if (each.kind, each.where) not in known),
+    )  # fmt: skip
+
+
+def _truth_pixels(score: ImageScore, classes: int) -> np.ndarray:
+    """Return the truth's pixels by class, int64 [classes], of the first part that counts them."""
+    tallies = [part for part in score.parts.values() if isinstance(part, Tally)]
+    counted = np.zeros(classes, np.int64)
+    for truth, _, pixels in tallies[0].cells if tallies else ():
+        counted[truth] += pixels
+    return counted
+
+
+def _check_classes(rows: Sequence[ImageResult], names: Sequence[str]) -> None:
+    """Refuse a truth without one class: a figure over background alone would say nothing."""
+    if not any(_truth_pixels(row.score, len(names))[1:].any() for row in rows):
+        raise FslabError(
+            f"the truth of all {len(rows)} pictures is background or void, so there is no figure; "
+            "is it of this vocabulary? `fslab check` says what it holds"
         )
 
 
