@@ -14,10 +14,10 @@ from sklearn.metrics import jaccard_score
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
 from fslab import score
-from fslab.records import VOID, FslabError, Segments
+from fslab.records import COCO_THINGS, VOID, FslabError, Segments
 
 NAMES = ("background", "cat", "dog", "emu")
-COCO_NAMES = ("background", *(f"thing {number}" for number in range(80)))
+COCO_NAMES = ("background", *COCO_THINGS)
 ANY = tuple(metric for metric in score.METRICS if metric != "coco-object")
 V = VOID
 
@@ -162,7 +162,7 @@ def test_results_of_before_contours_were_counted_have_none():
 def test_coco_object_is_for_coco_s_classes():
     truth, guess = grid((0, 80, 80, 3, V)), grid((0, 80, 0, 3, 1))
     found = score.score_pairs([("a", truth, guess)], COCO_NAMES, "coco-object")
-    assert found.iou["thing 79"] == 0.5
+    assert found.iou["toothbrush"] == 0.5
     assert found.miou == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
     assert found.vocabulary == "80 classes and the background"
     assert len(found.absent) == 78
@@ -171,6 +171,30 @@ def test_coco_object_is_for_coco_s_classes():
     assert not {"voc21", "voc20"} & set(score.applicable([counted]))
     with pytest.raises(FslabError, match=r"COCO's 80 classes.*has 3 classes, so take voc21"):
         of("coco-object", (truth, truth))
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [f"thing {number}" for number in range(80)],
+        [*COCO_THINGS[:-1], "unicorn"],
+        [name.upper() for name in COCO_THINGS],
+    ],
+    ids=["of one's own", "all but one", "in capitals"],
+)
+def test_eighty_classes_alone_are_not_coco_s(others):
+    names, truth = ("background", *others), grid((0, 80, 3, V))
+    counted = score.score_image(truth, names, truth)
+    assert "coco-object" not in score.applicable([counted])
+    assert "voc21" in score.applicable([counted])
+    beyond = next(name for name in others if name not in COCO_THINGS)
+    with pytest.raises(FslabError, match=rf"has 80 classes, such as '{beyond}', so take voc21"):
+        score.score_pairs([("a", truth, truth)], names, "coco-object")
+
+
+def test_coco_s_classes_in_another_order_are_coco_s():
+    names, truth = ("background", *reversed(COCO_THINGS)), grid((0, 80, 3, V))
+    assert "coco-object" in score.applicable([score.score_image(truth, names, truth)])
 
 
 def test_every_figure_says_what_it_is():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fslab.records import Vocabulary
+from fslab.records import COCO_THINGS, Vocabulary
 
 VOC_CLASSES: tuple[str, ...] = (
     "background",
@@ -45,22 +45,8 @@ VOC = Vocabulary(
 )
 """VOC 2012 as texts: several synonyms are those of SCLIP (Wang et al., ECCV 2024)."""
 
-_COCO_THINGS: tuple[str, ...] = (
-    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
-    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat"),
-    *("dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack"),
-    *("umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball"),
-    *("kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket"),
-    *("bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
-    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair"),
-    *("couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse"),
-    *("remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink"),
-    *("refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier"),
-    "toothbrush",
-)
-
 COCO_OBJECT = Vocabulary(
-    names=("background", *_COCO_THINGS),
+    names=("background", *COCO_THINGS),
     synonyms={
         "person": ("man", "woman", "child", "people", "boy", "girl", "men", "women", "children"),
         "bicycle": ("bike", "cycle"),

@@ -32,8 +32,10 @@ from fslab.records.stages import (
     Segments,
     Vocabulary,
 )
+from fslab.records.things import COCO_THINGS
 
 __all__ = [
+    "COCO_THINGS",
     "VOID",
     "Caption",
     "Captioning",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from fslab.records import FslabError
+from fslab.records import COCO_THINGS, FslabError
 from fslab.score.image import ImageScore, Tally
 from fslab.score.terms import (
     Terms,
@@ -18,9 +18,6 @@ from fslab.score.terms import (
     over_all_pixels,
     over_object_pixels,
 )
-
-COCO_CLASSES = 80
-"""How many things COCO's annotations name; the background comes on top."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,10 @@ def find_metric(name: str, names: Sequence[str] | None = None) -> Metric:
     if name not in METRICS:
         raise FslabError(f"there is no metric {name!r}; there is {', '.join(METRICS)}")
     metric = METRICS[name]
-    if names is not None and metric.family == "coco" and len(names) != COCO_CLASSES + 1:
+    if names is not None and metric.family == "coco" and not _are_coco_s(names):
         raise FslabError(
-            f"metric {name!r} counts COCO's {COCO_CLASSES} classes and the background; this "
-            f"vocabulary has {len(names) - 1} classes, so take voc21"
+            f"metric {name!r} counts COCO's {len(COCO_THINGS)} classes and the background; this "
+            f"vocabulary has {len(names) - 1} classes{_others(names)}, so take voc21"
         )
     return metric
 
@@ -76,12 +73,23 @@ def applicable(per_image: Sequence[ImageScore]) -> tuple[str, ...]:
     }
     if len(names) != 1:
         return ()
-    other = "voc" if len(names.pop()) == COCO_CLASSES + 1 else "coco"
+    other = "voc" if _are_coco_s(names.pop()) else "coco"
     return tuple(
         name
         for name, metric in METRICS.items()
         if metric.family != other and not lacking(metric, per_image)
     )
+
+
+def _are_coco_s(names: Sequence[str]) -> bool:
+    """Tell COCO's things under a background, in any order, from any other 80 classes."""
+    return len(names) == len(COCO_THINGS) + 1 and {*names[1:]} == {*COCO_THINGS}
+
+
+def _others(names: Sequence[str]) -> str:
+    """Name a class that is not COCO's, where their number is that of COCO's."""
+    beyond = [name for name in names[1:] if name not in COCO_THINGS]
+    return f", such as {beyond[0]!r}" if beyond and len(names) == len(COCO_THINGS) + 1 else ""
 
 
 def lacking(metric: Metric, per_image: Sequence[ImageScore]) -> int:
