@@ -290,15 +290,15 @@ def _region(
     if outline.region in (None, [], {}):
         return None, box, f"{source} has no region"
     try:
-        extent, _ = outline.extent(*size)
+        extent, area = outline.extent(*size)
     except FslabError as error:
         return None, box, str(error)
-    if apart(outline, annotation, *size):
+    if apart(extent, annotation):
         void = Outline(VOID, False, outline.region, source)
         return void, box, f"{source} has a box that is elsewhere than its segmentation"
     if extent[2] <= 0 or extent[3] <= 0 or extent[0] >= size[1] or extent[1] >= size[0]:
         return None, None, f"{source} has a region outside its picture"
-    if why := disagreement(outline, annotation, *size):
+    if why := disagreement(extent, area, annotation):
         odd.append(Oddity(oddities.FIELDS, source, f"{source}: {why}; the segmentation counts"))
     if stray := outline.stray_rings():
         why = f"{source} has {stray} of {len(outline.region)} polygons with fewer than three points"

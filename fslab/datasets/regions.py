@@ -62,10 +62,10 @@ class Outline:
         """
         if isinstance(self.region, dict):
             return _extent_of_runs(self._runs(height, width), height)
-        rings = [np.reshape(ring, (-1, 2)) for ring in self._rings(height, width)]
-        points = np.concatenate(rings)
-        low, high = points.min(0), points.max(0)
-        return (*low.tolist(), *high.tolist()), sum(map(_area, rings))
+        rings = self._rings(height, width)
+        across, down = [ring[0::2] for ring in rings], [ring[1::2] for ring in rings]
+        box = min(map(min, across)), min(map(min, down)), max(map(max, across)), max(map(max, down))
+        return box, sum(map(_area, across, down))
 
     def stray_rings(self) -> int:
         """Count the rings of fewer than three points beside others: they enclose nothing."""
@@ -102,8 +102,9 @@ class Outline:
         least, most = min(map(min, rings)), max(map(max, rings))
         reach = 2 * max(height, width)
         for ring in rings:
-            points = np.reshape(np.asarray(ring, np.float64), (-1, 2))
-            if not (np.abs(points - [width / 2, height / 2]) <= reach).all():
+            left, right = min(ring[0::2]) - width / 2, max(ring[0::2]) - width / 2
+            top, bottom = min(ring[1::2]) - height / 2, max(ring[1::2]) - height / 2
+            if min(left, top) < -reach or max(right, bottom) > reach:
                 raise FslabError(
                     f"{self.source} has a polygon with points far outside its picture of "
                     f"{height} x {width}; give x and y in pixels"
@@ -155,9 +156,8 @@ def paint_box(box: Box, height: int, width: int) -> np.ndarray:
     return painted
 
 
-def disagreement(outline: Outline, annotation: dict[str, Any], height: int, width: int) -> str:
-    """Say how an annotation's box or area contradicts its region; empty where neither does."""
-    extent, area = outline.extent(height, width)
+def disagreement(extent: Box, area: float, annotation: dict[str, Any]) -> str:
+    """Say how an annotation's box or area contradicts its region's; empty where neither does."""
     shared = max((_overlap(extent, box) for box in _boxes(annotation.get("bbox"))), default=1.0)
     if shared < _LOOSE:
         return f"its box shares {100 * shared:.0f} % with its segmentation"
@@ -167,9 +167,8 @@ def disagreement(outline: Outline, annotation: dict[str, Any], height: int, widt
     return ""
 
 
-def apart(outline: Outline, annotation: dict[str, Any], height: int, width: int) -> bool:
+def apart(extent: Box, annotation: dict[str, Any]) -> bool:
     """Tell whether box and region are of different places, so that one of them is wrong."""
-    extent, _ = outline.extent(height, width)
     boxes = _boxes(annotation.get("bbox"))
     return bool(boxes) and max(_overlap(extent, box) for box in boxes) < _APART
 
@@ -202,10 +201,10 @@ def _alike(one: float, other: float) -> bool:
     return min(one, other) > 0.5 * max(one, other) or abs(one - other) <= 2
 
 
-def _area(points: np.ndarray) -> float:
-    """Return the area of a polygon [N, 2] by the shoelace formula."""
-    x, y = np.asarray(points, np.float64).T
-    return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
+def _area(across: list[float], down: list[float]) -> float:
+    """Return the area of a polygon by the shoelace formula."""
+    ends = zip(across, down, across[1:] + across[:1], down[1:] + down[:1], strict=True)
+    return abs(sum(x * below - right * y for x, y, right, below in ends)) / 2
 
 
 def _extent_of_runs(runs: np.ndarray, height: int) -> tuple[Box, float]:

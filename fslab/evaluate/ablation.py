@@ -16,7 +16,7 @@ from fslab.datasets import Dataset, load, local
 from fslab.evaluate.experiment import Experiment, Variant, read_experiment
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample
 from fslab.evaluate.log import Log
-from fslab.evaluate.run import DRAWS, check_hope, check_truth
+from fslab.evaluate.run import DRAWS, check_hope, check_truth, look_first
 from fslab.files import write_or_refuse
 from fslab.records import FslabError, Recipe, Vocabulary
 from fslab.score import Difference, Interval, Score, paired_bootstrap, summarise
@@ -114,6 +114,7 @@ def ablate(
         dataset = load(dataset, experiment.split)
     dataset = dataset.limit(limit)
     check_truth(dataset)
+    look_first(dataset)
     groups = [
         _Group(SharedLab(preset, backbone, precision), variants, experiment, dataset.vocabulary)
         for backbone, variants in _by_backbone(experiment.variants)
