@@ -101,6 +101,7 @@ def _key(
         "seed": settings.seed,
         "prompt": settings.prompt,
         "posterior": settings.posterior,
+        "resize": settings.resize,
     }  # fmt: skip
     if settings.noise == "none" and not timeless:
         pass_settings["noise"] = "none"

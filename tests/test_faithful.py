@@ -251,3 +251,14 @@ def test_the_recipe_gives_what_a_script_of_the_released_code_gives(tmp_path):
         assert set(script.candidates(caption)) == set(found.caption.candidates)
         assert np.array_equal(script.segment(picture), found.labels.labels)
         assert found.labels.labels.any()
+
+
+def test_features_of_one_filter_are_not_given_for_the_other(tmp_path):
+    """A picture that is not square, asked for twice from one store."""
+    lab, picture = Lab("mini", store=tmp_path), noise_picture(96, 128)
+    bilinear = lab.extract(picture, squash=True, resize="bilinear")
+    lanczos = lab.extract(picture, squash=True, resize="lanczos")
+    fresh = Lab("mini", store=tmp_path / "other").extract(picture, squash=True)
+    for path, found in lanczos.items():
+        assert np.array_equal(found, fresh[path])
+        assert not np.array_equal(found, bilinear[path])

@@ -34,24 +34,30 @@ FREESEG_DIFF = Recipe(
 """FreeSeg-Diff (Corradini et al. 2024), as its released code runs it.
 
 Features: the preset's cross-attention queries, empty prompt, t = 0 with noise still added,
-the picture squashed; each layer resized bilinearly to 32 x 32, joined, not normalised.
-Segments: k-means, K = 4, labels repeated to the picture's size. Candidates: BLIP's caption,
-its nouns, each the nearest class by correlation of mean text embeddings. Names: region on
-black, bare class names, softmax over the whole vocabulary, one segment a class. Edges: one
-dense CRF a mask.
+the picture squashed bilinearly; each layer resized bilinearly to 32 x 32, joined, not normalised.
+Segments: k-means, K = 4, labels repeated to the picture's size. Candidates: BLIP's caption, begun
+with its training's prompt, by three beams, 10 to 30 tokens; its nouns as they are written, each
+the nearest class by correlation of mean text embeddings, of several words the mean over them.
+Names: region on black, bare class names, softmax over the whole vocabulary, one segment a class.
+Edges: one dense CRF a mask.
 
-Where it differs, and why:
-- k-means is seeded, so that a result can be had twice.
+Where it differs, and why; docs/method.md has what each is worth:
+- On mini nouns are compared by CLIP's text encoder: the diffusion model's own, which all other
+  presets take as the code does, was trained with mini's UNet and is none.
+- Nouns come from TextBlob's tagger, which needs no download, and adjectives do not count;
+  tagger="spacy" with adjectives=True is the code's.
+- k-means is seeded, so that a result can be had twice, and has ten starts whatever the library's
+  version; the precision is the lab's.
 - The UNet stops after the last layer that is read; the features are the same.
-- Nouns come from TextBlob's tagger with its verbs mended, which needs no download;
-  tagger="spacy" is the code's.
+- A caption's texts and a vocabulary are encoded once, not once a cluster; the same numbers.
 - Classes are said with spaces ("tv monitor"): the data set's own spelling is no word.
 - On mini the layers are the 12 x 12 ones of 96 px; the 6 x 6 ones, the literal translation of
   a quarter of the latent's side, are 36 cells for a picture.
-- The rule that also takes adjectives as their head noun is left out; it adds no noun.
-- A caption's texts and a vocabulary are encoded once, not once a cluster; the same numbers.
 - Where two refined masks claim a pixel, the more probable one has it; the code's order of
-  painting is an accident of its cluster numbers.
+  painting is an accident of its cluster numbers. Of segments that tie for a class the first has it.
+- Beams are ranked by transformers' present rule, which leaves the prompt's tokens out.
+- A caption without nouns gives a background, where the code ends in an error; in an open
+  vocabulary "man" is the class person, where the code makes it a class of its own.
 """
 
 GROUNDS = (
@@ -134,6 +140,8 @@ Where it differs, and why:
 - Background is words for grounds, as in the recipe "fslab"; the code scores the bare word
   "background", which says little of what a region looks like.
 - Every place along the eigenvector is tried as the cut, not a hundred thresholds: no dearer.
+- The code scales edges to 0..1, which leaves an exact zero, and drops every cell with a zero in
+  its row below the first level; here no cell is dropped.
 - Means are compared by distance, not by inner product, which favours long means.
 - PAMR sharpens after naming, not before: segments of one name are then one region. The code's
   median filter is left out.

@@ -110,6 +110,15 @@ class Script:
     @torch.inference_mode()
     def segment(self, picture: Picture) -> np.ndarray:
         """Return labels u8 [H, W]; 0 is the background."""
+        masks = self.masks(picture)
+        candidates = self.candidates(self.caption(picture))
+        if not candidates:
+            return np.zeros(picture.size, np.uint8)
+        return self.sharpen(picture, masks, self.name(picture, masks, candidates))
+
+    @torch.inference_mode()
+    def masks(self, picture: Picture) -> list[np.ndarray]:
+        """Return a mask for each cluster, bool [H, W]."""
         features = self.features(picture)
         cells = self.cluster(features)
         self.silhouette(features, cells)
@@ -119,12 +128,7 @@ class Script:
             for side in picture.size
         )
         clusters = cells[np.ix_(rows, columns)]
-        masks = [clusters == number for number in np.unique(clusters)]
-        candidates = self.candidates(self.caption(picture))
-        if not candidates:
-            return np.zeros(picture.size, np.uint8)
-        found = self.name(picture, masks, candidates)
-        return self.sharpen(picture, masks, found)
+        return [clusters == number for number in np.unique(clusters)]
 
     def features(self, picture: Picture) -> np.ndarray:
         """Return the hooked layers of one whole pass, f32 [C, 32, 32]."""
@@ -174,6 +178,47 @@ class Script:
         return text[len(PROMPT) :]
 
     @torch.inference_mode()
+    def caption_as_then(self, picture: Picture) -> str:
+        """Return the sentence as transformers 4.26.1 ranked beams, which LAVIS 1.0.2 pins.
+
+        It divides a sentence's log probability by all of its tokens but the end; transformers 5
+        by those that follow the prompt, the end counted.
+        """
+        beams, shortest, longest = 3, 10, 30
+        pixels = self.blip_pixels(images=[Image.fromarray(picture.pixels)], return_tensors="pt")
+        seen = self.blip.vision_model(pixels["pixel_values"])[0].expand(beams, -1, -1)
+        start = self.blip_tokens(PROMPT).input_ids[:-1]
+        start[0] = self.blip.config.text_config.bos_token_id
+        end = self.blip.config.text_config.sep_token_id
+        running = [(0.0 if number == 0 else -1e9, start) for number in range(beams)]
+        finished: list[tuple[float, list[int]]] = []
+        for length in range(len(start), longest):
+            ids = torch.tensor([words for _, words in running])
+            logits = self.blip.text_decoder(ids, encoder_hidden_states=seen).logits[:, -1]
+            scores = logits.log_softmax(-1)
+            if length < shortest:
+                scores[:, end] = -torch.inf
+            scores += torch.tensor([score for score, _ in running])[:, None]
+            best, places = scores.flatten().topk(2 * beams)
+            beyond = []
+            for rank, (score, place) in enumerate(zip(best.tolist(), places.tolist(), strict=True)):
+                beam, token = divmod(place, scores.shape[1])
+                if token != end:
+                    beyond.append((score, [*running[beam][1], token]))
+                elif rank < beams:
+                    finished.append((score / length, running[beam][1]))
+                if len(beyond) == beams:
+                    break
+            finished = sorted(finished, key=lambda pair: -pair[0])[:beams]
+            running = beyond
+            if len(finished) == beams and finished[-1][0] >= best[0].item() / length:
+                break
+        else:
+            finished += [(score / longest, words) for score, words in running]
+        text = self.blip_tokens.decode(max(finished)[1][1:], skip_special_tokens=True)
+        return text[len(PROMPT) :]
+
+    @torch.inference_mode()
     def candidates(self, caption: str) -> list[str]:
         """Return the class nearest to each noun, far nouns left out."""
         words = self.words(caption)
@@ -197,6 +242,7 @@ class Script:
         )
         return self.clip.text_model(tokens["input_ids"]).last_hidden_state.mean(1).numpy()
 
+    @torch.inference_mode()
     def name(self, picture: Picture, masks: list[np.ndarray], candidates: list[str]) -> list[int]:
         """Return each mask's label, 0 where no candidate is left to it."""
         rows = np.stack([self.probabilities(picture.pixels * mask[..., None]) for mask in masks])
@@ -212,6 +258,14 @@ class Script:
         )
         image = self.clip_pixels(images=[Image.fromarray(pixels)], return_tensors="pt")
         return self.clip(**tokens, **image).logits_per_image.softmax(1)[0].numpy()
+
+    def paint(self, picture: Picture, masks: list[np.ndarray], found: list[int]) -> np.ndarray:
+        """Return the labels as the code paints them: the first cluster has what two claim."""
+        labels = np.zeros(picture.size, np.uint8)
+        for label, mask in zip(found, masks, strict=True):
+            if label:
+                labels[(self.crf(picture.pixels, mask) > 0.5) & (labels == 0)] = label
+        return labels
 
     def sharpen(self, picture: Picture, masks: list[np.ndarray], found: list[int]) -> np.ndarray:
         """Return the labels after one CRF for each mask that has a name."""
@@ -245,9 +299,11 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--limit", type=int, default=40)
     parser.add_argument("--spacy", action="store_true", help="tagger and parser of the code")
+    parser.add_argument("--effects", action="store_true", help="of what no setting can change")
     parser.add_argument("--spacy-model", default="en_core_web_sm")
     asked = parser.parse_args()
-    pictures = [sample.picture() for sample in voc(asked.dataset, "val").samples[: asked.limit]]
+    samples = voc(asked.dataset, "val").samples[: asked.limit]
+    pictures = [sample.picture() for sample in samples]
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab("mini", store=folder)
         recipe = lab.recipe("freeseg-diff")
@@ -258,7 +314,56 @@ def main() -> None:
         paths = pick_layers(lab.backbone.default_layers, lab.backbone.layers())
         layers = tuple(layer.path for layer in paths)
         script = Script(Path(mini).parent / "weights", layers, VOC, words)
-        compare([cut(*pair) for pair in enumerate(pictures)], script, lab, recipe)
+        if asked.effects:
+            spelled = Vocabulary(VOC.names)
+            other = Script(Path(mini).parent / "weights", layers, spelled, words)
+            effects(pictures, [sample.truth() for sample in samples], script, other)
+        else:
+            compare([cut(*pair) for pair in enumerate(pictures)], script, lab, recipe)
+
+
+def effects(
+    pictures: list[Picture], truths: list[np.ndarray], script: Script, spelled: Script
+) -> None:
+    """Print what no setting can change, in pairs: painting in the clusters' order, the data set's
+    spelling of its classes, and beams as transformers 4.26.1 ranked them.
+
+    Beside them, how many pictures have no noun, a tie between segments, another caption.
+    """
+    from fslab.datasets import VOC
+    from fslab.score import count_pairs, paired_bootstrap
+
+    maps: dict[str, list[np.ndarray]] = {"as it is": [], "painted": [], "spelled": [], "beams": []}
+    silent = tied = other = 0
+    for picture in pictures:
+        masks, caption = script.masks(picture), script.caption(picture)
+        silent += not script.words(caption)
+        with torch.inference_mode():
+            rows = [script.probabilities(picture.pixels * mask[..., None]) for mask in masks]
+        best = np.stack(rows)
+        tied += bool(((best == best.max(0)).sum(0) > 1).any())
+        named = script.name(picture, masks, script.candidates(caption))
+        maps["as it is"].append(script.sharpen(picture, masks, named))
+        maps["painted"].append(script.paint(picture, masks, named))
+        then = script.caption_as_then(picture)
+        other += then != caption
+        named = script.name(picture, masks, script.candidates(then))
+        maps["beams"].append(script.sharpen(picture, masks, named))
+        named = spelled.name(picture, masks, spelled.candidates(caption))
+        maps["spelled"].append(spelled.sharpen(picture, masks, named))
+    scores = {
+        what: count_pairs(
+            zip([one.name for one in pictures], truths, found, strict=True), VOC.names
+        )
+        for what, found in maps.items()
+    }
+    print(
+        f"of {len(pictures)} pictures {silent} without a noun, {tied} with a tie, "
+        f"{other} with another caption"
+    )
+    for what in ("painted", "spelled", "beams"):
+        for metric in ("voc21", "per-image-released"):
+            print(what, metric, paired_bootstrap(metric, scores["as it is"], scores[what]))
 
 
 def cut(number: int, picture: Picture) -> Picture:
