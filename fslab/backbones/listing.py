@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,31 +20,54 @@ from fslab.tap import tap
 
 def spatial_layers(
     net: nn.Module, run: Callable[[int], object], side: int, multiple: int
-) -> tuple[Layer, ...]:
+) -> tuple[tuple[Layer, ...], frozenset[str]]:
     """Find a network's spatial layers by passing two sizes through it, on the meta device.
+
+    Returns them, and the modules that are called with a tensor beside their input: an attention
+    whose scores are not of its queries and keys alone is among them.
 
     run: calls `net` for a square picture of that side, in pixels. A layer is spatial if its
     output grows with the picture; text-side and time-side layers do not. A module that is called
     more than once in a pass, such as a block's shared activation, has no output of its own.
     """
     other = side + multiple
-    small, large = _shapes(net, run, side), _shapes(net, run, other)
+    (small, steered), (large, _) = _shapes(net, run, side), _shapes(net, run, other)
     found = []
     for path, shape in small.items():
         stride = _stride(shape, large[path], side, other) if path in large else None
         if stride:
             found.append(Layer(path, shape[1] if len(shape) == 4 else shape[2], stride))
-    return tuple(found)
+    return tuple(found), steered
 
 
-def _shapes(net: nn.Module, run: Callable[[int], object], side: int) -> dict[str, tuple[int, ...]]:
+def _shapes(
+    net: nn.Module, run: Callable[[int], object], side: int
+) -> tuple[dict[str, tuple[int, ...]], frozenset[str]]:
+    """Return the shape that each module outputs once, and the modules that more than one steers."""
     calls: Counter[str] = Counter()
+    steered = set()
+
+    def count(path: str, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        calls.update([path])
+        if sum(map(_holds_tensor, (*inputs, *named.values()))) > 1:
+            steered.add(path)
+
     with ExitStack() as hooks, torch.no_grad(), tap(net, "*") as seen:
         for path, module in net.named_modules():
-            count = module.register_forward_hook(lambda *_, path=path: calls.update([path]))
-            hooks.callback(count.remove)
+            hook = module.register_forward_hook(
+                lambda _, inputs, named, output, path=path: count(path, inputs, named),
+                with_kwargs=True,
+            )
+            hooks.callback(hook.remove)
         run(side)
-    return {path: tuple(output.shape) for path, output in seen.items() if calls[path] == 1}
+    shapes = {path: tuple(output.shape) for path, output in seen.items() if calls[path] == 1}
+    return shapes, frozenset(steered)
+
+
+def _holds_tensor(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_holds_tensor, value))
+    return isinstance(value, torch.Tensor)
 
 
 def _stride(shape: tuple[int, ...], larger: tuple[int, ...], side: int, other: int) -> int | None:
@@ -73,7 +97,7 @@ class MetaListing:
         if self.listing is None:
             try:
                 net, run = self._meta()
-                found = spatial_layers(net, run, self._listing_side(), self.multiple)
+                found, steered = spatial_layers(net, run, self._listing_side(), self.multiple)
             except FslabError:
                 raise
             except UNBUILT as error:
@@ -81,7 +105,7 @@ class MetaListing:
                 raise FslabError(
                     f"{self.folder} describes no network that can be built: {reason}"
                 ) from error
-            self.listing = with_probabilities(found, self.resolution)
+            self.listing = with_probabilities(found, self.resolution, steered)
         return self.listing
 
     def _listing_side(self) -> int:

@@ -6,7 +6,7 @@ from what the query and key projections output, so nothing inside a network is r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,15 @@ PROJECTIONS = {"to_k": "to_q", "k_proj": "q_proj"}
 """What diffusers and transformers call an attention's key and query projection."""
 
 
-def with_probabilities(layers: Sequence[Layer], side: int) -> tuple[Layer, ...]:
+def with_probabilities(
+    layers: Sequence[Layer], side: int, steered: Collection[str] = ()
+) -> tuple[Layer, ...]:
     """Return the layers, and after each self-attention's projections its probabilities.
 
     side: the pixels of a square picture, to count the keys: a map has a channel for each. An
     attention is to itself where its keys grow with the picture; text's do not, and are no layer.
+    steered: modules that take more than their input. What such an attention looks at is not told
+    by its projections: rotary positions turn them (DINOv3), or a bias is added (BEiT).
     """
     by_path = {layer.path: layer for layer in layers}
     pairs = {_partner(path): path for path in by_path if _partner(path) in by_path}
@@ -30,8 +34,8 @@ def with_probabilities(layers: Sequence[Layer], side: int) -> tuple[Layer, ...]:
     for layer in layers:
         listed.append(layer)
         seen.add(layer.path)
-        if pairs.get(layer.path) in seen:
-            parent = layer.path.rpartition(".")[0]
+        parent = layer.path.rpartition(".")[0]
+        if pairs.get(layer.path) in seen and parent not in steered:
             listed.append(Layer(parent + PROBABILITIES, (side // layer.stride) ** 2, layer.stride))
     return tuple(listed)
 

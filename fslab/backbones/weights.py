@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,17 @@ def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
         raise FslabError(f"{folder} cannot be loaded as {kind.__name__}: {reason}") from error
 
 
-def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_model(
+    kind: Any,
+    folder: Path,
+    dtype: torch.dtype,
+    needed: Callable[[str], bool] = lambda tensor: True,
+    **more: Any,
+) -> Any:
     """Load a model class from a folder's safetensors, ready for inference.
+
+    needed: tells of a tensor that the files lack whether anything reads it. more: goes to the
+    library's loader.
 
     Raises FslabError as `load` and `files_of` do, for another model's configuration, and
     where a layer has no weights, which both libraries would fill with random numbers, and where
@@ -90,7 +99,7 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     for path in files:
         check_numbers(path, read_header(path))
     precision = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
-    settings = {precision: dtype, "variant": variant_of(files), "use_safetensors": True}
+    settings = {precision: dtype, "variant": variant_of(files), "use_safetensors": True, **more}
     settings["ignore_mismatched_sizes"] = True  # said below, by name
     model, report = load(kind, folder, output_loading_info=True, **settings)
     if report["mismatched_keys"]:
@@ -99,22 +108,22 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             f"{folder} does not fit its config.json: {name} has the shape {list(given)} and the "
             f"configuration's network {list(needed)}"
         )
-    if report["missing_keys"]:
-        lacking = min(report["missing_keys"])
+    lacking = sorted(filter(needed, report["missing_keys"]))
+    if lacking:
         raise FslabError(
-            f"{folder} cannot be loaded as {kind.__name__}: its weights lack {lacking}"
+            f"{folder} cannot be loaded as {kind.__name__}: its weights lack {lacking[0]}"
         )
     _check_loaded(model, report["unexpected_keys"], folder)
     return model.eval()
 
 
-def load_finite(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_finite(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
     """Load a model as `load_model` does, and refuse weights that are no finite numbers.
 
     That reads them all. Of a diffusion model's weights, which are mapped from the disk, a pass
     leaves many unread, so there what layers give is checked instead.
     """
-    model = load_model(kind, folder, dtype)
+    model = load_model(kind, folder, dtype, **more)
     check_finite(dict(model.named_parameters()), folder)
     return model
 
