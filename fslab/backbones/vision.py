@@ -106,7 +106,7 @@ class VisionTransformer(MetaListing, Backbone):
         tower = self._tower
         if self.random is not None:
             with seeded(self.random):
-                net = tower.model(tower.settings()).to(dtype)
+                net = tower.model(tower.settings()).to(dtype).eval()
         else:
             with seeded(0):  # what no layer reads, a pooler that the folder lacks, is drawn
                 net = load_finite(
