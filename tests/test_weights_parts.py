@@ -21,7 +21,7 @@ FILES = {
         "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
         "text_encoder/config.json", "text_encoder/model.safetensors",
         "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
-        "scheduler/scheduler_config.json",
+        "scheduler/scheduler_config.json", "model_index.json",
     ),
     "captioner": (
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
@@ -127,7 +127,84 @@ def test_each_spoilt_file_is_named(snapshots, run, part, name, how):
     path = snapshots[part] / name
     rewrite(path, SPOILT[how](path.read_bytes()))
     shutil.rmtree(path.parents[name.count("/")].parents[1] / "trees")
-    assert f"{name} is" in refusal(run)
+    said = refusal(run)
+    assert f"{name} is" in said
+    assert ("is a Git LFS pointer" in said) == (how == "a pointer of Git LFS")
+
+
+@pytest.fixture
+def slow_tokenizer(snapshots):
+    """The diffusion model's tokenizer as old repositories have it: a vocabulary and its merges."""
+    folder = snapshots["diffusion"] / "tokenizer"
+    fast = json.loads((folder / "tokenizer.json").read_text())["model"]
+    listing = next(snapshots["diffusion"].parents[1].glob("trees/*"))
+    listed = json.loads(listing.read_text())
+    merges = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in fast["merges"]), ""])
+    for name, text in (("vocab.json", json.dumps(fast["vocab"])), ("merges.txt", merges)):
+        (folder / name).write_text(text)
+        listed["files"][f"tokenizer/{name}"] = {"size": len(text), "blob_id": "0" * 40}
+    listing.write_text(json.dumps(listed))
+    (folder / "tokenizer.json").unlink()
+    return folder
+
+
+def test_a_slow_tokenizer_is_enough(slow_tokenizer, folders):
+    expected = Lab(folders["diffusion"]).backbone.text_states("a photo of dog")
+    assert (Lab("sd15").backbone.text_states("a photo of dog") == expected).all()
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_a_slow_tokenizer_s_missing_and_cut_files_are_named(slow_tokenizer, run, name):
+    path = slow_tokenizer / name
+    path.write_text(path.read_text()[:-8])
+    assert f"tokenizer/{name} is " in refusal(run)
+    path.unlink()
+    assert f"tokenizer/{name} is missing" in refusal(run)
+
+
+def empty_snapshot(repository: Path) -> None:
+    shutil.rmtree(next(repository.glob("snapshots/*")))
+    (repository / "snapshots" / ("0" * 40)).mkdir()
+
+
+def dangling_snapshot(repository: Path) -> None:
+    snapshot = next(repository.glob("snapshots/*"))
+    shutil.rmtree(snapshot)
+    snapshot.symlink_to("nowhere")
+
+
+def stopped_fetch(repository: Path) -> None:
+    """Leave a blob under the name that a fetch gives it while it runs."""
+    blob = next(repository.glob("snapshots/*/unet/*.safetensors")).resolve()
+    blob.rename(f"{blob}.incomplete")
+
+
+STATES = {
+    "an empty snapshot": empty_snapshot,
+    "a snapshot that is a link to nowhere": dangling_snapshot,
+    "a stopped fetch": stopped_fetch,
+    "blobs alone": lambda repository: shutil.rmtree(repository / "snapshots"),
+    "snapshots alone": lambda repository: shutil.rmtree(repository / "blobs"),
+    "an empty repository": lambda repository: [
+        shutil.rmtree(path) for path in repository.iterdir()
+    ],
+    "a file for a repository": lambda repository: (
+        shutil.rmtree(repository), repository.write_text("a file"),
+    ),
+    "a file for snapshots": lambda repository: (
+        shutil.rmtree(repository / "snapshots"), (repository / "snapshots").write_text("a file"),
+    ),
+    "a file for a part": lambda repository: (
+        shutil.rmtree(next(repository.glob("snapshots/*/vae"))),
+        (next(repository.glob("snapshots/*")) / "vae").write_text("a file"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_state_of_a_repository_passes_for_a_model(snapshots, run, state):
+    STATES[state](snapshots["diffusion"].parents[1])
+    assert f"{IDS['diffusion']} (diffusion model, 4.3 GB) is not" in refusal(run)
 
 
 @pytest.mark.parametrize(("part", "name"), EACH[:2])

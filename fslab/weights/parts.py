@@ -73,6 +73,7 @@ def _tokenizer(name: str, folder: str) -> Part:
 
 _PROCESSOR = Part("processor", one_of=tuple((name,) for name in PROCESSORS))
 _DIFFUSION = (
+    Part("model_index", needs=("model_index.json",)),  # by it other pipelines are refused
     _network("unet", DIFFUSERS),
     _network("vae", DIFFUSERS),
     _network("text_encoder", TRANSFORMERS),
@@ -317,7 +318,7 @@ def files_needed(names: Collection[str], kind: str, precision: str = "fp32") -> 
     """
     kind = kind_of(names) if kind == "backbone" else kind
     second = any(name.startswith("text_encoder_2/") for name in names)
-    wanted: set[str] = {"model_index.json"} if kind == "diffusion" else set()
+    wanted: set[str] = set()
     for part in parts_of(kind, second):
         small = [*part.needs, *part.beside, *(name for files in part.one_of for name in files)]
         wanted |= {part.path(name) for name in small}
