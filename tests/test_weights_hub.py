@@ -216,9 +216,12 @@ def test_a_usual_text_side_is_missed_when_a_method_begins(cache, folders, pictur
     write_snapshot(cache, "some/model", folders["diffusion"])
     lab = Lab("some/model")
     assert features(lab, picture).ndim == 3
-    monkeypatch.setattr("fslab.extract.extract", None)  # no work is done before the refusal
     with pytest.raises(FslabError, match="`fslab fetch Salesforce/blip-image-captioning-base`"):
         lab.segment(picture)
+    write_snapshot(cache, IDS["captioner"], folders["captioner"])
+    monkeypatch.setattr("fslab.lab.lab.Lab._caption", None)  # no work is done before the refusal
+    with pytest.raises(FslabError, match="`fslab fetch openai/clip-vit-base-patch32`"):
+        Lab("some/model").segment(picture)
 
 
 def segments_only():

@@ -338,6 +338,32 @@ def test_the_files_of_a_part_are_those_that_are_loaded(tmp_path, names, precisio
     ]
 
 
+@pytest.mark.parametrize(
+    ("stem", "chosen"), [("diffusion_pytorch_model", "shard"), ("model", "model")]
+)
+def test_beside_an_index_each_library_has_its_own_choice(folders, tmp_path, stem, chosen):
+    """diffusers goes by the index, transformers by the whole file; the choice here is theirs."""
+    part = "unet" if stem.startswith("diffusion") else "text_encoder"
+    folder = shutil.copytree(folders["diffusion"] / part, tmp_path / part)
+    whole, shard = folder / f"{stem}.safetensors", folder / "shard.safetensors"
+    tensors = load_file(whole)
+    save_file(
+        {name: value + 1 for name, value in tensors.items()}, shard, metadata={"format": "pt"}
+    )
+    index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(tensors, shard.name)}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+    (found,) = files_of(folder)
+    assert found.stem == ("shard" if chosen == "shard" else stem)
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    kind = UNet2DConditionModel if part == "unet" else CLIPTextModel
+    loaded = kind.from_pretrained(folder, use_safetensors=True).state_dict()
+    name = min(loaded)
+    expected = next(value for key, value in load_file(found).items() if key.endswith(name))
+    assert (loaded[name] == expected).all()
+
+
 def test_of_a_repository_only_what_is_needed_is_named():
     stem = "diffusion_pytorch_model"
     unet = [f"unet/{stem}.fp16-0000{n}-of-00002.safetensors" for n in (1, 2)]

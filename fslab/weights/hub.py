@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +22,6 @@ from fslab.weights.trust import read_config
 
 NOTE = "SOURCE.json"
 """What `fslab fetch` notes beside weights that it converted: id, revision, commit, digest."""
-
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 @dataclass(frozen=True)
@@ -182,15 +179,15 @@ def _snapshots(folder: Path) -> list[str]:
 
 
 def _refs(folder: Path) -> dict[str, str]:
-    """Return the commits of a repository's revisions by name; what is not a commit is left out."""
+    """Return the commits that a repository's revisions name, as they are written."""
     found = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         try:
-            commit = path.read_text(encoding="ascii").strip() if path.is_file() else ""
+            if path.is_file():
+                commit = path.read_text(encoding="ascii").strip()
+                found[path.relative_to(folder).as_posix()] = commit
         except (OSError, UnicodeDecodeError):
             continue
-        if _COMMIT.fullmatch(commit):
-            found[path.relative_to(folder).as_posix()] = commit
     return found
 
 
