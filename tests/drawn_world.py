@@ -138,7 +138,9 @@ def main():
     coefficients = fit(given.photographs)
     figures = measure(coefficients, given.held)
     for name, row in figures.items():
-        print(f"{name:<26} {row['pictures']:4d} pictures, {100 * row['wrong']:5.1f} % called wrongly")
+        print(
+            f"{name:<26} {row['pictures']:4d} pictures, {100 * row['wrong']:5.1f} % called wrongly"
+        )
     if given.write:
         text = json.dumps({"errors": figures, "coefficients": coefficients}, indent=1)
         TARGET.write_text(text + "\n", encoding="utf-8")

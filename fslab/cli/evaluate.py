@@ -14,6 +14,7 @@ from fslab.datasets.folders import said_of_folder
 from fslab.datasets.oddities import LEFT, by_kind
 from fslab.evaluate import Report, draw, evaluate, write_page
 from fslab.lab import Lab
+from fslab.lab.drawn import caveat_of
 from fslab.records import FslabError, Recipe
 from fslab.score import find_metric
 
@@ -63,6 +64,8 @@ def evaluate_set(
     report = evaluate(lab, data, recipe, metric, limit, out, client=client)
     if out is not None:
         page = write_page(report, lab, data, out)
+    if report.caveat:
+        print(f"fslab: {report.caveat}", file=sys.stderr)
     if as_json:
         print(json.dumps(report.to_dict()))
     else:
@@ -84,6 +87,8 @@ def draw_set(
     print(said_of_folder(data.name, len(data), left), file=sys.stderr)
     data = data.limit(limit)
     drawn = draw(lab, data, recipe, out, named)
+    if drawn.beyond:
+        print(f"fslab: {caveat_of(drawn.beyond, len(drawn.written))}", file=sys.stderr)
     print(
         f"{data.name} has no truth, so there is no score; labels and overlays of "
         f"{len(drawn.written)} pictures: {out}"

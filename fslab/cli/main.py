@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from fslab.cli.options import chosen_recipe, local_folder, parse_settings, parse_size
+from fslab.lab.presets import DEFAULT as DEFAULT_PRESET
 from fslab.records import FslabError
 
 app = typer.Typer(
@@ -22,7 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PresetOption = Annotated[str, typer.Option(help="mini, sd14, sd15, sd21, ssd1b, or a folder")]
+PresetOption = Annotated[
+    str, typer.Option(help="mini, sd14, sd15, sd21, ssd1b, or a folder", envvar=DEFAULT_PRESET)
+]
 BackboneOption = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it so on every version
     typer.Option(
@@ -197,7 +200,9 @@ def score(
 
 @app.command()
 def layers(
-    preset: Annotated[str, typer.Argument(help="a preset, or a folder of weights")] = "mini",
+    preset: Annotated[
+        str, typer.Argument(help="a preset, or a folder of weights", envvar=DEFAULT_PRESET)
+    ] = "mini",
     backbone: BackboneOption = None,
     pattern: Annotated[str, typer.Option(help="only layers that this fits, such as '*to_q'")] = "*",
     as_json: JsonOption = False,
@@ -239,6 +244,25 @@ def demo(
     folder = local_folder(out)
     data = datasets.load(dataset, split)
     print(run_demo(data.limit(limit), preset, pictures, folder))
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="voc or coco")],
+    data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="the data set's folder, if not where `fslab fetch` puts it"),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="the published figures are sd14's")] = "sd14",
+    limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
+    out: Annotated[
+        str, typer.Option(help="results are kept here, and gone on from")
+    ] = "out/reproduce",
+) -> None:
+    """Run the paper's settings by its own protocol and the standard one, beside its figures."""
+    from fslab.cli.reproduce import reproduce as run
+
+    print(run(name, data, preset, limit, local_folder(out)))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from fslab.evaluate.job import memory_refused
 from fslab.evaluate.pictures import check_name
 from fslab.files import write_or_refuse
 from fslab.lab import Lab, Result
+from fslab.lab.drawn import caveat_of
 from fslab.lab.facts import facts
 from fslab.plots import overlay
 from fslab.records import FslabError, Recipe, Vocabulary
@@ -52,7 +53,7 @@ def segment_files(
     paths = [file for path in paths for file in _files_of(path)]
     _check(paths, out)
     refused: list[str] = []
-    seen = written = 0
+    seen = written = beyond = 0
     bar = tqdm(paths, desc=recipe.name)
     for path in bar:
         try:
@@ -66,9 +67,13 @@ def segment_files(
             if not written and seen >= _HOPELESS:
                 break
             continue
-        _write(result, path.stem, out)
+        caveat = lab.caveat(picture)
+        beyond += bool(caveat)
+        _write(result, caveat, path.stem, out)
         written += 1
     bar.close()
+    if beyond:
+        print(f"fslab: {caveat_of(beyond, written)}", file=sys.stderr)
     if refused:
         raise FslabError(_left_out(refused, written, len(paths)))
 
@@ -135,8 +140,8 @@ def _check(paths: Sequence[Path], out: Path) -> None:
         seen[path.stem] = path
 
 
-def _write(result: Result, name: str, out: Path) -> None:
+def _write(result: Result, caveat: str, name: str, out: Path) -> None:
     shown = overlay(result.picture, result.labels)
     write_mask(result.labels.labels, out / f"{name}.png")
     write_picture(shown, out / f"{name}.overlay.png")
-    write_or_refuse(out / f"{name}.json", json.dumps(facts(result), indent=1).encode())
+    write_or_refuse(out / f"{name}.json", json.dumps(facts(result, caveat), indent=1).encode())

@@ -56,6 +56,7 @@ def report_page(report: Report, lab: Lab, dataset: Dataset, pictures: int = 3) -
     parts = [
         f"<h1>{escape(title)}</h1>",
         paragraph(_said(report)),
+        paragraph(report.caveat),
         paragraph(report.left_out),
         heading("Figures"),
         table([figure_row(score) for score in report.scores.values()]),

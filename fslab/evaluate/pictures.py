@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from fslab.datasets import Dataset, Sample, local, write_mask
+from fslab.datasets import Dataset, local, write_mask
 from fslab.datasets.read import write_picture
 from fslab.evaluate.job import memory_refused, within
 from fslab.lab import Lab
 from fslab.plots import overlay, segment_picture
-from fslab.records import VOID, FslabError, Recipe
+from fslab.records import VOID, FslabError, Picture, Recipe
 
 ENDINGS = (".png", ".overlay.png")
 """How the two files of a picture end."""
@@ -24,10 +24,14 @@ _NAME_BYTES = 255
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was written, by the pictures' names, and why each of the others was not."""
+    """What was written, by the pictures' names, and why each of the others was not.
+
+    beyond: of how many of those written the names mean nothing, as `Lab.caveat` says.
+    """
 
     written: tuple[str, ...]
     refused: dict[str, str]
+    beyond: int = 0
 
 
 def draw(
@@ -48,19 +52,21 @@ def draw(
 
     recipe, out = lab.recipe(method), local(out)
     _check_place(dataset, out)
-    written, refused = [], {}
+    written, refused, beyond = [], {}, 0
     for sample in tqdm(dataset, desc=f"{recipe.name} on {dataset.name}", disable=not progress):
         try:
             check_name(sample.name)
             with memory_refused(sample.name):
-                labels, shown = _run(lab, dataset, recipe, sample, named)
+                picture = sample.picture()
+                labels, shown = _run(lab, dataset, recipe, picture, named)
         except FslabError as error:
             refused[sample.name] = str(error)
             continue
         write_mask(labels, out / f"{sample.name}{ENDINGS[0]}")
         write_picture(shown, out / f"{sample.name}{ENDINGS[1]}")
         written.append(sample.name)
-    return Drawn(tuple(written), refused)
+        beyond += named and bool(lab.caveat(picture))
+    return Drawn(tuple(written), refused, beyond)
 
 
 def check_name(name: str) -> None:
@@ -83,16 +89,15 @@ def check_name(name: str) -> None:
 
 
 def _run(
-    lab: Lab, dataset: Dataset, recipe: Recipe, sample: Sample, named: bool
+    lab: Lab, dataset: Dataset, recipe: Recipe, picture: Picture, named: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return labels, u8 [H, W], and their drawing, u8 [nH, nW, 3]."""
-    picture = sample.picture()
     if named:
         result = lab.segment(picture, recipe, dataset.vocabulary)
         return within(result.labels.labels, dataset.vocabulary), overlay(picture, result.labels)
     segments = lab.segments(picture, recipe, dataset.vocabulary)
     if segments.count > VOID:
-        raise FslabError(f"{sample.name}: {segments.count} segments; a PNG holds {VOID} labels")
+        raise FslabError(f"{picture.name}: {segments.count} segments; a PNG holds {VOID} labels")
     return segments.labels.astype(np.uint8), segment_picture(picture, segments)
 
 

@@ -21,7 +21,7 @@ from fslab.evaluate.log import Log
 from fslab.evaluate.versions import versions
 from fslab.lab import Lab
 from fslab.records import FslabError, Recipe, Vocabulary
-from fslab.score import ImageScore, Score, summarise, summarise_all
+from fslab.score import ImageScore, Score, find_metric, summarise, summarise_all
 from fslab.score.image import Tally
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ SampleMap = Callable[[Iterable[Sample]], Iterator[ImageResult]]
 DRAWS = 1000
 """How often the pictures are drawn again for an interval, as `summarise_all` does."""
 
+_LOOKED_AT = 24
+"""Pictures of a data set, evenly spaced, that tell whether it is of mini's drawn world."""
 _HOPELESS = 3
 """So many pictures refused by the method, and none scored, are no accident of one picture."""
 
@@ -47,6 +49,7 @@ class Report:
     was asked for. rows: the scored pictures in the dataset's order; refused: why each of the
     others has no score, by name. device: what the models ran on; versions: of the packages.
     oddities: what is odd about the data set, by its lists and the headers of its files.
+    caveat: what must be said of the names; "" where nothing.
     """
 
     dataset: str
@@ -63,6 +66,7 @@ class Report:
     device: str = "cpu"
     versions: Mapping[str, str] = field(default_factory=versions)
     oddities: tuple[Oddity, ...] = ()
+    caveat: str = ""
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -109,6 +113,7 @@ class Report:
             "device": self.device,
             **self.score.to_dict(),
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
+            "caveat": self.caveat,
             "refused": dict(self.refused),
             "truth": self.truth,
             "oddities": {
@@ -220,11 +225,25 @@ def _report(lab: Lab, dataset: Dataset, job: Job, metric: str, found: list[Image
         raise FslabError(_nothing_left(found))
     _check_classes(rows, dataset.vocabulary.names)
     scores = figures(metric, [row.score for row in rows])
+    named = find_metric(metric, dataset.vocabulary.names).needs == "guess"
     return Report(
         dataset.name, dataset.split, job.recipe.name, lab.preset.name, lab.backbone.name,
         dataset.vocabulary, job.recipe, scores[metric], rows, scores, refused,
-        str(lab.device),
+        str(lab.device), caveat=_caveat(lab, dataset, rows) if named else "",
     )  # fmt: skip
+
+
+def _caveat(lab: Lab, dataset: Dataset, rows: Sequence[ImageResult]) -> str:
+    """Say of how many pictures the names mean nothing, looked at in a few of those scored."""
+    if not lab.knows_drawings_only:
+        return ""
+    from fslab.lab.drawn import caveat_of
+
+    scored = {row.name for row in rows}
+    samples = [sample for sample in dataset if sample.name in scored]
+    some = samples[:: -(-len(samples) // _LOOKED_AT)]
+    beyond = sum(bool(lab.caveat(sample.picture())) for sample in some)
+    return caveat_of(beyond, len(some)) if 2 * beyond > len(some) else ""
 
 
 def check_truth(dataset: Dataset) -> None:

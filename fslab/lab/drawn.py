@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ SIDE = 96
 """The shorter side of mini's scenes, in pixels, to which a picture is brought first."""
 _LONGEST = 4
 """The longer side is at most so many times the shorter one; beyond, the picture is squeezed."""
+DRAWN_ONLY = (
+    "the preset mini knows nothing else, so the names it gives there mean nothing; "
+    "`fslab fetch sd15` fetches weights that know photographs, `--preset sd15` takes them"
+)
 _RINGS = (0.01, 0.04, 0.08, 0.16, 0.3, 0.5)
 """Bounds of the rings of spatial frequency, in cycles a pixel, whose power is compared."""
 
@@ -31,6 +36,15 @@ def looks_drawn(picture: Picture) -> bool:
     known = _coefficients()
     scaled = (statistics(picture.pixels) - known["mean"]) / known["deviation"]
     return bool(np.r_[scaled, scaled**2] @ known["weights"] + known["bias"] <= 0)
+
+
+def caveat_of(beyond: int, seen: int) -> str:
+    """Say of how many pictures that were seen the names mean nothing."""
+    one = beyond == 1
+    return (
+        f"{beyond} of {seen} picture{'s' * (seen > 1)} {'does' if one else 'do'} not look like "
+        f"{'a scene' if one else 'scenes'} of mini's drawn world; {DRAWN_ONLY}"
+    )
 
 
 @cache
@@ -101,7 +115,5 @@ def _power(grey: np.ndarray) -> list[float]:
     power = np.abs(np.fft.rfft2(grey - grey.mean())) ** 2
     rows, columns = np.fft.fftfreq(grey.shape[0])[:, None], np.fft.rfftfreq(grey.shape[1])[None]
     radius = np.hypot(rows, columns)
-    rings = zip(_RINGS, _RINGS[1:], strict=False)
-    return [
-        np.log(power[(radius >= low) & (radius < high)].mean() + 1e-6) for low, high in rings
-    ]
+    rings = pairwise(_RINGS)
+    return [np.log(power[(radius >= low) & (radius < high)].mean() + 1e-6) for low, high in rings]

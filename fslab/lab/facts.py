@@ -7,12 +7,16 @@ from typing import Any
 from fslab.lab.result import Result
 
 
-def facts(result: Result) -> dict[str, Any]:
-    """Return caption, candidates, classes found, recipe and seconds of one picture, for JSON."""
+def facts(result: Result, caveat: str = "") -> dict[str, Any]:
+    """Return caption, candidates, classes found, recipe and seconds of one picture, for JSON.
+
+    caveat: what `Lab.caveat` says of the picture, "" where nothing.
+    """
     shares = result.labels.shares()
     background = result.vocabulary.names[0]
     return {
         "picture": result.picture.name,
+        "caveat": caveat,
         "size": list(result.picture.size),
         "caption": result.caption.text,
         "nouns": list(result.caption.nouns),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
-from fslab.lab.presets import PRESETS, Preset, find_preset
+from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
 from fslab.records import FslabError, Precision
 from fslab.store import Store
 
@@ -32,7 +32,7 @@ class Models:
 
     def __init__(
         self,
-        preset: str | os.PathLike[str] = "mini",
+        preset: str | os.PathLike[str] | None = None,
         backbone: str | os.PathLike[str] | None = None,
         store: str | os.PathLike[str] | Store | None = None,
         device: str | None = None,
@@ -40,6 +40,7 @@ class Models:
         clip: str | os.PathLike[str] | None = PRESETS_OWN,
         precision: str | None = None,
     ) -> None:
+        preset = default_preset() if preset is None else preset
         self.preset: Preset = _with_text_side(find_preset(preset), captioner, clip)
         self.store = store if isinstance(store, Store) else Store(store)
         if backbone is not None and not os.fspath(backbone).strip():
@@ -83,6 +84,12 @@ class Models:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    @property
+    def knows_drawings_only(self) -> bool:
+        """Whether the text side is mini's, which names things of its drawn world and no others."""
+        mini = PRESETS["mini"]
+        return self.preset.captioner == mini.captioner or self.preset.clip == mini.clip
 
     @cached_property
     def precision(self) -> str:

@@ -100,6 +100,25 @@ PRESETS = {
 }  # fmt: skip
 
 
+def default_preset() -> str:
+    """Return the preset of whoever names none: the environment's FSLAB_PRESET, else "mini".
+
+    Raises FslabError where that variable names neither a preset nor a folder nor a hub id.
+    """
+    name = os.environ.get(DEFAULT, "").strip()
+    if not name:
+        return "mini"
+    try:
+        find_preset(name)
+    except FslabError as error:
+        raise FslabError(f"the environment variable {DEFAULT} is {name!r}: {error}") from error
+    return name
+
+
+DEFAULT = "FSLAB_PRESET"
+"""The environment variable that names the default preset."""
+
+
 def find_preset(source: str | os.PathLike[str]) -> Preset:
     """Return a preset by name, or one around a folder, a file or a hub id.
 

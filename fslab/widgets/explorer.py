@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 import ipywidgets as widgets
 
 from fslab.lab import Lab
-from fslab.records import FslabError, Recipe
+from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.controls import FULL, Hush, Knob
 from fslab.widgets.pictures import Given, PicturePicker
-from fslab.widgets.texts import Status, code_block, hint
+from fslab.widgets.texts import Status, code_block, hint, note_of
 from fslab.widgets.worker import Newest, Worker
 
 _KEPT = 4
@@ -40,6 +40,7 @@ class Explorer(widgets.VBox):
         self._shown: Any = None
         self._status, self._hint = Status(), hint(hint_text)
         self._code = widgets.HTML()
+        self._caveat = widgets.HTML(layout={"width": FULL, "max_width": "100%", "display": "none"})
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._shown.title if self._shown else 'nothing yet'}>"
@@ -106,7 +107,7 @@ class Explorer(widgets.VBox):
         """Lay out the rows, listen to the knobs and draw the first view."""
         folded = widgets.Accordion([self._code], titles=["this view as code"])
         folded.layout.width = FULL
-        self.children = (self._hint, *rows, self._status, folded)
+        self.children = (self._hint, self._caveat, *rows, self._status, folded)
         for knob in knobs:
             knob.observe(self._moved, "value")
         self._moved()
@@ -126,8 +127,19 @@ class Explorer(widgets.VBox):
                 if newest():
                     self._draw(result)
                     self._shown = result
+                    self._say_caveat(result)
                     self._code.value = code_block(self._code_of(result))
                     self._status.ready(f"{result.title} ({time.perf_counter() - start:.2f} s)")
+
+    def _picture_of(self, result: Any) -> Picture | None:
+        """Return the one picture that is on screen, where there is one."""
+        return None
+
+    def _say_caveat(self, result: Any) -> None:
+        picture = self._picture_of(result)
+        words = self._lab.caveat(picture) if self._lab and picture is not None else ""
+        note_of(self._caveat, words)
+        self._caveat.layout.display = None if words else "none"
 
     def _once(self, stage: str, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return what a stage gave for a key, computed at most once while it is at hand."""
@@ -163,6 +175,9 @@ class RecipeExplorer(Explorer):
         self._build_knobs()
         self._build_figures()
         self._lay_out()
+
+    def _picture_of(self, result: Any) -> Picture:
+        return result.subject.picture
 
     def _build_knobs(self) -> None:
         """Make the knobs, at the recipe's settings."""

@@ -12,7 +12,7 @@ import numpy as np
 from fslab.lab import Lab
 from fslab.plots.draw import colours_and_share
 from fslab.plots.maps import cosine_to
-from fslab.records import Extraction, FslabError, Recipe
+from fslab.records import Extraction, FslabError, Picture, Recipe
 from fslab.widgets.board import TITLE, Board
 from fslab.widgets.controls import Knob, check_value, choice, row, show_only, whole
 from fslab.widgets.explorer import Explorer
@@ -177,6 +177,9 @@ class FeatureExplorer(Explorer):
         if self.compare:
             layers.append((self.other_layer, self.other_timestep))
         return _View(self._pictures.subject, tuple(layers), (*self._pins, self.point), self.joined)
+
+    def _picture_of(self, result: FeatureResult) -> Picture:
+        return result.subject.picture
 
     def _compute(self, view: _View) -> FeatureResult:
         size = view.subject.picture.size

@@ -15,7 +15,7 @@ from fslab.datasets import VOC, write_mask
 from fslab.lab import METHODS, Lab, Result
 from fslab.lab.facts import facts
 from fslab.plots import overlay, segment_picture
-from fslab.records import FslabError, Recipe
+from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.board import Board
 from fslab.widgets.controls import Knob, choice, row, tags, words
 from fslab.widgets.explorer import Explorer
@@ -148,9 +148,12 @@ class SegmentYours(Explorer):
         found = self._lab.segment(
             view.subject.picture, recipe, vocabulary, view.classes or None, self._tell
         )
-        report = json.dumps(facts(found), indent=1).encode()
+        report = json.dumps(facts(found, self._lab.caveat(found.picture)), indent=1).encode()
         title = f"{view.subject.name}: {recipe.name}"
         return SegmentedResult(found, recipe, _mask_bytes(found), report, title)
+
+    def _picture_of(self, result: SegmentedResult) -> Picture:
+        return result.found.picture
 
     def _tell(self, stage: str) -> None:
         number = STAGES.index(stage)
