@@ -1,17 +1,18 @@
 """The preset mini knows drawn scenes only, and says so of anything else; the default preset."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, noise_picture
+from conftest import noise_picture
 
 import fslab
 from fslab.lab.drawn import looks_drawn, statistics
 from fslab.mini.scenes import scene
 from fslab.records import FslabError, Picture
 
-MINIVOC = ROOT / "data" / "minivoc"
+MINIVOC = Path(__file__).parents[1] / "data" / "minivoc"
 SAID = "drawn world"
 
 

@@ -1,10 +1,9 @@
 """`fslab reproduce`: ours beside the published figures, by the protocol that made them."""
 
 import json
+from pathlib import Path
 
-from conftest import ROOT
-
-MINIVOC = str(ROOT / "data" / "minivoc")
+MINIVOC = str(Path(__file__).parents[1] / "data" / "minivoc")
 
 
 def test_both_figures_stand_beside_the_published_one_and_say_what_they_are(run, tmp_path):
@@ -21,7 +20,7 @@ def test_both_figures_stand_beside_the_published_one_and_say_what_they_are(run, 
     row = next(line for line in printed.splitlines() if line.startswith("voc21"))
     assert f"{100 * standard:.1f}" in row
     assert row.endswith("none")
-    assert "mini-VOC val: 4 of 4 pictures" in printed
+    assert "mini-VOC val: 4 of 200 pictures" in printed
     assert "No reproduction: the published figure is of sd14, this one of mini" in printed
     assert report["recipe"]["name"] == "freeseg-diff"
 
