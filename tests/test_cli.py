@@ -13,7 +13,7 @@ from fslab import datasets
 from fslab.cli import demo
 from fslab.cli.options import parse_settings, parse_size
 from fslab.evaluate import evaluate
-from fslab.lab import Lab
+from fslab.lab import METHODS, Lab
 from fslab.records import FslabError
 from fslab.store import Store
 
@@ -51,7 +51,8 @@ def test_segment_captions_where_no_classes_are_given(run, tiny, dataset, tmp_pat
     picture = next((dataset / "JPEGImages").glob("*.png"))
     assert run("segment", picture, "--preset", tiny, "--out", tmp_path / "out")[0] == 0
     facts = json.loads((tmp_path / "out" / f"{picture.stem}.json").read_text())
-    assert facts["caption"] == Lab(tiny).caption(datasets.read(picture)).text
+    asked = vars(METHODS["freeseg-diff"].caption)
+    assert facts["caption"] == Lab(tiny).caption(datasets.read(picture), **asked).text
 
 
 def test_open_words_get_labels_behind_the_vocabulary(run, tiny, dataset, tmp_path):

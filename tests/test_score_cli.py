@@ -12,7 +12,7 @@ from fslab.datasets import VOC, write_mask
 from fslab.score import count_pairs, summarise_all
 
 FIGURES = [
-    *("voc21", "voc20", "per-image", "hungarian", "oracle", "mbo"),
+    *("voc21", "voc20", "per-image", "per-image-released", "hungarian", "oracle", "mbo"),
     *("boundary", "boundary-relative"),
 ]
 
