@@ -51,6 +51,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="end with one JSON obje
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a screen without some letters
     with warnings.catch_warnings():
         warnings.showwarning = partial(_say_warning, warnings.showwarning)
         try:

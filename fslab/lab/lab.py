@@ -13,6 +13,7 @@ from fslab.datasets import VOC
 from fslab.lab.clock import Clock
 from fslab.lab.memory import Memory
 from fslab.lab.models import Models
+from fslab.lab.ordinary import ordinary
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
 from fslab.lab.settings import build
@@ -80,12 +81,14 @@ class Lab(Models):
             return ""
         return f"{picture.name} does not look like a scene of mini's drawn world; {DRAWN_ONLY}"
 
+    @ordinary()
     def layers(self) -> tuple[Layer, ...]:
         """List the backbone's layers, with channels and stride in pixels; loads no weights."""
         from fslab.extract import listed_layers
 
         return listed_layers(self.backbone, self.store)
 
+    @ordinary()
     def recipe(self, method: str | Recipe = "freeseg-diff") -> Recipe:
         """Return a method's recipe, with what this backbone fills in or imposes.
 
@@ -131,6 +134,7 @@ class Lab(Models):
             raise FslabError(f"words are {words!r}; attention to words needs a list of them")
         return self._extract(picture, part, words)
 
+    @ordinary()
     def attention(
         self,
         picture: Picture,
@@ -268,6 +272,7 @@ class Lab(Models):
             picture, recipe, vocabulary, caption, features, segments, named, labels, clock.seconds
         )
 
+    @ordinary()
     def _extract(
         self, picture: Picture, settings: Extraction, words: Sequence[str] = ()
     ) -> Features:
@@ -279,6 +284,7 @@ class Lab(Models):
         settings = replace(settings, precision=settings.precision or self.backbone.precision)
         return with_words(features, words, settings, self.backbone, self._memory)
 
+    @ordinary()
     def _cluster(self, features: Features, settings: Clustering, candidates: int) -> Segments:
         check_kind(features, Features, "features")
 
@@ -289,6 +295,7 @@ class Lab(Models):
 
         return self._memory.segments(features, [asdict(settings), candidates], compute)
 
+    @ordinary()
     def _caption(
         self, picture: Picture, vocabulary: Vocabulary, settings: Captioning
     ) -> tuple[Caption, Vocabulary]:
@@ -330,6 +337,7 @@ class Lab(Models):
         rows = [kept(["text-1", weights, text], lambda text=text: encode(text)) for text in texts]
         return np.stack(rows)
 
+    @ordinary()
     def _match(
         self,
         picture: Picture,
@@ -350,6 +358,7 @@ class Lab(Models):
             lambda: evidence_for(*asked, self.backbone, read),
         )  # fmt: skip
 
+    @ordinary()
     def _score(
         self,
         picture: Picture,
@@ -376,6 +385,7 @@ class Lab(Models):
         inputs = [self.clip_fingerprint, picture.digest, texts, tuple(candidates), asdict(settings)]
         return self._memory.match(segments, inputs, compute)
 
+    @ordinary()
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:
         check_kind(picture, Picture, "picture")
         check_kind(labels, LabelMap, "labels")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
+from fslab.lab.ordinary import checked_device
 from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
 from fslab.records import FslabError, Precision
 from fslab.store import Store
@@ -76,14 +77,11 @@ class Models:
 
     @cached_property
     def device(self) -> str:
-        """The device that models run on: the one asked for, else CUDA, MPS or the CPU."""
-        if self._device is not None:
-            return self._device
-        import torch
+        """The device that models run on: the one asked for, else CUDA, MPS or the CPU.
 
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        Raises FslabError for a device that is not there.
+        """
+        return checked_device(self._device)
 
     @property
     def knows_drawings_only(self) -> bool:
