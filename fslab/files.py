@@ -116,23 +116,6 @@ def hold(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-def one_name(folder: str | os.PathLike[str], first: str, second: str) -> bool:
-    """Return whether two names are one file in a folder; a folder that is not there yet counts
-    as its nearest parent does."""
-    if first == second:
-        return True
-    return first.casefold() == second.casefold() and _folds_case(Path(folder).absolute())
-
-
-def _folds_case(folder: Path) -> bool:
-    """Return whether names that differ in case alone are one: asked of the folder's own name."""
-    for each in (folder, *folder.parents):
-        swapped = each.with_name(each.name.swapcase()) if each.name else each
-        if swapped != each and each.exists():
-            return swapped.exists() and os.path.samefile(each, swapped)
-    return WINDOWS
-
-
 def _replace_patiently(aside: str, path: str | os.PathLike[str]) -> None:
     """Put a file in another's place, once nobody reads that."""
     for pause in _PAUSES:
