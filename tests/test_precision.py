@@ -31,7 +31,10 @@ def untold():
     precisions._warn_if_slow.cache_clear()
 
 
-def test_it_is_fp32_on_a_cpu_and_fp16_on_a_gpu(tiny):
+def test_it_is_fp32_on_a_cpu_and_fp16_on_a_gpu(tiny, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     assert Lab(tiny, device="cpu").precision == "fp32"
     assert [Lab(tiny, device=device).precision for device in ("cuda", "cuda:1", "mps")] == [
         "fp16"
@@ -83,7 +86,7 @@ def test_every_key_knows_it(tiny, picture, own_store):
     for name in ("captioner_fingerprint", "clip_fingerprint", "text_fingerprint"):
         first, second = (getattr(lab, name) for lab in labs)
         assert first != second, name
-    states = [lab._embed(["dog"]) for lab in labs]
+    states = [lab._embed(["dog"], "preset") for lab in labs]
     assert not np.array_equal(*states)
     maps = [lab.attention(picture, ["dog"])["dog"] for lab in labs]
     assert not np.array_equal(*maps)

@@ -58,7 +58,8 @@ def test_the_recipe_runs_unchanged_on_both_kinds(small):
     picture, recipe = noise_picture(60, 80), METHODS["fslab"]
     lab = Lab(folder)
     result = lab.segment(picture, recipe, candidates=("dog", "cat"))
-    filled = replace(recipe.extract, resolution=result.recipe.extract.resolution)
+    resolution = result.recipe.extract.resolution
+    filled = replace(recipe.extract, resolution=resolution, precision="fp32")
     assert result.recipe == replace(recipe, extract=filled)
     side = {"sd1": 128, "sd21": 192}[kind]
     cells = side // 32, -(-side * 80 // 60 // 64) * 2
@@ -95,8 +96,15 @@ def test_attention_to_words_changes_beliefs_on_both_kinds(small):
 def test_the_layers_of_the_recipe_are_found_in_the_true_configurations(tmp_path, preset, unet):
     for part, config in (("unet", unet), ("vae", true_models.VAE)):
         (tmp_path / part).mkdir()
-        whole = {"in_channels": 4, "block_out_channels": (320, 640, 1280, 1280), **config}
+        channels = {"in_channels": 4 if part == "unet" else 3}
+        whole = {**channels, "block_out_channels": (320, 640, 1280, 1280), **config}
         (tmp_path / part / "config.json").write_text(json.dumps(whole))
+    for part, name, config in (
+        ("scheduler", "scheduler_config.json", {"_class_name": "DDIMScheduler"}),
+        ("text_encoder", "config.json", {"hidden_size": unet["cross_attention_dim"]}),
+    ):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / name).write_text(json.dumps(config))
     settings, known = METHODS["fslab"], PRESETS[preset]
     backbone = StableDiffusion(tmp_path, known.name, known.resolution, known.timestep, known.layers)
     assert backbone.resolution == {"sd14": 512, "sd21": 768}[preset]

@@ -95,7 +95,7 @@ def test_void_deeper_than_a_rim_has_no_contour():
 
 def test_segments_and_guesses_are_traced_alike_and_numbers_mean_nothing():
     truth, guess = halves(20, rim=2), halves(24)
-    renumbered = Segments(np.where(guess == 0, 7, 3).astype(np.int32))
+    renumbered = Segments(np.where(guess == 0, 1, 0).astype(np.int32))
     image = score.score_image(truth, NAMES, guess, renumbered)
     assert image.boundary == image.named_boundary == score.boundary(truth, guess)
     for name in ("boundary", "boundary-relative"):
