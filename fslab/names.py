@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from functools import cache
 
 _EXCEPTIONS = {
@@ -30,6 +32,19 @@ _IN_IE = frozenset(
     )
 )
 """Nouns in -ie of SCOWL 2020.12.07 (size 60) whose plurals the lexicon lacks."""
+
+
+def spelt(name: str) -> str:
+    """Return a name without what is only a way of writing: case, spaces, hyphens, underscores."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return re.sub(r"[\s_-]+", " ", plain).strip()
+
+
+@cache
+def one_name(name: str) -> str:
+    """Return what all ways of writing a name have in common: spelling aside, in the singular."""
+    *first, last = spelt(name).split(" ")
+    return " ".join((*first, singular(last)))
 
 
 @cache

@@ -9,6 +9,7 @@ from textblob.en.inflect import singularize
 from fslab.captions import nouns
 from fslab.datasets import COCO_OBJECT
 from fslab.names import singular
+from fslab.records import FslabError, Vocabulary
 
 TABLES = Path(__file__).parent / "english"
 FRAMES = (
@@ -130,3 +131,39 @@ def test_no_pickle_is_read(monkeypatch):
     monkeypatch.setattr(pickle, "load", refuse)
     singular.cache_clear()
     assert [singular(word) for word in ("dogs", "zibbles", "quuxes")] == ["dog", "zibble", "quux"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("cow", "Cow"), ("cow", " cow "), ("tv monitor", "tv-monitor"), ("hot dog", "hot  dog"),
+     ("stop_sign", "stop sign"), ("caf\u00e9", "cafe\u0301"), ("background", "Background")],
+)  # fmt: skip
+def test_one_name_written_in_two_ways_is_refused_and_added_once(one, other):
+    with pytest.raises(FslabError, match="one name written in two ways"):
+        Vocabulary(("ground", one, other))
+    known = Vocabulary(("ground", "bus"))
+    assert known.extended((one, other)).classes == ("bus", one)
+    assert known.extended((one,)).find(other) == one
+
+
+@pytest.mark.parametrize(
+    ("one", "many"), [("pony", "ponies"), ("mouse", "mice"), ("wine glass", "Wine-glasses")]
+)
+def test_a_plural_is_no_class_of_its_own(one, many):
+    known = Vocabulary(("background", "bus"))
+    assert known.extended((one, many)).classes == ("bus", one)
+    assert known.extended((many, one)).classes == ("bus", many)
+    assert known.extended((one,)).find(many) == one
+    assert Vocabulary(("background", one, many)).find(many) == many  # its own number goes first
+
+
+def test_the_background_is_no_class_and_other_names_stay_apart():
+    known = Vocabulary(("background", "bus"))
+    added = known.extended(("Background", "back ground", "c++", "c#", "\u00e9t\u00e9", "ete"))
+    assert added.classes == ("bus", "back ground", "c++", "c#", "\u00e9t\u00e9", "ete")
+
+
+@pytest.mark.parametrize("name", ["", "  ", 3, None])
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(FslabError, match="distinct classes"):
+        Vocabulary(("background", "bus", name))

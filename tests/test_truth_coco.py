@@ -461,3 +461,10 @@ def test_files_are_never_written_outside_their_folder(tmp_path, file):
     assert "leads out of the folder" in drawn.refused[file]
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert {path.parent for path in made} == {tmp_path / "set" / "drawn"}
+
+
+def test_a_name_that_no_file_system_takes_is_a_file_that_is_not_there(tmp_path):
+    long = {"id": 2, "file_name": f"{'x' * 5000}.png", "height": HEIGHT, "width": WIDTH}
+    first = {**long, "id": 1, "file_name": "a.png"}
+    with pytest.raises(FslabError, match="lacks 1 file"):
+        coco(write_set(tmp_path, [GOOD, OTHER], images=[first, long]))

@@ -225,3 +225,13 @@ def test_two_samples_of_one_name_are_refused(tmp_path):
     sample = datasets.Sample("f", tmp_path / "f.png")
     with pytest.raises(FslabError, match="2 samples called 'f'"):
         Dataset("twice", datasets.VOC, "all", (sample, sample))
+
+
+def test_a_folder_with_a_lists_name_is_no_list_and_no_file_has_a_long_name(tmp_path):
+    root = write_voc(tmp_path / "set", f"{'x' * 5000}.png {'y' * 5000}.png\n".encode())
+    with pytest.raises(FslabError, match="no such picture is there"):
+        names(root)
+    (root / "ImageSets/Segmentation/val.txt").unlink()
+    (root / "ImageSets/Segmentation/val.txt").mkdir()
+    with pytest.raises(FslabError, match="has no split 'val'"):
+        names(root)

@@ -8,7 +8,9 @@ import torch
 
 from fslab import Lab
 from fslab.backbones import open_backbone, word_keys, word_maps
+from fslab.backbones.attention import word_columns
 from fslab.backbones.diffusion import StableDiffusion
+from fslab.lab.words import sentence_of
 from fslab.records import Extraction, FslabError, Vocabulary
 
 PATH = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
@@ -133,3 +135,54 @@ def test_refusals_are_sentences(tiny, picture):
             Lab(tiny).extract(picture, **given)
     with pytest.raises(FslabError, match=r"extraction.attention is 'all'; it is one of 'none'"):
         Extraction(attention="all")
+
+
+class Letters:
+    """A backbone whose tokens are single letters."""
+
+    def token_spans(self, prompt):
+        return [(0, 0), *((place, place + 1) for place in range(len(prompt))), (0, 0)]
+
+
+def said_at(prompt, word, beside=()):
+    """Where in the prompt a word's tokens begin."""
+    columns = word_columns(Letters(), prompt, word, beside)
+    assert len(columns) == len(word)
+    return columns[0] - 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["hot dog", "dog"], ["dog", "hot dog"], ["wine glass", "bear", "teddy bear", "glass"]),
+        *(["photo"], ["a"], ["car", "Photo of a car", "photo"], ["of"], ["and", "tv"]),
+    ],
+)
+def test_each_listed_word_has_a_place_of_its_own(words):
+    prompt = sentence_of(words)
+    starts = [len(sentence_of(words[:count])) for count in range(1, len(words) + 1)]
+    found = [said_at(prompt, word, words) for word in words]
+    assert found == [end - len(word) for end, word in zip(starts, words, strict=True)]
+
+
+def test_in_a_prompt_of_ones_own_a_word_is_not_a_part_of_another():
+    prompt = "a hot dog beside a dog"
+    assert said_at(prompt, "hot dog", ["hot dog", "dog"]) == 2
+    assert said_at(prompt, "dog", ["hot dog", "dog"]) == 19
+    with pytest.raises(FslabError, match="'dog' only as a part of 'hot dog'"):
+        said_at("a hot dog on a mat", "dog", ["dog", "hot dog"])
+
+
+def test_a_prompt_over_the_text_encoders_limit_is_refused(diffusion_folders):
+    backbone = open_backbone(diffusion_folders["sd1"])
+    assert backbone.text_states(" ".join(["dog"] * 14)).shape[1] == 16
+    with pytest.raises(FslabError, match=r"'dog dog .*' has 17 tokens, .* reads 16; shorten it"):
+        backbone.text_states(" ".join(["dog"] * 15))
+
+
+def test_a_text_over_clips_limit_is_refused_in_every_role(tiny):
+    matcher = Lab(tiny).matcher
+    matcher.encode_texts([" ".join(["dog"] * 62)])
+    for read in (matcher.encode_texts, matcher.mean_states):
+        with pytest.raises(FslabError, match=r"'dog dog .*' has 65 tokens, and CLIP reads 64"):
+            read(["cat", " ".join(["dog"] * 63)])

@@ -18,6 +18,9 @@ from fslab.backbones.diffusion import StableDiffusion
 from fslab.backbones.probabilities import attention_probabilities, heads_and_scale
 from fslab.records import Extraction, FslabError, Picture
 
+_BEGINNING, _BETWEEN = "a photo of a ", " and a "
+"""What stands before and between the words of a prompt that only lists them."""
+
 
 @torch.no_grad()
 def word_attention(
@@ -40,7 +43,7 @@ def word_attention(
     others = [layer.path for layer in queries if not layer.path.endswith("attn2.to_q")]
     if others:
         raise FslabError(f"{others[0]!r} is no cross-attention query; such paths end in attn2.to_q")
-    columns = [word_columns(backbone, settings.prompt, word) for word in words]
+    columns = [word_columns(backbone, settings.prompt, word, words) for word in words]
     keys = [layer.path.removesuffix("to_q") + "to_k" for layer in queries]
     wanted = [path for layer, key in zip(queries, keys, strict=True) for path in (layer.path, key)]
     found: dict[str, list[Tensor]] = {layer.path: [] for layer in queries}
@@ -59,13 +62,55 @@ def word_attention(
     return torch.cat(resized).mean(0).cpu()
 
 
-def word_columns(backbone: StableDiffusion, prompt: str, word: str) -> list[int]:
-    """Return the places of a word's tokens in the prompt, its first mention."""
-    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)
-    if not word or found is None:
-        raise FslabError(f"the prompt {prompt!r} does not hold the word {word!r}")
+def word_columns(
+    backbone: StableDiffusion, prompt: str, word: str, beside: Sequence[str] = ()
+) -> list[int]:
+    """Return the places of a word's tokens in the prompt.
+
+    In "a photo of a hot dog and a dog" each word has its own place, "photo" too. In a prompt of
+    another form it is the first mention that lies in none of the longer words `beside` it.
+    """
+    found = _mention(prompt, word, beside)
     spans = enumerate(backbone.token_spans(prompt))
-    columns = [place for place, (a, b) in spans if a < b and a < found.end() and b > found.start()]
+    columns = [place for place, (a, b) in spans if a < b and a < found[1] and b > found[0]]
     if not columns:
         raise FslabError(f"the word {word!r} lies beyond the tokens that the text encoder reads")
     return columns
+
+
+def _mention(prompt: str, word: str, beside: Sequence[str]) -> tuple[int, int]:
+    """Return where the prompt says a word; FslabError where it does not, or only in a longer."""
+    for start, end in _listed(prompt):
+        if prompt[start:end].lower() == word.lower():
+            return start, end
+    mentions = _mentions(prompt, word)
+    if not mentions:
+        raise FslabError(f"the prompt {prompt!r} does not hold the word {word!r}")
+    longer = [each for each in beside if len(each) > len(word) and _mentions(each, word)]
+    taken = [span for each in longer for span in _mentions(prompt, each)]
+    for start, end in mentions:
+        if not any(left <= start and end <= right for left, right in taken):
+            return start, end
+    raise FslabError(
+        f"the prompt {prompt!r} holds the word {word!r} only as a part of {longer[0]!r}, which is "
+        "asked for too; leave one out, or give a prompt that says both"
+    )
+
+
+def _mentions(prompt: str, word: str) -> list[tuple[int, int]]:
+    """Return where a text holds a word, whole, in any case."""
+    if not word:
+        return []
+    found = re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)
+    return [match.span() for match in found]
+
+
+def _listed(prompt: str) -> list[tuple[int, int]]:
+    """Return where the words of "a photo of a WORD and a WORD" stand; empty for other prompts."""
+    if not prompt.startswith(_BEGINNING):
+        return []
+    places, start = [], len(_BEGINNING)
+    for word in prompt[start:].split(_BETWEEN):
+        places.append((start, start + len(word)))
+        start += len(word) + len(_BETWEEN)
+    return places

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fslab.backbones.adapters import check_no_adapters
 from fslab.backbones.base import Backbone
+from fslab.backbones.limits import check_length
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.schedule import FILE as SCHEDULE_FILE
@@ -257,9 +258,9 @@ class StableDiffusion(MetaListing, Backbone):
         return torch.cat(states, dim=-1), output[0]
 
     def _token_ids(self, name: str, prompt: str) -> Tensor:
-        batch = self._tokenizer(name)(
-            prompt, padding="max_length", truncation=True, return_tensors="pt"
-        )
+        tokenizer = self._tokenizer(name)
+        check_length(tokenizer, [prompt], tokenizer.model_max_length, f"{self.name}'s text encoder")
+        batch = tokenizer(prompt, padding="max_length", return_tensors="pt")
         return batch.input_ids.to(self.device)
 
     def _tokenizer(self, name: str) -> Any:

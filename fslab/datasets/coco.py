@@ -12,7 +12,7 @@ import numpy as np
 
 from fslab.datasets.instances import Listed, parse, read_instances
 from fslab.datasets.oddities import Oddity, by_kind
-from fslab.datasets.places import Place, Url, place
+from fslab.datasets.places import Place, Url, is_file, place
 from fslab.datasets.read import size_and_turn
 from fslab.datasets.regions import Box, Outline, paint_box
 from fslab.datasets.samples import Dataset, MissingFiles, Sample, counted, sideways, turned
@@ -123,7 +123,7 @@ def coco_labels(categories: Iterable[Mapping[str, Any]]) -> dict[int, int]:
 def _absent(files: Mapping[str, str], folder: Place) -> dict[str, str]:
     """Return the files that are not there; behind a url one list a folder answers for all."""
     if not isinstance(folder, Url):
-        return {name: file for name, file in files.items() if not (folder / file).is_file()}
+        return {name: file for name, file in files.items() if not is_file(folder / file)}
     places = {file: (folder / file).parent for file in files.values()}
     homes = {str(home): home for home in places.values()}
     there = {

@@ -122,6 +122,11 @@ def place(given: str | os.PathLike[str] | Url) -> Place:
     return Path(inside) if isinstance(files, LocalFileSystem) else Url(text)
 
 
+def is_file(path: Place) -> bool:
+    """Whether there is a file; of a name that no file system takes, there is none."""
+    return path.is_file() if isinstance(path, Url) else os.path.isfile(path)
+
+
 def local(given: str | os.PathLike[str]) -> Path:
     """Return the path of a folder for results, which are appended to and locked.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fslab.datasets.folders import MASKS, sorted_out
 from fslab.datasets.lists import lines_of, odd_line
-from fslab.datasets.places import Place, place
+from fslab.datasets.places import Place, is_file, place
 from fslab.datasets.read import SUFFIXES
 from fslab.datasets.samples import SPOKEN, Dataset, MissingFiles, Sample, counted
 from fslab.datasets.vocabularies import VOC
@@ -131,7 +131,7 @@ class _Shelf:
         if not picture.lower().endswith(tuple(SUFFIXES)) or not mask.lower().endswith(tuple(MASKS)):
             return None
         found = [self._home / picture, self._home / mask]
-        there = all(path.is_file() for path in found)
+        there = all(map(is_file, found))
         return _Row(found[0].stem, picture, *found) if there else None
 
     def _below(self, text: str) -> str:
@@ -163,7 +163,7 @@ def _lists(home: Place, split: str) -> Iterator[tuple[Place, list[tuple[int, str
     """Yield the lists that a split is made of, and their lines."""
     folder = home / "ImageSets" / "Segmentation"
     found = sorted(folder.iterdir(), key=lambda path: path.name)
-    lists = {path.stem: path for path in found if path.suffix.lower() == ".txt"}
+    lists = {path.stem: path for path in found if path.suffix.lower() == ".txt" and is_file(path)}
     for part in [split] if split in lists else split.split("+"):
         if part not in lists:
             there = ", ".join(lists) or "none"

@@ -160,7 +160,7 @@ class Lab(Models):
         part = build(Extraction, layers=layers, timesteps=steps, prompt=prompt, **settings)
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
-        inputs = ["attention-2", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
+        inputs = ["attention-3", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
         maps = self._memory.array(
             inputs, lambda: word_attention(backbone, picture, size, words, part).numpy()
         )

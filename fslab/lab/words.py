@@ -60,7 +60,7 @@ def with_words(
     maps = dict(features)
     for key in queries:
         path, at, timestep = key.partition("@")
-        inputs = ["word-keys-1", backbone.fingerprint, path, tuple(words), settings.precision]
+        inputs = ["word-keys-2", backbone.fingerprint, path, tuple(words), settings.precision]
         keys = memory.lasting(
             inputs,
             lambda path=path: np.ascontiguousarray(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fslab.backbones.limits import check_length
 from fslab.backbones.weights import load_parts
 
 if TYPE_CHECKING:
@@ -52,11 +53,10 @@ class Matcher:
     @torch.inference_mode()
     def mean_states(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's mean token state before projection, f32 [N, D], padding included."""
-        limit = self.model.config.text_config.max_position_embeddings
+        limit = self._limit(texts)
         tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=limit,
-            return_tensors="pt",
-        ).to(self.model.device)  # fmt: skip
+            list(texts), padding="max_length", max_length=limit, return_tensors="pt"
+        ).to(self.model.device)
         states = self.model.text_model(tokens["input_ids"]).last_hidden_state
         return states.float().mean(1).cpu().numpy()
 
@@ -74,10 +74,8 @@ class Matcher:
 
     @torch.inference_mode()
     def _encode_texts(self, texts: list[str]) -> np.ndarray:
-        limit = self.model.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=limit, return_tensors="pt"
-        ).to(self.model.device)
+        self._limit(texts)
+        tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.model.device)
         found = self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
         return unit(found.pooler_output.float().cpu().numpy())
 
@@ -89,6 +87,12 @@ class Matcher:
         pixels = given["pixel_values"].to(self.model.device, self.model.dtype)
         found = self.model.get_image_features(pixels)
         return unit(found.pooler_output.float().cpu().numpy())
+
+    def _limit(self, texts: Sequence[str]) -> int:
+        """Return how many tokens CLIP reads; FslabError for a text that has more."""
+        limit = self.model.config.text_config.max_position_embeddings
+        check_length(self.tokenizer, texts, limit, "CLIP")
+        return limit
 
     def _rows(self, vectors: list[np.ndarray]) -> np.ndarray:
         empty = np.empty((0, self.model.config.projection_dim), np.float32)

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fslab.names import one_name, spelt
 from fslab.records.base import VOID, FslabError, described, words_of
 
 
@@ -160,12 +161,25 @@ class Vocabulary:
             raise FslabError(f"the synonyms of {loose[0]!r} are one string; give a tuple of words")
         if (
             isinstance(self.names, str)
+            or not all(isinstance(name, str) and name.strip() for name in self.names)
             or len(set(self.names)) != len(self.names)
             or len(self.names) < 2
         ):
             raise FslabError(
                 f"a vocabulary holds the background and distinct classes, not {self.names!r}"
             )
+        self._check_apart()
+
+    def _check_apart(self) -> None:
+        """Refuse one name that is written in two ways."""
+        written: dict[str, str] = {}
+        for name in self.names:
+            other = written.setdefault(spelt(name), name)
+            if other != name:
+                raise FslabError(
+                    f"the classes {other!r} and {name!r} are one name written in two ways, and "
+                    "each would take the other's share; keep one"
+                )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -178,18 +192,29 @@ class Vocabulary:
         return (self.spoken.get(name, name), *others)
 
     def find(self, word: str) -> str | None:
-        """Return the class that a word names: itself, as it is said or a synonym; or None."""
-        wanted = word.strip().lower()
-        for name in self.classes:
-            if wanted in map(str.lower, (name, *self.texts(name, synonyms=True))):
-                return name
+        """Return the class that a word names: itself, as it is said or a synonym; or None.
+
+        Case, spaces, hyphens and plurals are ways of writing; a class in the word's own number
+        goes first.
+        """
+        for alike in (spelt, one_name):
+            wanted = alike(word)
+            for name in self.classes:
+                if wanted in map(alike, (name, *self.texts(name, synonyms=True))):
+                    return name
         return None
 
     def extended(self, words: tuple[str, ...]) -> Vocabulary:
-        """Return a vocabulary with the words that it lacks added behind its own."""
-        new = dict.fromkeys(
-            word for word in words if self.find(word) is None and word != self.names[0]
-        )
+        """Return a vocabulary with the words that it lacks added behind its own.
+
+        A word that is written in several ways ("zebra", "Zebra", "zebras") is added as it is
+        written first; the background is none of the classes.
+        """
+        taken, new = {one_name(self.names[0])}, []
+        for word in words:
+            if one_name(word) not in taken and self.find(word) is None:
+                taken.add(one_name(word))
+                new.append(word)
         return Vocabulary((*self.names, *new), self.spoken, self.synonyms)
 
 
