@@ -38,6 +38,7 @@ _HOMES = {
     "agglomerative": "cluster",
     "checkout": "datasets",
     "crf": "refine",
+    "fetch": "lab.fetch",
     "kmeans": "cluster",
     "merge": "cluster",
     "ncut": "cluster",
@@ -71,6 +72,7 @@ __all__ = [
     "agglomerative",
     "checkout",
     "crf",
+    "fetch",
     "kmeans",
     "merge",
     "ncut",
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
     from fslab.cluster import agglomerative, kmeans, merge, ncut, spectral
     from fslab.datasets import COCO_OBJECT, VOC, checkout, read
     from fslab.lab import METHODS, PRESETS, Lab, Result
+    from fslab.lab.fetch import fetch
     from fslab.plots import show
     from fslab.refine import crf
     from fslab.store import Store

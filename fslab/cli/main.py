@@ -297,13 +297,33 @@ def cache(
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="voc or coco")],
-    folder: Annotated[Path, typer.Argument(help="where to put it, such as data or data/coco")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="sd14, sd15, sd21, sdxl, ssd1b, a model of the hub by its id, or voc or coco"
+        ),
+    ],
+    folder: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="where to put a data set, such as data or data/coco"),
+    ] = None,
+    captioner: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="the id of another BLIP, instead of BLIP base"),
+    ] = None,
+    clip: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="the id of another CLIP, instead of CLIP ViT-B/32"),
+    ] = None,
+    precision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="fp32, or fp16 for files of half the size where the hub has them"),
+    ] = None,
 ) -> None:
-    """Download a real data set from its publisher: resumable, checked, safely unpacked."""
-    from fslab.cli.fetch import fetch_set
+    """Download a preset's models into the hub's cache, or a real data set: checked, resumable."""
+    from fslab.cli.fetch import fetch_named
 
-    fetch_set(name, folder)
+    fetch_named(name, folder, captioner, clip, precision)
 
 
 @app.command()
