@@ -7,21 +7,36 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import noise_picture, write_dataset
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
 from replica_hub import Hub, Repository
 from replica_hub.client import Client, environment
 from replica_hub.repositories import LAYOUTS, files_of, repositories, write_harm
 from safetensors.torch import load_file
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from fslab.backbones import open_backbone, pick_layers
+from fslab.records import Extraction
 
 PRESETS = tuple(LAYOUTS)
 BLIP, CLIP = "Salesforce/blip-image-captioning-base", "openai/clip-vit-base-patch32"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 HALF = "unet/diffusion_pytorch_model.fp16.safetensors"
 STOPPED_AT = 400_000
+IN_SMALL_PIECES = """
+import huggingface_hub.constants
+huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1 << 16
+from fslab.cli import main
+main()
+"""
+"""The command, whose client writes pieces of 64 kB of these small files in place of 10 MB."""
 SMALL = ("--set", "extract.resolution=128")
 
 
@@ -70,10 +85,14 @@ def stopped(hub, home, preset):
     hub.behave()
     hub.held = {unet: STOPPED_AT}
     fetching = subprocess.Popen(
-        [sys.executable, "-m", "fslab", "fetch", preset], env=environment(hub.url, home),
+        [sys.executable, "-c", IN_SMALL_PIECES, "fetch", preset], env=environment(hub.url, home),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert hub.waiting.wait(60)
+    deadline = time.monotonic() + 30
+    while not any(part.stat().st_size for part in (home / "hf").rglob("blobs/*.incomplete")):
+        assert time.monotonic() < deadline, "nothing of the file has been written"
+        time.sleep(0.01)
     fetching.send_signal(signal.SIGKILL)
     fetching.wait()
     hub.behave()
@@ -88,7 +107,8 @@ def fetched(served, online, home):
         unet = stopped(served, home, preset)
         answer = online.run("fetch", preset)
         assert answer.code == 0, answer.err
-        folders = re.findall(r"(?:here already|found whole), in (.*)", answer.out)
+        where = dict(re.findall(r"\((.*)\): .*(?:here already|found whole), in (.*)", answer.out))
+        folders = [where[kind] for kind in ("diffusion model", "captioner", "CLIP")]
         ranges = served.bytes_sent_of(unet)
         found[preset] = [Path(folder) for folder in folders], ranges, answer.out
     return found
@@ -100,8 +120,10 @@ def test_a_preset_comes_whole_after_a_kill_and_goes_on_where_it_stopped(fetched,
     (asked,) = [each for each in ranges if each is not None]
     start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
     assert 0 < start <= STOPPED_AT
-    assert f"{LAYOUTS[preset].name} (diffusion model): " in said
-    assert "licence" in said.splitlines()[0]
+    named = f"{LAYOUTS[preset].name} (diffusion model): "
+    first = next(line for line in said.splitlines() if line.startswith(named))
+    assert "licence" in first
+    assert "GB of them here" in first or "MB of them here" in first
     weights = {path.relative_to(diffusion).as_posix() for path in diffusion.rglob("*.safetensors")}
     parts = ["text_encoder", "text_encoder_2"][: 1 + LAYOUTS[preset].two_encoders]
     variant = ".fp16" if preset == "sdxl" else ""
@@ -111,6 +133,71 @@ def test_a_preset_comes_whole_after_a_kill_and_goes_on_where_it_stopped(fetched,
     assert not list(diffusion.parents[1].rglob("*.incomplete"))
     assert json.loads((blip / "SOURCE.json").read_text())["id"] == BLIP
     assert clip.is_relative_to(diffusion.parents[2])
+
+
+def plain_states(folder, variant, prompt):
+    """A prompt's text states, and SDXL's pooled text, by transformers alone."""
+    outputs = []
+    for part, model in (
+        ("text_encoder", CLIPTextModel), ("text_encoder_2", CLIPTextModelWithProjection)
+    ):  # fmt: skip
+        if (folder / part).is_dir():
+            tokens = CLIPTokenizer.from_pretrained(
+                folder / part.replace("text_encoder", "tokenizer")
+            )
+            ids = tokens(
+                prompt, padding="max_length", max_length=tokens.model_max_length,
+                return_tensors="pt",
+            ).input_ids  # fmt: skip
+            encoder = model.from_pretrained(folder / part, variant=variant, dtype=torch.float32)
+            outputs.append(encoder(ids, output_hidden_states=True))
+    if len(outputs) == 1:
+        return outputs[0][0], None
+    return torch.cat([each.hidden_states[-2] for each in outputs], -1), outputs[1][0]
+
+
+@torch.no_grad()
+def plain_numbers(folder, variant, picture, size, paths, prompt, timestep):
+    """Latent, text states and layers' outputs by diffusers and transformers alone, in fp32."""
+    how = {"variant": variant, "torch_dtype": torch.float32}
+    vae = AutoencoderKL.from_pretrained(folder / "vae", **how)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **how)
+    schedule = DDPMScheduler.from_pretrained(folder / "scheduler")
+    pixels = VaeImageProcessor().preprocess(Image.fromarray(picture.pixels), *size)
+    # Where numbers stand in memory moves their rounding (by 6e-7 of these); their values it does not.
+    latent = vae.encode(pixels.contiguous()).latent_dist.mean * vae.config.scaling_factor
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
+    noisy = schedule.add_noise(latent, noise, torch.tensor([timestep]))
+    states, pooled = plain_states(folder, variant, prompt)
+    ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32)
+    added = {"text_embeds": pooled, "time_ids": ids} if pooled is not None else None
+    seen = {}
+    for path in paths:
+        unet.get_submodule(path).register_forward_hook(
+            lambda module, given, out, path=path: seen.update({path: out})
+        )
+    unet(noisy, torch.tensor([timestep]), states, added_cond_kwargs=added)
+    return latent, states, seen
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_numbers_of_what_was_fetched_are_the_libraries_own(fetched, preset):
+    folder, picture = fetched[preset][0][0], noise_picture(96, 160)
+    backbone = open_backbone(folder)
+    settings = Extraction(
+        layers=("*attn2.to_q",), timesteps=(50,), prompt="a photo of a dog", resolution=128,
+        precision="fp32",
+    )  # fmt: skip
+    size = backbone.input_size(picture, settings)
+    paths = [each.path for each in pick_layers(settings.layers, backbone.layers())]
+    found = backbone.run(picture, size, {50: paths}, settings)
+    variant = "fp16" if preset == "sdxl" else None
+    latent, states, seen = plain_numbers(folder, variant, picture, size, paths, settings.prompt, 50)
+    assert torch.equal(backbone.latent(picture, size, settings), latent)
+    assert torch.equal(backbone.text_states(settings.prompt), states)
+    assert paths
+    for path in paths:
+        assert torch.equal(found[path, 50].flatten(1).T, seen[path][0]), path
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -133,7 +220,7 @@ def test_without_the_hub_all_of_it_works_again(fetched, home, tmp_path):
     """The server is another's closed port, and the client is told that it is offline."""
     picture = Path(__file__).parents[1] / "data/minivoc/JPEGImages/val_0001.png"
     client = Client(environment("http://127.0.0.1:9", home, HF_HUB_OFFLINE="1"))
-    for preset in PRESETS:
+    for preset in ("sd15", "sdxl"):
         again = client.run("fetch", preset)
         assert (again.code, again.out.count("here already")) == (0, 3), again.err
     done = client.run("segment", picture, "--preset", "sd15", "--out", tmp_path, *SMALL)
@@ -331,7 +418,7 @@ def pickles_only(repository):
     )
 
 
-@pytest.mark.parametrize("preset", ["sd15", "sd21"])
+@pytest.mark.parametrize("preset", ["sd21"])
 def test_any_model_of_pickles_is_converted(hub, newcomer, tmp_path, preset):
     name = LAYOUTS[preset].name
     hub.repositories[name] = pickles_only(hub.repositories[name])

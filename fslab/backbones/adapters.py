@@ -24,6 +24,8 @@ TENSORS = re.compile(
 )
 STOCK = frozenset(("sd_xl_offset_example-lora_1.0.safetensors",))
 """Files of a model's own repository that show something and are not a part of the model."""
+APART = ("safety_checker", "feature_extractor")
+"""Folders of a pipeline that no pass reads, whatever lies in them."""
 _WORDS = 4
 """A file with so few vectors holds learned words; no part of a model has so few tensors."""
 
@@ -33,7 +35,7 @@ def check_no_adapters(folder: Path) -> None:
 
     Only names and headers are read. Raises FslabError that names the file.
     """
-    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    inner = sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in APART)
     for place in (folder, *inner):
         if (place / ADAPTER).exists():
             read_config(place, ADAPTER)

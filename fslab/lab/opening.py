@@ -63,7 +63,7 @@ def _check_tokenizer(folder: Path, kind: str) -> None:
 
 
 def _check_network(folder: Path, name: str) -> None:
-    """Refuse weights whose shapes are not the network's, and those of BLIP or CLIP that lack any."""
+    """Refuse weights of other shapes than the network's, and a BLIP or CLIP that lacks any."""
     network = _on_meta(folder, name)
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     shapes |= {f"text_model.{key}": shape for key, shape in shapes.items()}  # as of old

@@ -1,4 +1,4 @@
-"""What the hub holds of a model: files, sizes, digests and licence, asked through its own client."""
+"""What the hub holds of a model: files, sizes, digests, licence; asked through its own client."""
 
 from __future__ import annotations
 
