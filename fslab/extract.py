@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fslab.backbones import Backbone, Layer, pick_layers
+from fslab.process import memory_refused
 from fslab.records import Extraction, Features, FslabError, Picture, digest_of
 from fslab.store import Store
 
@@ -50,7 +51,9 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
         if (path, timestep) not in found:
             wanted.setdefault(timestep, []).append(path)
     if wanted:
-        for pair, value in backbone.run(picture, size, wanted, settings).items():
+        with memory_refused(picture.name):
+            maps = backbone.run(picture, size, wanted, settings)
+        for pair, value in maps.items():
             found[pair] = np.ascontiguousarray(value.numpy())
             found[pair].setflags(write=False)  # as the store gives them
             store.put(keys[pair], {"map": found[pair]})

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import noise_picture
+from PIL import Image, ImageFile
 
+from fslab.datasets import read
+from fslab.datasets.read import header, png
 from fslab.lab import Lab
-from fslab.records import FslabError
+from fslab.records import (
+    FslabError,
+    OutOfMemory,
+)
 from fslab.store import Store
 
 
@@ -156,3 +162,38 @@ def test_a_screen_without_letters_ends_no_command(tmp_path, environment):
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
     assert done.stderr.startswith(b"fslab: ")
+
+
+@pytest.mark.parametrize("most", [None, 10**12])
+def test_pillow_s_limits_are_its_own(tmp_path, monkeypatch, most):
+    whole = png(Image.fromarray(noise_picture(64, 64).pixels))
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "bomb.png").write_bytes(png(Image.new("1", (20000, 10000))))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    with pytest.raises(FslabError, match="damaged or cut short"):
+        read(tmp_path / "cut.png")
+    for look in (read, header):
+        with pytest.raises(FslabError, match="more than 178 million pixels"):
+            look(tmp_path / "bomb.png")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+    assert most == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("not enough memory: you tried to allocate 9 bytes"),
+              torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_memory_that_runs_out_in_a_stage_is_a_refusal(tiny, tmp_path, monkeypatch, error):
+    def run_out(*_):
+        raise error
+
+    lab = Lab(tiny, store=Store(tmp_path))
+    features = lab.extract(noise_picture(32, 32))
+    monkeypatch.setattr("fslab.cluster.clusters.join", run_out)
+    with pytest.raises(OutOfMemory, match="memory ran out"):
+        lab.cluster(features)
+    monkeypatch.setattr(lab.backbone, "run", run_out)
+    with pytest.raises(OutOfMemory, match="memory ran out"):
+        lab.extract(noise_picture(32, 48))

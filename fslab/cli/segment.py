@@ -14,13 +14,13 @@ from tqdm.auto import tqdm
 from fslab.datasets import VOC, read, write_mask
 from fslab.datasets.folders import said_of_folder, sorted_out
 from fslab.datasets.read import SUFFIXES, write_picture
-from fslab.evaluate.job import memory_refused
 from fslab.evaluate.pictures import check_name
 from fslab.files import write_or_refuse
 from fslab.lab import Lab, Result
 from fslab.lab.drawn import caveat_of
 from fslab.lab.facts import facts
 from fslab.plots import overlay
+from fslab.process import memory_refused
 from fslab.records import FslabError, Recipe, Vocabulary
 
 ENDINGS = (".png", ".overlay.png", ".json")

@@ -10,6 +10,7 @@ from fslab.cluster.cells import FINDS_K, METHODS, best_by_silhouette
 from fslab.cluster.joining import join, resize
 from fslab.cluster.merging import aggregate, merge_maps
 from fslab.cluster.pixels import assign_pixels, means, nearest, without_gaps
+from fslab.process import memory_refused
 from fslab.records import (
     Clustering,
     Features,
@@ -37,6 +38,11 @@ def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Se
         check_numbers(value, f"{features.name}: layer {layer!r}")
     if not features:
         raise FslabError(f"{features.name}: there are no features to cluster")
+    with memory_refused(features.name):
+        return _clustered(features, settings, candidates)
+
+
+def _clustered(features: Features, settings: Clustering, candidates: int) -> Segments:
     if settings.method == "merge":
         return Segments(without_gaps(_merged(features, settings)))
     joined = join(features, settings)

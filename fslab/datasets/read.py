@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fslab.datasets.places import Place, Url, place
 from fslab.files import write_or_refuse
@@ -42,6 +43,9 @@ _PIXELS_A_BYTE = 512
 """The most pixels that a byte of a JPEG can stand for: a block of 8 x 8 takes one code at least,
 and a code one bit (ITU-T T.81, annexes F and G). A file of fewer bytes is not all there, and
 libjpeg, which fills what is missing with grey, would take minutes and gigabytes to do so."""
+
+_MOST_PIXELS = 1024**3 // 4 // 3
+"""Pillow's own MAX_IMAGE_PIXELS: twice as many are refused, whatever a notebook has set."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -170,11 +174,12 @@ def refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator[
     """Turn what Pillow raises into one sentence that names the file."""
     named = repr(str(path))
     try:
-        yield
+        with _ordinary_pillow():
+            yield
     except FslabError:
         raise
     except _BOMBS as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        limit = 2 * min(Image.MAX_IMAGE_PIXELS or _MOST_PIXELS, _MOST_PIXELS) // 10**6
         raise FslabError(
             f"{named} has more than {limit} million pixels; make it smaller"
         ) from error
@@ -187,6 +192,24 @@ def refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator[
         raise FslabError(
             f"{named} is damaged or cut short ({words}); get the file again"
         ) from error
+
+
+@contextmanager
+def _ordinary_pillow() -> Iterator[None]:
+    """Decode with Pillow's own settings, and put back what was set: what is cut short is refused,
+    what is too large too, and a warning of its size is no error."""
+    cut, most = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    with ExitStack() as back:
+        if cut:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+            back.callback(setattr, ImageFile, "LOAD_TRUNCATED_IMAGES", cut)
+        if most is None or most > _MOST_PIXELS:
+            Image.MAX_IMAGE_PIXELS = _MOST_PIXELS
+            back.callback(setattr, Image, "MAX_IMAGE_PIXELS", most)
+        if any(action == "error" for action, *_ in warnings.filters):
+            back.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("default")
+        yield
 
 
 def orientation(image: Image.Image) -> int:

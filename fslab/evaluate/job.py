@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,15 +11,12 @@ import numpy as np
 
 from fslab.datasets import Sample
 from fslab.lab import Lab
+from fslab.process import memory_refused
 from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary, digest_of
 from fslab.score import ImageScore, find_metric, score_image
 
 FORMAT = "result-2"
 """Part of every key: results of another format, or of other protocols, are not gone on from."""
-
-
-_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
-"""What torch's errors say where memory ran out, on processors and on GPUs."""
 
 
 @dataclass(frozen=True)
@@ -133,21 +129,6 @@ def score_sample(lab: Lab, job: Job, sample: Sample) -> ImageResult:
         return ImageResult(sample.name, refused=str(error), refused_by=doing)
 
 
-@contextmanager
-def memory_refused(name: str) -> Iterator[None]:
-    """Turn memory that runs out inside into a refusal of the picture of that name."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_of_memory(error):
-            raise
-        words = " ".join(str(error).split()) or "the system gave no more"
-        raise OutOfMemory(
-            f"{name}: memory ran out ({words[:200]}); "
-            "make the picture smaller, or run it where there is more"
-        ) from error
-
-
 def within(labels: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Return labels u8 [H, W] with words outside the dataset's vocabulary as background."""
     return np.where(labels < len(vocabulary.names), labels, 0).astype(np.uint8)
@@ -163,9 +144,3 @@ def _run(lab: Lab, job: Job, name: str, picture: Picture, truth: np.ndarray) -> 
     score = score_image(truth, names, guess, result.segments)
     caption = result.caption
     return ImageResult(name, key, score, result.seconds, caption.text, tuple(caption.candidates))
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Tell memory that ran out from other errors: torch says so in words only, by device."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or any(each in words for each in _OF_MEMORY)

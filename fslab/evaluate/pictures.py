@@ -10,9 +10,10 @@ import numpy as np
 
 from fslab.datasets import Dataset, local, write_mask
 from fslab.datasets.read import write_picture
-from fslab.evaluate.job import memory_refused, within
+from fslab.evaluate.job import within
 from fslab.lab import Lab
 from fslab.plots import overlay, segment_picture
+from fslab.process import memory_refused
 from fslab.records import VOID, FslabError, Picture, Recipe
 
 ENDINGS = (".png", ".overlay.png")

@@ -13,7 +13,6 @@ from fslab.datasets import VOC
 from fslab.lab.clock import Clock
 from fslab.lab.memory import Memory
 from fslab.lab.models import Models
-from fslab.lab.ordinary import ordinary
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
 from fslab.lab.settings import build
@@ -25,6 +24,7 @@ from fslab.lab.words import (
     sentence_of,
     with_words,
 )
+from fslab.process import ordinary
 from fslab.records import (
     Caption,
     Captioning,

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from fslab.lab.devices import checked_device
 from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
-from fslab.lab.ordinary import checked_device
 from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
 from fslab.records import FslabError, Precision
 from fslab.store import Store

@@ -1,4 +1,4 @@
-"""Settings of the whole process, as they are where nobody has changed them, while a lab works."""
+"""The process while a stage works: its settings as nobody has changed them, and its memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from fslab.records import FslabError
+from fslab.records import OutOfMemory
+
+_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
+"""What torch's errors say where memory ran out, on processors and on GPUs."""
 
 
 @contextmanager
@@ -40,24 +43,27 @@ def ordinary() -> Iterator[None]:
         yield
 
 
-def checked_device(given: object) -> str:
-    """Return a device as text, or "cuda", "mps" or "cpu" for None; FslabError where it is not."""
-    import torch
-
-    there = {"cpu": 1, "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0}
-    there["mps"] = int(torch.backends.mps.is_available())
-    if given is None:
-        return next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
-    name = str(given)
-    kind, _, number = name.partition(":")
-    index = number or "0"
-    if not (kind in there and index.isdecimal() and int(index) < there[kind]):
-        found = [f"{kind}:{each}" for kind in ("cuda", "mps") for each in range(there[kind])]
-        known = ", ".join(["cpu", *found])
-        raise FslabError(f"device is {given!r}, which is not on this machine; there is {known}")
-    return name
+@contextmanager
+def memory_refused(name: str) -> Iterator[None]:
+    """Turn memory that runs out inside into a refusal of the picture of that name."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        words = " ".join(str(error).split()) or "the system gave no more"
+        raise OutOfMemory(
+            f"{name}: memory ran out ({words[:200]}); "
+            "make the picture smaller, or run it where there is more"
+        ) from error
 
 
 def _flushes() -> bool:
     """Tell whether this thread takes numbers near zero for zero: torch can set that, not say it."""
     return not np.float64(5e-324) * np.float64(1.0) > 0
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Tell memory that ran out from other errors: torch says so in words only, by device."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(each in words for each in _OF_MEMORY)
