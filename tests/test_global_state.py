@@ -102,6 +102,14 @@ def keys(store):
     return sorted(path.name for path in store.rglob("*.safetensors"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def files_are_settled():
+    """Digests of files are kept at once, however new these tests' models are."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fslab.weights.digests.SETTLED", -1.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def expected(tiny, tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
