@@ -128,3 +128,16 @@ def test_the_environment_names_the_default_preset(monkeypatch, run, diffusion_fo
     monkeypatch.setenv("FSLAB_PRESET", "sd51")
     with pytest.raises(FslabError, match=r"FSLAB_PRESET is 'sd51'.*did you mean"):
         fslab.Lab()
+
+
+def test_the_command_line_takes_another_text_side(run, blip, clip, tmp_path):
+    picture = MINIVOC / "JPEGImages" / "val_0001.png"
+    text = ("--captioner", str(blip), "--clip", str(clip))
+    code, _, err = run("segment", str(picture), *text, "--out", str(tmp_path / "out"))
+    assert (code, err.count("fslab:")) == (0, 0)
+    said = json.loads((tmp_path / "out" / "val_0001.json").read_text())
+    plain = fslab.Lab("mini").caption(fslab.read(picture)).text
+    assert said["caption"] != plain
+    code, _, err = run("segment", str(picture), "--clip", "no/clip", "--out", str(tmp_path))
+    assert code == 2
+    assert "no/clip" in err

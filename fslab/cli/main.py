@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from fslab.cli.options import chosen_recipe, local_folder, parse_settings, parse_size
+from fslab.lab.models import PRESETS_OWN
 from fslab.lab.presets import DEFAULT as DEFAULT_PRESET
 from fslab.records import FslabError
 
@@ -32,6 +33,10 @@ BackboneOption = Annotated[
         help="features from elsewhere: a folder, a hub id in the cache, rgb, handmade or random"
     ),
 ]
+CaptionerOption = Annotated[
+    str, typer.Option(help="another BLIP: a folder, or a hub id in the cache")
+]
+ClipOption = Annotated[str, typer.Option(help="another CLIP: a folder, or a hub id in the cache")]
 PrecisionOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="fp32, fp16 or bf16; fp32 on a CPU and fp16 on a GPU if left out"),
@@ -84,6 +89,8 @@ def segment(
     ] = False,
     settings: SetOption = None,
     precision: PrecisionOption = None,
+    captioner: CaptionerOption = PRESETS_OWN,
+    clip: ClipOption = PRESETS_OWN,
 ) -> None:
     """Write an index PNG, an overlay PNG and a JSON for each picture that can be read."""
     from fslab.cli.segment import segment_files
@@ -94,7 +101,7 @@ def segment(
     if open_words:
         recipe = recipe.change({"caption.words": "open"})
     names = tuple(word.strip() for word in classes.split(",") if word.strip())
-    lab = Lab(preset, backbone, precision=precision)
+    lab = Lab(preset, backbone, precision=precision, captioner=captioner, clip=clip)
     segment_files(lab, pictures, recipe, names, open_words, folder)
 
 
@@ -131,6 +138,8 @@ def evaluate(
     ] = None,
     as_json: JsonOption = False,
     precision: PrecisionOption = None,
+    captioner: CaptionerOption = PRESETS_OWN,
+    clip: ClipOption = PRESETS_OWN,
 ) -> None:
     """Score a method on a dataset by every protocol; a folder without truth gives pictures."""
     from fslab.cli import evaluate as work
@@ -140,7 +149,7 @@ def evaluate(
     folder = local_folder(out)
     recipe = chosen_recipe(method, cluster, k, parse_settings(settings or []))
     data = work.open_set(dataset, split, format, skip_missing)
-    lab = Lab(preset, backbone, precision=precision)
+    lab = Lab(preset, backbone, precision=precision, captioner=captioner, clip=clip)
     if not any(sample.has_truth for sample in data):
         work.draw_set(lab, data, recipe, limit, folder, named=cluster is None)
         return
