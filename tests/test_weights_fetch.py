@@ -362,6 +362,14 @@ def test_a_cache_that_cannot_be_written_is_named(hub, online, tmp_path, home):
     online.python(f"import os; os.environ['FSLAB_WEIGHTS'] = {str(home / 'own')!r}")
     assert str(tmp_path / "hub") in said
     assert "cannot be written" in said
+    assert "HF_HOME" in said
+
+
+def test_a_folder_of_weights_that_cannot_be_written_is_named(hub, newcomer, tmp_path):
+    (tmp_path / "own").write_text("a file where the folder should be")
+    said = refused(newcomer.run("fetch", BLIP))
+    assert str(tmp_path / "own") in said
+    assert "FSLAB_WEIGHTS" in said
 
 
 def test_a_hub_that_is_unwell_or_away_is_named(hub, newcomer, tmp_path):

@@ -7,8 +7,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from fslab.records import FslabError
+from fslab.weights.hub import own_folder
 from fslab.weights.parts import DIFFUSERS, Part, files_needed, kind_of, parts_of
 from fslab.weights.sources import Source
 
@@ -216,9 +218,10 @@ def _said_of_disk(name: str, error: OSError, again: str) -> str:
     if error.errno is None:
         return f"{name} did not come whole ({_first_line(error)}); {again}"
     place = error.filename or os.environ.get("HF_HOME") or "the hub's cache"
+    own = Path(os.path.abspath(place)).is_relative_to(os.path.abspath(own_folder()))
     return (
         f"{place} cannot be written ({error.strerror}); make room or give access there, or name "
-        f"another place by HF_HOME, and {again}"
+        f"another place by {'FSLAB_WEIGHTS' if own else 'HF_HOME'}, and {again}"
     )
 
 
