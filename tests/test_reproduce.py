@@ -51,3 +51,15 @@ def test_all_that_is_missing_is_said_at_once(run, tmp_path, monkeypatch):
     code, _, err = run("reproduce", "ade")
     assert code == 2
     assert "voc and coco" in err
+
+
+def test_coco_has_the_protocol_that_made_its_figure(run, tmp_path):
+    from test_truth_coco import GOOD, OTHER, write_set
+
+    data = write_set(tmp_path / "set", [GOOD, OTHER])
+    code, printed, err = run("reproduce", "coco", data, "--preset", "mini", "--out", tmp_path)
+    assert code == 0, err
+    row = next(line for line in printed.splitlines() if line.startswith("per-image, "))
+    assert row.endswith("31.0")
+    assert "coco-object, the standard one" in printed
+    assert "5,000 pictures of COCO val2017, this one of 2 of set val2017" in printed
