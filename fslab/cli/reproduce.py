@@ -22,8 +22,8 @@ class Published:
     """A figure that Corradini et al. (2024) publish for FreeSeg-Diff, and on what.
 
     figure: in per cent; it is quoted by Couairon et al. (NeurIPS 2024) too, who share authors.
-    pictures: how many the split has; released: the metric of the released code, which counts void as
-    background on VOC and leaves it out on COCO; standard: the one that other methods report.
+    pictures: how many the split has; released: the metric of the released code, which counts void
+    as background on VOC and leaves it out on COCO; standard: the one that other methods report.
     """
 
     figure: float
