@@ -163,11 +163,11 @@ def save_matcher(folder: Path) -> Path:
     vocabulary = {token: index for index, token in enumerate(tokens)}
     start, end = len(tokens) - 2, len(tokens) - 1
     tokenizer = CLIPTokenizer(
-        vocab=vocabulary, merges=[("d", "o"), ("do", "g</w>")], model_max_length=64
+        vocab=vocabulary, merges=[("d", "o"), ("do", "g</w>")], model_max_length=128
     )
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     small["num_attention_heads"] = 2
-    text = {**small, "vocab_size": len(tokens), "max_position_embeddings": 64}
+    text = {**small, "vocab_size": len(tokens), "max_position_embeddings": 128}
     text |= {"bos_token_id": start, "eos_token_id": end, "pad_token_id": end}
     vision = {**small, "image_size": 16, "patch_size": 8}
     with torch.random.fork_rng():

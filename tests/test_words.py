@@ -182,7 +182,7 @@ def test_a_prompt_over_the_text_encoders_limit_is_refused(diffusion_folders):
 
 def test_a_text_over_clips_limit_is_refused_in_every_role(tiny):
     matcher = Lab(tiny).matcher
-    matcher.encode_texts([" ".join(["dog"] * 62)])
+    matcher.encode_texts([" ".join(["dog"] * 126)])
     for read in (matcher.encode_texts, matcher.mean_states):
-        with pytest.raises(FslabError, match=r"'dog dog .*' has 65 tokens, and CLIP reads 64"):
-            read(["cat", " ".join(["dog"] * 63)])
+        with pytest.raises(FslabError, match=r"'dog dog .*' has 129 tokens, and CLIP reads 128"):
+            read(["cat", " ".join(["dog"] * 127)])
