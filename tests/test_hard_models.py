@@ -331,3 +331,67 @@ def test_headers_are_read_as_they_are_written(tmp_path):
         name: tuple(value.shape) for name, value in arrays.items()
     }
     assert np.prod(found["a"]["shape"]) * 4 == np.subtract(*found["a"]["data_offsets"][::-1])
+
+
+def test_a_classifier_deeper_than_its_configuration_is_refused(tmp_path):
+    """Its layers bear a prefix, that of the network around, which the network read has not."""
+    from test_vision_families import SIZE, save
+
+    folder = save(tmp_path / "vit", "ViTForImageClassification", "ViTConfig", SIZE)
+    change(folder / "config.json", num_hidden_layers=1)
+    assert "has no layer for" in refusal("vit", folder)
+
+
+@pytest.mark.parametrize(("kind", "beside"), [("vit", "bias"), ("dinov2", "registers")])
+def test_a_tensor_beside_those_of_a_layer_is_refused(vision_folders, tmp_path, kind, beside):
+    folder = shutil.copytree(vision_folders[kind], tmp_path / kind)
+    if beside == "bias":
+        change(folder / "config.json", qkv_bias=False)
+    else:
+        path = folder / "model.safetensors"
+        tensors = load_file(path)
+        tensors["embeddings.register_tokens"] = torch.ones(1, 4, 32)
+        save_file(tensors, path, metadata={"format": "pt"})
+    assert "has no layer for" in refusal(kind, folder)
+
+
+def test_a_mask_token_that_no_pass_reads_is_let_pass(vision_folders, tmp_path):
+    folder = shutil.copytree(vision_folders["vit"], tmp_path / "vit")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings.mask_token"] = torch.ones(1, 1, 32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert use("vit", folder)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"image_mean": None},
+        {"image_std": [0.2, float("nan"), 0.2]},
+        {"rescale_factor": float("inf")},
+    ],
+)
+def test_colours_that_are_not_finite_are_refused(vision_folders, tmp_path, entries):
+    folder = shutil.copytree(vision_folders["vit"], tmp_path / "vit")
+    change(folder / "preprocessor_config.json", **entries)
+    assert next(iter(entries)) in refusal("vit", folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["embeddings.patch_embeddings.projection.weight", "encoder.layer.1.layernorm_after.weight"],
+)
+def test_a_vision_transformer_that_overflows_is_refused(vision_folders, tmp_path, name):
+    folder = shutil.copytree(vision_folders["vit"], tmp_path / "vit")
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name] = torch.full_like(tensors[name], 3e38)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    backbone = open_backbone(folder)
+    with pytest.raises(FslabError, match="is not finite throughout"):
+        backbone.run(noise_picture(64, 64), (64, 64), {0: backbone.default_layers}, Extraction())
+
+
+def test_a_tokenizer_without_a_pad_is_refused(diffusion_folders, tmp_path):
+    folder = shutil.copytree(diffusion_folders["sd1"], tmp_path / "diffusion")
+    change(folder / "tokenizer" / "tokenizer_config.json", pad_token=None)
+    assert "names no pad_token" in refusal("diffusion", folder)

@@ -417,3 +417,34 @@ def test_parts_that_a_unet_does_not_read_are_named(copy):
     assert "text_encoder_2, which its UNet does not read" in refusal(folder)
     refiner = copy("sdxl", "five", unet={"projection_class_embeddings_input_dim": 5 * 8 + 32})
     assert "an SDXL refiner's" in refusal(refiner)
+
+
+def test_prompts_are_masked_where_the_text_encoder_asks_for_it(copy):
+    folder = copy(text_encoder={"use_attention_mask": True})
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
+    tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    pipe = diffusers.StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae"), text_encoder=encoder, tokenizer=tokens,
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
+        scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    with torch.no_grad():
+        plain, _ = pipe.encode_prompt("a dog", "cpu", 1, do_classifier_free_guidance=False)
+    found = StableDiffusion(folder).text_states("a dog")
+    assert torch.equal(found, plain)
+    without = copy(name="without")
+    assert not torch.equal(StableDiffusion(without).text_states("a dog"), plain)
+
+
+@pytest.mark.parametrize(
+    "vae",
+    [
+        {"scaling_factor": 0},
+        {"scaling_factor": float("inf")},
+        {"latents_mean": MEAN, "latents_std": [0, 1, 1, 1]},
+    ],
+)
+def test_a_scale_by_which_nothing_is_left_is_refused(copy, vae):
+    with pytest.raises(FslabError, match=r"scaling_factor|latents_std"):
+        StableDiffusion(copy(vae=vae))

@@ -422,3 +422,40 @@ def test_sd15_at_its_true_size_opens_at_once_where_features_are_in_the_store(
     assert set(found) == set(PAPER)
     assert weights_among(reads) == []
     assert seconds < 1
+
+
+def test_a_folder_that_is_called_like_an_id_is_a_folder(diffusion_folders, tmp_path, monkeypatch):
+    """`models/my-sd`, as one writes it from beside, opens as by its whole path."""
+    from fslab.lab import Lab
+
+    folder = shutil.copytree(diffusion_folders["sd1"], tmp_path / "models" / "my-sd")
+    (folder / "model_index.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert Lab("models/my-sd", captioner=None, clip=None).backbone.layers()
+    monkeypatch.chdir(tmp_path / "models")
+    unet = Lab("my-sd/unet", captioner=None, clip=None)
+    with pytest.raises(FslabError, match="a part of a diffusion model") as refused:
+        _ = unet.backbone
+    assert f"({folder}?)" in str(refused.value)
+    (folder / "vae" / "config.json").unlink()
+    with pytest.raises(FslabError, match="from where the folder came from") as refused:
+        Lab("mini", backbone="my-sd")
+    assert "hf download" not in str(refused.value)
+
+
+def test_a_repository_of_the_cache_says_where_its_snapshots_lie(tmp_path):
+    from fslab.backbones import open_backbone
+
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    with pytest.raises(FslabError, match=f"a snapshot within it: {snapshot}"):
+        open_backbone(tmp_path / "models--a--b")
+
+
+def test_no_command_of_the_hub_s_own_is_offered_for_what_is_there_as_a_pickle_only():
+    """It would bring BLIP's configuration and no weights."""
+    from fslab.lab.needs import advice_for
+    from fslab.weights.sources import BLIP, SD15
+
+    assert advice_for("sd15", [BLIP]) == "`fslab fetch sd15` fetches what is missing"
+    assert "hf download stable-diffusion-v1-5" in advice_for("sd15", [BLIP, SD15])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,14 @@ def _channels(path: Path, config: Mapping[str, Any], name: str) -> np.ndarray:
     if name not in config:
         raise FslabError(f"{path} names no image_mean and image_std")
     try:
-        return np.broadcast_to(np.float32(config[name]), 3)
+        values = np.broadcast_to(np.float32(config[name]), 3)
+        if not np.isfinite(values).all():
+            raise ValueError("not finite")
     except (TypeError, ValueError) as error:
         raise FslabError(
             f"{path} has the {name} {config[name]!r}; it is three numbers, one for each colour"
         ) from error
+    return values
 
 
 def _scale(path: Path, config: Mapping[str, Any]) -> float:
@@ -84,6 +88,6 @@ def _scale(path: Path, config: Mapping[str, Any]) -> float:
         return 1.0
     given = config.get("rescale_factor")
     scale = BYTE if given is None else given
-    if not isinstance(scale, (int, float)) or scale <= 0:
+    if not isinstance(scale, (int, float)) or not 0 < scale < inf:
         raise FslabError(f"{path} has the rescale_factor {scale!r}; it is a number above 0")
     return BYTE if abs(scale - BYTE) < 1e-9 else float(scale)

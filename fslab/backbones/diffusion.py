@@ -245,28 +245,30 @@ class StableDiffusion(MetaListing, Backbone):
         return self._states[prompt, dtype]
 
     def _encode_once(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, None]:
-        ids = self._token_ids("tokenizer", prompt)
-        return self._part("text_encoder", dtype)(ids)[0], None
+        batch = self._tokens_of("tokenizer", prompt)
+        masked = self._text_config("text_encoder").get("use_attention_mask")  # as diffusers does
+        mask = batch.attention_mask if masked else None
+        return self._part("text_encoder", dtype)(batch.input_ids, attention_mask=mask)[0], None
 
     def _encode_twice(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """SDXL: both encoders' last states but one side by side; the second's pooled text."""
         states = []
         for part, tokenizer in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")):
-            ids = self._token_ids(tokenizer, prompt)
+            ids = self._tokens_of(tokenizer, prompt).input_ids
             output = self._part(part, dtype)(ids, output_hidden_states=True)
             states.append(output.hidden_states[-2])
         return torch.cat(states, dim=-1), output[0]
 
-    def _token_ids(self, name: str, prompt: str) -> Tensor:
+    def _tokens_of(self, name: str, prompt: str) -> Any:
         tokenizer = self._tokenizer(name)
         check_length(tokenizer, [prompt], tokenizer.model_max_length, f"{self.name}'s text encoder")
-        batch = tokenizer(prompt, padding="max_length", return_tensors="pt")
-        return batch.input_ids.to(self.device)
+        return tokenizer(prompt, padding="max_length", return_tensors="pt").to(self.device)
 
     def _tokenizer(self, name: str) -> Any:
         """Load a tokenizer at its first use: one that reads as many tokens as its text encoder.
 
-        Raises FslabError where it knows more words than that, whose states do not exist.
+        Raises FslabError where it knows more words than that, whose states do not exist, and where
+        it has no token to fill a prompt up with.
         """
         if name not in self._tokenizers:
             tokenizer = self._load_tokenizer(name)
@@ -280,6 +282,11 @@ class StableDiffusion(MetaListing, Backbone):
                 raise FslabError(
                     f"{name} of {self.folder} has {len(tokenizer)} words and its text encoder "
                     f"{words}; they belong to two models"
+                )
+            if tokenizer.pad_token_id is None:
+                raise FslabError(
+                    f"{name} of {self.folder} names no pad_token, with which prompts are filled "
+                    "up; bring its tokenizer_config.json from where the model came from"
                 )
             limit = tokenizer.model_max_length
             known = isinstance(limit, (int, float)) and limit > 0

@@ -66,7 +66,12 @@ def _check_is_whole(folder: Path) -> None:
                 "(such as Stable Diffusion 3, Flux or Wuerstchen); fslab reads those with a UNet: "
                 "Stable Diffusion 1.x, 2.x and SDXL"
             )
-    files = sorted(folder.glob("*.safetensors"))
+    files, snapshots = sorted(folder.glob("*.safetensors")), sorted(folder.glob("snapshots/*/"))
+    if snapshots:
+        raise FslabError(
+            f"{folder} is a repository of the hub's cache; give its id, or a snapshot within it: "
+            f"{snapshots[0]}"
+        )
     if not (folder / "config.json").is_file():
         if files:
             raise FslabError(
@@ -74,9 +79,9 @@ def _check_is_whole(folder: Path) -> None:
                 f"file: {files[0]}"
             )
         return
-    kind = read_config(folder).get("_class_name")
+    kind, whole = read_config(folder).get("_class_name"), Path(os.path.abspath(folder)).parent
     if kind:
         raise FslabError(
             f"{folder} holds a {kind} alone, a part of a diffusion model; give the model's whole "
-            f"folder in diffusers format, which holds it as one of its parts ({folder.parent}?)"
+            f"folder in diffusers format, which holds it as one of its parts ({whole}?)"
         )

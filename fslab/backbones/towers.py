@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fslab.backbones.weights import UNBUILT
+from fslab.backbones.weights import UNBUILT, check_finite
 from fslab.records import FslabError
 from fslab.tap import first_tensor, tap
 from fslab.weights.trust import read_config
@@ -51,7 +51,8 @@ class Tower:
         if not isinstance(value, int) or value < 1:
             raise FslabError(
                 f"{self.folder} holds a {self.config.model_type!r} model, and its config.json has "
-                f"the {name} {value!r}; it is a number of pixels, and fslab reads {READ}"
+                f"the {name} {value!r}; it is a number of pixels, the side of a square, and "
+                f"fslab reads {READ}"
             )
         return value
 
@@ -119,7 +120,7 @@ class Tower:
             pictures[1 + cell, :, y : y + patch, x : x + patch] = noise
         with torch.no_grad(), tap(net, self._entry(), stop=True) as seen:
             self.call(net, pictures.to(weight.device, weight.dtype))
-        (tokens,) = seen.values()
+        (tokens,) = check_finite(seen, self.folder).values()
         moved = (tokens[1:] - tokens[:1]).float().abs().amax(2).cpu()
         follows = moved > 0.01 * moved.amax(1, keepdim=True)
         cells = torch.eye(rows * columns, dtype=torch.bool)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ def check_vae(folder: Path, config: Mapping[str, Any]) -> None:
         value = config.get(name, 1)
         if not _is_number(value) and not (name == "shift_factor" and value is None):
             raise FslabError(f"{folder}/config.json has the {name} {value!r}; it is a number")
+        if name == "scaling_factor" and value <= 0:
+            raise FslabError(f"{folder}/config.json has the {name} {value!r}; it is above 0")
     given = [name for name in ("latents_mean", "latents_std") if config.get(name) is not None]
     for name in given:
         values = config[name]
@@ -110,6 +113,10 @@ def check_vae(folder: Path, config: Mapping[str, Any]) -> None:
                 f"{folder}/config.json has the {name} {values!r}; it is a list of {channels} "
                 "numbers, one for each latent channel"
             )
+    if "latents_std" in given and min(config["latents_std"]) <= 0:
+        raise FslabError(
+            f"{folder}/config.json has the latents_std {config['latents_std']!r}; each is above 0"
+        )
     if len(given) == 1:
         raise FslabError(
             f"{folder}/config.json has {given[0]} alone; latents are scaled by latents_mean and "
@@ -253,4 +260,4 @@ def _check(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)

@@ -16,7 +16,7 @@ from fslab.backbones.colours import Colours, read_colours
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.towers import Tower
-from fslab.backbones.weights import fingerprint, load_finite, seeded
+from fslab.backbones.weights import check_finite, fingerprint, load_finite, seeded
 from fslab.records import Extraction, Picture
 from fslab.tap import tap
 from fslab.weights import files_of, name_of
@@ -79,7 +79,7 @@ class VisionTransformer(MetaListing, Backbone):
         for timestep, paths in wanted.items():
             with tap(net, *sources(paths, net), stop=True) as tapped:
                 self._tower.call(net, pixels)
-            seen = with_derived(tapped, paths, net)
+            seen = with_derived(check_finite(tapped, self.folder), paths, net)
             for path in paths:
                 found[path, timestep] = fold_layer(seen, path, size, strides[path]).float().cpu()
         return found

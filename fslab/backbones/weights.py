@@ -143,19 +143,28 @@ def _check_loaded(model: Any, unused: Sequence[str], folder: Path) -> None:
     """Refuse weights of more layers than the model has.
 
     A whole tower without a use, such as CLIP's text side, is no fault; a layer beyond the last is,
-    and an adapter. A part of a diffusion model has a use for all of its weights.
+    and a tensor beside those of a layer (a bias, registers), and an adapter. A part of a diffusion
+    model has a use for all of its weights.
     """
     kinds = {_NUMBER.sub("#", name) for name in model.state_dict()}
+    owners = {name.rpartition(".")[0] for name, _ in model.named_parameters()} - {""}
+    prefix = (
+        f"{getattr(model, 'base_model_prefix', '')}."  # that of a network around, as with a head
+    )
     part = type(model).__module__.startswith("diffusers") or model.config.model_type in _TEXT_SIDE
     for name in sorted(unused):
-        forms = (name, name.removeprefix("text_model.") if part else name)
+        forms = {name, name.removeprefix("text_model.") if part else name.removeprefix(prefix)}
         beyond = _NUMBER.search(name) and any(_NUMBER.sub("#", form) in kinds for form in forms)
-        if beyond or TENSORS.search(name) or (part and not _REST_OF_CLIP.match(name)):
+        leaf = name.rpartition(".")[2]
+        beside = leaf not in _UNREAD and any(form.rpartition(".")[0] in owners for form in forms)
+        if beyond or beside or TENSORS.search(name) or (part and not _REST_OF_CLIP.match(name)):
             raise FslabError(
                 f"{folder} does not fit its config.json, which has no layer for {name}"
             )
 
 
+_UNREAD = ("mask_token", "position_ids", "relative_position_index")
+"""Tensors beside a layer's own that a pass without masked patches leaves, or counts for itself."""
 _NUMBER = re.compile(r"\b\d+\b")
 _TEXT_SIDE = ("clip_text_model",)
 _REST_OF_CLIP = re.compile(r"(text_model|vision_model|(text|visual)_projection|logit_scale)\b")

@@ -10,7 +10,7 @@ from fslab.lab import PRESETS, Preset
 from fslab.lab.needs import Need, needs_of
 from fslab.store import Store
 from fslab.weights import Place, command_for, name_of, place_of, size_of
-from fslab.weights.sources import SPOKEN, is_hub_id
+from fslab.weights.sources import SPOKEN
 
 PACKAGES = (
     "torch", "diffusers", "transformers", "scikit-learn", "pydensecrf2", "textblob",
@@ -70,5 +70,5 @@ def _model(need: Need, place: Place | None) -> str:
     commit = f" at {place.commit[:12]}" if place.commit else ""
     reasons = list(dict.fromkeys(fault.said for fault in place.faults))
     state = f"not whole: {', '.join(reasons)}" if reasons else "whole"
-    name = place.id if is_hub_id(place.id) else name_of(place.folder)
+    name = place.id if source.is_of_hub else name_of(place.folder)
     return f"    {SPOKEN[source.what]}: {name}{commit}, {size:.3f} GB on disk, {state}"

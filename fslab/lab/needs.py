@@ -10,7 +10,7 @@ from fslab.records import FslabError
 from fslab.weights import Place, Source, command_for, place_of, source_of
 from fslab.weights.hub import advice_on, by_hand, said_of
 from fslab.weights.single import is_single_file
-from fslab.weights.sources import SPOKEN, is_hub_id
+from fslab.weights.sources import SPOKEN
 
 BASELINES = ("rgb", "handmade", "random")
 
@@ -55,7 +55,7 @@ def check(asked: str, needs: dict[str, Need], named: bool) -> None:
     meant = [
         need
         for need in needs.values()
-        if (named or is_hub_id(need.source.id)) and need.source.id not in usual
+        if (named or need.source.is_of_hub) and need.source.id not in usual
     ]
     _refuse_faults(asked, meant)
 
@@ -96,5 +96,6 @@ def advice_for(asked: str, sources: list[Source]) -> str:
             for one, source in zip(commands, sources, strict=True)
         ]
         return " and ".join(dict.fromkeys(alone))
-    by_itself = by_hand(sources[0])
-    return f"`{commands[0]}` fetches what is missing (one model by hand: `{by_itself}`)"
+    alone = [by_hand(source) for source in sources if not source.pickled]
+    more = f" (one model by hand: `{alone[0]}`)" if alone else ""
+    return f"`{commands[0]}` fetches what is missing{more}"

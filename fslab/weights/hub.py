@@ -104,10 +104,13 @@ def said_of(source: Source, place: Place | None) -> str:
 
 
 def advice_on(source: Source) -> str:
-    """Return how a model that no preset fetches is had: by the hub's own command."""
-    if not is_hub_id(source.id):
-        return "give a preset, a folder in diffusers or transformers format, or an id of the hub"
-    return f"`{by_hand(source)}` fetches {source.id}"
+    """Return how a model that no preset fetches is had: by the hub's own command, or as it came."""
+    if source.is_of_hub:
+        return f"`{by_hand(source)}` fetches {source.id}"
+    if Path(source.id).expanduser().is_dir():
+        return "bring what is wrong or missing again from where the folder came from"
+    names = {"diffusion": "a preset, ", "backbone": "rgb, handmade, random, "}.get(source.what, "")
+    return f"give {names}a folder in diffusers or transformers format, or an id of the hub"
 
 
 def by_hand(source: Source) -> str:

@@ -27,7 +27,8 @@ class Source:
     mirrors that hold the same weights; or one folder. revision: where `fslab fetch` takes
     safetensors from, None for main. pinned: take that revision and no other. variant: "fp16"
     where the fetched files are to be of half precision. gigabytes: of the files that are needed,
-    by parameter count, 0 where unknown.
+    by parameter count, 0 where unknown. pickled: the hub has its weights as pickles only, which
+    `fslab fetch` converts, and the hub's own command does not.
     """
 
     what: Kind
@@ -37,11 +38,17 @@ class Source:
     licence: str = ""
     variant: str = ""
     pinned: bool = False
+    pickled: bool = False
 
     @property
     def id(self) -> str:
         """The id that was asked for."""
         return self.ids[0]
+
+    @property
+    def is_of_hub(self) -> bool:
+        """Whether the hub is meant: a folder that is there may be called like an id."""
+        return is_hub_id(self.id) and not Path(self.id).expanduser().is_dir()
 
 
 _OPENRAIL, _OPENRAIL_2 = "CreativeML OpenRAIL-M", "CreativeML OpenRAIL++-M"
@@ -60,7 +67,9 @@ SDXL = Source(
     "diffusion", ("stabilityai/stable-diffusion-xl-base-1.0",), None, 6.9, _OPENRAIL_2, "fp16"
 )
 SSD1B = Source("diffusion", ("segmind/SSD-1B",), None, 8.7, "Apache-2.0")
-BLIP = Source("captioner", ("Salesforce/blip-image-captioning-base",), None, 1.0, "BSD-3-Clause")
+BLIP = Source(
+    "captioner", ("Salesforce/blip-image-captioning-base",), None, 1.0, "BSD-3-Clause", pickled=True
+)
 CLIP = Source("clip", ("openai/clip-vit-base-patch32",), "refs/pr/15", 0.6, "MIT")
 """Its main branch holds pickles only, as BLIP's does; its safetensors are a pull request's."""
 
