@@ -392,3 +392,14 @@ def test_a_word_may_begin_and_end_with_any_mark():
     assert set(maps) == set(words)
     with pytest.raises(FslabError, match="does not hold the word 'do'"):
         lab.attention(noise_picture(96, 96), ("do",), prompt="a photo of a dog")
+
+
+@pytest.mark.parametrize("name", ["preset", "backbone", "captioner", "clip"])
+@pytest.mark.parametrize(
+    "given", [5, b"mini", True, ["mini"], "x" * 5000, "a/" + "x" * 5000, "~nobody/x"]
+)
+def test_what_is_no_name_of_a_model_is_refused_in_a_sentence(name, given):
+    with pytest.raises(FslabError) as refused:
+        fslab.Lab(**{name: given}).layers()
+    assert name in str(refused.value) or "'~nobody/x'" in str(refused.value)
+    assert len(str(refused.value)) < 300

@@ -42,6 +42,8 @@ class Models:
         precision: str | None = None,
     ) -> None:
         preset = default_preset() if preset is None else preset
+        given = {"preset": preset, "backbone": backbone, "captioner": captioner, "clip": clip}
+        _check_sources(given)
         self.preset: Preset = _with_text_side(find_preset(preset), captioner, clip)
         self.store = store if isinstance(store, Store) else Store(store)
         if backbone is not None and not os.fspath(backbone).strip():
@@ -196,6 +198,28 @@ class Models:
     def clip_fingerprint(self) -> str:
         """Name of CLIP's weights, tokenizer and processor, and of what it computes in."""
         return self._computed(_print_of(self._clip_folder, self.store))
+
+
+def _check_sources(given: dict[str, str | os.PathLike[str] | None]) -> None:
+    """Refuse what is no name of a model: another type, or a path that no file system can have."""
+    for what, source in given.items():
+        if source is None:
+            continue
+        text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
+        if not isinstance(text, str):
+            raise FslabError(
+                f"{what} is {source!r}; give a name, a folder or an id of the hub, as text"
+            )
+        try:
+            Path(text).expanduser().is_dir()
+        except (OSError, RuntimeError) as error:
+            short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+            reason = getattr(error, "strerror", None) or error
+            raise FslabError(f"{what} {short!r} cannot be looked for: {reason}") from error
+
+
+_SHOWN = 80
+"""Characters of a name that a refusal repeats."""
 
 
 def _with_text_side(
