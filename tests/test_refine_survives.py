@@ -150,7 +150,7 @@ def test_a_process_without_its_library_says_so(monkeypatch, tmp_path):
 
 
 def test_what_is_free_is_the_least_of_all_limits(monkeypatch, tmp_path):
-    from fslab.refine import room
+    from fslab import room
 
     group = tmp_path / "a" / "b"
     group.mkdir(parents=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from fslab.records import FslabError, OutOfMemory, Picture, Refinement
 from fslab.refine import worker
-from fslab.refine.room import available
+from fslab.room import available
 
 HERE = 1 << 29
 """Bytes up to which a CRF runs in this process, where so much is free twice over."""
