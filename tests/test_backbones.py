@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from fslab.backbones import StableDiffusion, open_backbone, pick_layers, word_attention
-from fslab.backbones.diffusion import prepare
+from fslab.backbones.latents import prepare
 from fslab.backbones.weights import locate
 from fslab.records import Extraction, FslabError
 from fslab.tap import tap
@@ -100,7 +100,7 @@ def test_draws_are_averaged_and_the_first_is_the_single_one(diffusion_folders, p
     one = backbone.run(picture, (64, 64), wanted, Extraction(draws=1))[path, 100]
     three = backbone.run(picture, (64, 64), wanted, Extraction(draws=3))[path, 100]
     generator = torch.Generator().manual_seed(0)
-    latent, noises = backbone._latent_and_noise(picture, (64, 64), Extraction(draws=3))
+    latent, noises = backbone._start(picture, (64, 64), Extraction(draws=3))
     again = [torch.randn(latent.shape, generator=generator) for _ in range(3)]
     assert all(torch.equal(left, right) for left, right in zip(noises, again, strict=True))
     assert not torch.equal(one, three)

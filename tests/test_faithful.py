@@ -11,7 +11,7 @@ from PIL import Image
 
 import fslab
 from fslab.backbones import pick_layers
-from fslab.backbones.diffusion import prepare
+from fslab.backbones.latents import prepare
 from fslab.captions import candidates, closest_classes, load_captioner, tagging
 from fslab.cluster.pixels import nearest
 from fslab.datasets import VOC

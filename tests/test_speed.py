@@ -6,7 +6,7 @@ from torch import nn
 
 import fslab.tap
 from fslab.backbones import StableDiffusion, pick_layers
-from fslab.backbones.diffusion import prepare
+from fslab.backbones.latents import prepare
 from fslab.records import Extraction
 from fslab.tap import tap
 

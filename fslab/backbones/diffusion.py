@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from fslab.backbones.adapters import check_no_adapters
 from fslab.backbones.base import Backbone
+from fslab.backbones.latents import noises, prepare, to_scale
 from fslab.backbones.limits import check_length
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
@@ -32,7 +32,7 @@ from fslab.backbones.understood import (
     text_number,
 )
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
-from fslab.records import Extraction, FslabError, Picture
+from fslab.records import Extraction, FslabError, Picture, digest_of
 from fslab.tap import tap
 from fslab.weights import files_of, name_of
 from fslab.weights.parts import check_files, small_files
@@ -88,6 +88,14 @@ class StableDiffusion(MetaListing, Backbone):
     def words_fingerprint(self) -> str:
         """Name of the text encoders and their tokenizers, which is all that words depend on."""
         return self._print_of([part for part in COMPONENTS if part.startswith("text")])
+
+    @cached_property
+    def vae_fingerprint(self) -> str:
+        """Name of the VAE's weights and settings, which is all that latents depend on."""
+        return fingerprint(self._vae_files(), self.store, config=self._vae_config)
+
+    def _vae_files(self) -> Sequence[Path]:
+        return files_of(self.folder / "vae")
 
     def _print_of(self, parts: Sequence[str], **settings: Any) -> str:
         folders = [self.folder / part for part in parts if (self.folder / part).is_dir()]
@@ -149,10 +157,21 @@ class StableDiffusion(MetaListing, Backbone):
         """Return a module of the UNet, in the backbone's own precision if none is named."""
         return self._part("unet", self.dtype(precision)).get_submodule(path)
 
-    @torch.no_grad()
     def latent(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Tensor:
-        """Return the scaled latent f32 [1, 4, h, w] of a picture, on the CPU."""
-        return self._latent_and_noise(picture, size, settings)[0]
+        """Return the scaled latent f32 [1, 4, h, w] of a picture, on the CPU.
+
+        It is kept in the backbone's store, so that another timestep or layer of a picture costs a
+        pass of the UNet alone and the VAE is not even loaded.
+        """
+        if self.store is None:
+            return self._encode(picture, size, settings)
+        key = self._latent_key(picture, size, settings)
+        entry = self.store.get(key)
+        if entry is not None:
+            return torch.from_numpy(entry["latent"].copy())
+        latent = self._encode(picture, size, settings)
+        self.store.put(key, {"latent": latent.numpy()})
+        return latent
 
     @torch.no_grad()
     def text_states(self, prompt: str, precision: str | None = None) -> Tensor:
@@ -182,31 +201,36 @@ class StableDiffusion(MetaListing, Backbone):
         """Return latent and noise; the last picture's are kept, as one is passed several times."""
         key = (picture.digest, size, settings.seed, settings.draws)
         key += (settings.posterior, self.dtype(settings.precision), settings.resize)
-        if self._encoded is None or self._encoded[0] != key:
-            self._encoded = key, self._latent_and_noise(picture, size, settings)
-        return self._encoded[1]
+        kept = self._encoded
+        if kept is None or kept[0] != key:
+            latent = self.latent(picture, size, settings)
+            kept = self._encoded = key, (latent, noises(latent.shape, settings)[:-1])
+        return kept[1]
 
     @torch.no_grad()
-    def _latent_and_noise(
-        self, picture: Picture, size: tuple[int, int], settings: Extraction
-    ) -> tuple[Tensor, list[Tensor]]:
-        """One generator gives all noise draws, then (if asked for) the posterior's sample."""
-        generator = torch.Generator().manual_seed(settings.seed)
-        dtype = self.dtype(settings.precision)
-        if self._vae_config.get("force_upcast", self._is_sdxl) and dtype == torch.float16:
-            dtype = torch.float32  # SDXL's VAE overflows in fp16
+    def _encode(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Tensor:
+        dtype = self._vae_dtype(settings)
         vae = self._part("vae", dtype)
         pixels = prepare(picture, size, settings.resize)
         posterior = vae.encode(pixels.to(self.device, dtype)).latent_dist
-        noises = [
-            torch.randn(posterior.mean.shape, generator=generator) for _ in range(settings.draws)
-        ]
+        code = posterior.mean
         if settings.posterior == "sample":
-            extra = torch.randn(posterior.mean.shape, generator=generator)
-            code = posterior.mean + posterior.std * extra.to(self.device, dtype)
-        else:
-            code = posterior.mean
-        return to_scale(code, self._vae_config).float().cpu(), noises
+            extra = noises(code.shape, settings)[-1]
+            code = code + posterior.std * extra.to(self.device, dtype)
+        return to_scale(code, self._vae_config).float().cpu()
+
+    def _vae_dtype(self, settings: Extraction) -> torch.dtype:
+        dtype = self.dtype(settings.precision)
+        if self._vae_config.get("force_upcast", self._is_sdxl) and dtype == torch.float16:
+            return torch.float32  # SDXL's VAE overflows in fp16
+        return dtype
+
+    def _latent_key(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> str:
+        """Name a latent by what changes its numbers; a seed does where the posterior is sampled."""
+        how = [settings.resize, str(self._vae_dtype(settings)), str(self.device)]
+        if settings.posterior == "sample":
+            how += [settings.seed, settings.draws]
+        return digest_of(["latent-1", self.vae_fingerprint, picture.digest, size, how])
 
     @torch.no_grad()
     def _pass(
@@ -376,35 +400,6 @@ class StableDiffusion(MetaListing, Backbone):
                 pooled = self._config["projection_class_embeddings_input_dim"] - time
                 more = {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, ids)}
             unet(latent, torch.empty(1), states, added_cond_kwargs=more or None)
-
-
-def prepare(picture: Picture, size: tuple[int, int], resize: str = "lanczos") -> Tensor:
-    """Return a picture as f32 [1, 3, H, W] in [-1, 1], resized by one of Pillow's filters.
-
-    "lanczos" as diffusers does; "bilinear" as torchvision's Resize does to a Pillow image.
-    """
-    image = Image.fromarray(picture.pixels)
-    if picture.size != size:
-        image = image.resize(size[::-1], Image.Resampling[resize.upper()])
-    array = np.asarray(image, dtype=np.float32) / 255.0
-    return 2.0 * torch.from_numpy(array.transpose(2, 0, 1).copy())[None] - 1.0
-
-
-def to_scale(code: Tensor, config: Mapping[str, Any]) -> Tensor:
-    """Return a VAE's latent [B, C, h, w] on the scale that its UNet was trained on.
-
-    As diffusers' pipelines do: by the channels' own mean and deviation where the configuration has
-    them (SDXL's), else by one shift (Stable Diffusion 3's) and one factor.
-    """
-    factor = config.get("scaling_factor", 0.18215)
-    if config.get("latents_mean") is not None:
-        mean, std = (
-            torch.tensor(config[name]).view(1, -1, 1, 1).to(code)
-            for name in ("latents_mean", "latents_std")
-        )
-        return (code - mean) * factor / std
-    shift = config.get("shift_factor")
-    return (code - shift if shift else code) * factor
 
 
 def check_configs(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:

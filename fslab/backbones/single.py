@@ -52,6 +52,9 @@ class SingleFile(StableDiffusion):
         """Name of the same without what only a pass depends on; the file is one all the same."""
         return self._print_of([part for part in self._checkpoint.parts if part.startswith("text")])
 
+    def _vae_files(self) -> Sequence[Path]:
+        return [self.folder]
+
     def _print_of(self, parts: Sequence[str], **settings: Any) -> str:
         configs = {part: self._checkpoint.config(part) for part in (*parts, "scheduler")}
         files = [self.folder, *small_files(self._tokens)]

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from whole import Ours
 
 from fslab.backbones import pick_layers
-from fslab.backbones.diffusion import prepare
+from fslab.backbones.latents import prepare
 from fslab.datasets import voc
 from fslab.evaluate import evaluate
 from fslab.lab import Lab

@@ -17,7 +17,7 @@ from true import TEXT, UNET, VAE
 
 import fslab
 from fslab.backbones import StableDiffusion, pick_layers
-from fslab.backbones.diffusion import prepare
+from fslab.backbones.latents import prepare
 from fslab.lab.presets import PAPER_LAYERS
 from fslab.records import Extraction, Picture
 
