@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import unicodedata
 from functools import cache
+from importlib.metadata import distribution
 
 _EXCEPTIONS = {
     **{"leaves": "leaf", "oxen": "ox", "people": "person"},
@@ -34,17 +36,31 @@ _IN_IE = frozenset(
 """Nouns in -ie of SCOWL 2020.12.07 (size 60) whose plurals the lexicon lacks."""
 
 
+_IRREGULAR = ("children", "feet", "geese", "lice", "men", "mice", "people", "teeth")
+"""How plurals beyond the lexicon end that do not end in -s: "snowmen"."""
+
+_BETWEEN = r"[\s_/\u2010-\u2015-]+"
+"""What stands between the parts of a compound, if anything does: "tv/monitor" is VOC's own."""
+
+
 def spelt(name: str) -> str:
-    """Return a name without what is only a way of writing: case, spaces, hyphens, underscores."""
-    plain = unicodedata.normalize("NFKC", name).casefold()
-    return re.sub(r"[\s_-]+", " ", plain).strip()
+    """Return a name without what is only a way of writing: case, spaces, hyphens, underscores,
+    composed letters, and signs that are not seen."""
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    plain = "".join(each for each in plain if unicodedata.category(each) != "Cf")
+    return re.sub(_BETWEEN, " ", plain).strip()
 
 
 @cache
-def one_name(name: str) -> str:
-    """Return what all ways of writing a name have in common: spelling aside, in the singular."""
+def written_as_one(name: str) -> frozenset[str]:
+    """Return what all ways of writing a name have in common: its parts as one word, singular.
+
+    Two names are one where they share such a form. Each part is in the singular, or the last
+    alone, for that is what "sportsballs" becomes, whose first part has no plural of its own.
+    """
     *first, last = spelt(name).split(" ")
-    return " ".join((*first, singular(last)))
+    last = singular(last)
+    return frozenset(("".join([*map(singular, first), last]), "".join([*first, last])))
 
 
 @cache
@@ -53,21 +69,31 @@ def singular(word: str) -> str:
 
     LemmInflect's lexicon (from NIH's SPECIALIST) knows; TextBlob's rules are for words beyond it.
     """
-    if word in _EXCEPTIONS:
-        return _EXCEPTIONS[word]
-    known = singulars(word)
-    return known[0] if known else _by_rule(word)
+    return _EXCEPTIONS.get(word) or _lexicon().get(word) or _by_rule(word)
+
+
+def is_noun(word: str) -> bool:
+    """Return whether the lexicon knows a lower-case word as a noun, in either number."""
+    return word in _lexicon()
 
 
 @cache
-def singulars(word: str) -> tuple[str, ...]:
-    """Return the singulars of a lower-case word as a noun; none where no noun is known for it."""
-    from lemminflect import getAllLemmas
+def _lexicon() -> dict[str, str]:
+    """Return the singular of each noun of LemmInflect's lexicon, by its singular and plural.
 
-    return tuple(getAllLemmas(word, "NOUN").get("NOUN", ()))
+    Its files are read, and its code is not run: that would import spaCy where it is installed, and
+    open a pickle for words beyond the lexicon.
+    """
+    files = distribution("lemminflect").locate_file("lemminflect/resources")
+    text = gzip.decompress((files / "lemma_lu.csv.gz").read_bytes()).decode()
+    text += (files / "lemma_overrides.csv").read_text(encoding="utf-8")
+    nouns = re.findall(r"^([^A-Z,\n#]+),(?:noun|NOUN),([^/\n]+)", text, re.MULTILINE)
+    return {plural: word.lower() for plural, word in nouns}
 
 
 def _by_rule(word: str) -> str:
+    if not word.endswith(("s", *_IRREGULAR)):
+        return word
     from textblob.en.inflect import singularize
 
     if word.endswith(("ss", "us")):  # stewardess, hummus

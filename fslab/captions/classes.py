@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from fslab.captions.tagging import nouns_of
-from fslab.names import singular
 from fslab.records import Caption, Captioning, FslabError, Vocabulary
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -62,8 +61,8 @@ def named_classes(caption: str | Sequence[str], vocabulary: Vocabulary) -> tuple
     """Return the classes that a caption, or each of several nouns, names; others are dropped.
 
     A class is named by its name, its spoken form or a synonym; the longest run of words wins
-    ("hot dog" is no dog). Plurals count, and so do words written together, apart or with a hyphen
-    ("hotdogs", "motor bike", "dining-table"). In the order of the caption, each class once.
+    ("hot dog" is no dog). A name counts however it is written (`Vocabulary.find`). In the order
+    of the caption, each class once.
     """
     texts = [caption] if isinstance(caption, str) else caption
     found = [name for text in texts for _, name in _read_classes(text, vocabulary) if name]
@@ -71,50 +70,33 @@ def named_classes(caption: str | Sequence[str], vocabulary: Vocabulary) -> tuple
 
 
 def _read_classes(text: str, vocabulary: Vocabulary) -> list[tuple[str, str | None]]:
-    """Cut a text into (words, the class they name) and (one word, None), in order."""
-    phrases, longest = _phrases(vocabulary)
+    """Cut a text into (words, the class they name) and (one word, None), in order.
+
+    A name of one word may be written as two ("motor bike"), so a name takes one more than it has.
+    """
+    said = (each for name in vocabulary.classes for each in (name, *vocabulary.texts(name, True)))
+    longest = 1 + max(len(_words(each)) for each in said)
     words = _words(text)
     found, start = [], 0
     while start < len(words):
         for length in range(min(longest, len(words) - start), 0, -1):
-            span = words[start : start + length]
-            name = next((phrases[form] for form in _joined(span) if form in phrases), None)
+            span = " ".join(words[start : start + length])
+            name = vocabulary.find(span)
             if name or length == 1:
                 break
-        found.append((" ".join(span), name))
+        found.append((span, name))
         start += length
     return found
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+(?:-\w+)*", text.lower())
-
-
-def _joined(words: Sequence[str]) -> tuple[str, str]:
-    """Return words as one, however a compound is written: each in its singular, or the last alone.
-
-    The second is what "sportsballs" becomes, whose first part has no plural of its own.
-    """
-    *first, last = [part for word in words for part in word.split("-")]
-    last = singular(last)
-    return "".join([*map(singular, first), last]), "".join([*first, last])
-
-
-def _phrases(vocabulary: Vocabulary) -> tuple[Mapping[str, str], int]:
-    """Map joined words to their class, names before synonyms; and count how many a class may take.
-
-    A name of one word may be written as two ("motor bike"), so it is one more than names have.
-    """
-    phrases: dict[str, str] = {}
-    longest = 1
-    for synonyms in (False, True):
-        for name in vocabulary.classes:
-            for text in (name, *vocabulary.texts(name, synonyms)):
-                words = _words(text)
-                longest = max(longest, 1 + len(words))
-                for form in _joined(words) if words else ():
-                    phrases.setdefault(form, name)
-    return phrases, longest
+    """Return a text's words in lower case, with their hyphens, and each other sign by itself."""
+    text = unicodedata.normalize("NFC", text.lower())
+    kept = (
+        each if each in "-_" or unicodedata.category(each)[0] in "LMN" else f" {each} "
+        for each in text
+    )
+    return [word for each in "".join(kept).split() if (word := each.strip("-_"))]
 
 
 def candidates(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from fslab.names import singular, singulars
+from fslab.names import is_noun, singular
 from fslab.records import Captioning, FslabError
 
 STOP_NOUNS = frozenset(
@@ -104,11 +104,11 @@ def _noun_kind(
         return None
     if named:  # "two teddy bears", "a photo of teddy bears"
         several = opener not in {*_ONE, "one"} and (opener != "start" or not following)
-        return "NNS" if last == "NN" and kind == "VBZ" and several and singulars(word) else None
+        return "NNS" if last == "NN" and kind == "VBZ" and several and is_noun(word) else None
     alone = not last and not following
     if kind in ("JJ", "FW") and (alone or opener in _ANY):
         return "NN"
-    if not singulars(word):
+    if not is_noun(word):
         return None
     if (base and opener in {*_ONE, "start", "of"}) or (kind in ("VBN", "VBD") and opener in _ANY):
         return "NN"  # "the bear", "of bear"; "a moped"

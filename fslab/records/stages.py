@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fslab.names import one_name, spelt
+from fslab.names import spelt, written_as_one
 from fslab.records.base import VOID, FslabError, described, words_of
 
 
@@ -154,6 +154,7 @@ class Vocabulary:
     names: tuple[str, ...]
     spoken: Mapping[str, str] = field(default_factory=dict)
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _named: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         loose = [name for name, words in self.synonyms.items() if isinstance(words, str)]
@@ -161,25 +162,28 @@ class Vocabulary:
             raise FslabError(f"the synonyms of {loose[0]!r} are one string; give a tuple of words")
         if (
             isinstance(self.names, str)
-            or not all(isinstance(name, str) and name.strip() for name in self.names)
+            or not all(isinstance(name, str) and spelt(name) for name in self.names)
             or len(set(self.names)) != len(self.names)
             or len(self.names) < 2
         ):
             raise FslabError(
                 f"a vocabulary holds the background and distinct classes, not {self.names!r}"
             )
-        self._check_apart()
+        object.__setattr__(self, "_named", self._read_names())
 
-    def _check_apart(self) -> None:
-        """Refuse one name that is written in two ways."""
-        written: dict[str, str] = {}
+    def _read_names(self) -> dict[str, str]:
+        """Return what each form of a name, of how it is said and of its synonyms names.
+
+        Raises FslabError for a form that names two.
+        """
+        found: dict[str, tuple[str, str]] = {}
         for name in self.names:
-            other = written.setdefault(spelt(name), name)
-            if other != name:
-                raise FslabError(
-                    f"the classes {other!r} and {name!r} are one name written in two ways, and "
-                    "each would take the other's share; keep one"
-                )
+            for text in (name, *self.texts(name, synonyms=True)):
+                for form in written_as_one(text):
+                    other, before = found.setdefault(form, (name, text))
+                    if other != name:
+                        raise FslabError(_one_for_two(other, before, name, text))
+        return {form: name for form, (name, _) in found.items()}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -194,15 +198,15 @@ class Vocabulary:
     def find(self, word: str) -> str | None:
         """Return the class that a word names: itself, as it is said or a synonym; or None.
 
-        Case, spaces, hyphens and plurals are ways of writing; a class in the word's own number
-        goes first.
+        Case, spaces, hyphens, underscores and plurals are ways of writing, and so is a compound
+        written as one word. Raises FslabError for a word that may name two classes.
         """
-        for alike in (spelt, one_name):
-            wanted = alike(word)
-            for name in self.classes:
-                if wanted in map(alike, (name, *self.texts(name, synonyms=True))):
-                    return name
-        return None
+        named = {self._named[form] for form in written_as_one(word) if form in self._named}
+        if len(named) > 1:
+            both = " or ".join(map(repr, sorted(named)))
+            raise FslabError(f"{word!r} may be {both}; write it as one of them")
+        found = next(iter(named), None)
+        return None if found == self.names[0] else found
 
     def extended(self, words: tuple[str, ...]) -> Vocabulary:
         """Return a vocabulary with the words that it lacks added behind its own.
@@ -210,12 +214,26 @@ class Vocabulary:
         A word that is written in several ways ("zebra", "Zebra", "zebras") is added as it is
         written first; the background is none of the classes.
         """
-        taken, new = {one_name(self.names[0])}, []
+        taken, new = set(written_as_one(self.names[0])), []
         for word in words:
-            if one_name(word) not in taken and self.find(word) is None:
-                taken.add(one_name(word))
+            if taken.isdisjoint(written_as_one(word)) and self.find(word) is None:
+                taken |= written_as_one(word)
                 new.append(word)
         return Vocabulary((*self.names, *new), self.spoken, self.synonyms)
+
+
+def _one_for_two(one: str, text: str, other: str, same: str) -> str:
+    """Say that two classes are written alike, or that a word is said to be both."""
+    if (text, same) == (one, other):
+        return (
+            f"the classes {one!r} and {other!r} are one name written in two ways, and each would "
+            "take the other's share; keep one, or call them what tells them apart"
+        )
+    word = text if text == same else f"{text}' or '{same}"
+    return (
+        f"'{word}' is said to name {one!r} and {other!r}, so which of them it is cannot be known; "
+        "leave it to one of them"
+    )
 
 
 @dataclass(frozen=True)
