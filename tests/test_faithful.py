@@ -63,6 +63,13 @@ def test_lengths_beyond_the_decoder_are_refused(captioner, pictures):
         captioner.caption(pictures[0], max_length=33, prompt="a photo of ")
     with pytest.raises(FslabError, match=r"max_length is 4; .* from 5"):
         captioner.caption(pictures[0], max_length=4, prompt="a photo of ")
+    with pytest.raises(FslabError, match=r"max_new_tokens is 29; .* at most 28, for it holds 32"):
+        captioner.caption(pictures[0], 29, prompt="a photo of ")
+    with pytest.raises(FslabError, match=r"min_length is 25; a caption has at most 24 tokens"):
+        captioner.caption(pictures[0], 20, prompt="a photo of ", min_length=25)
+    with pytest.raises(FslabError, match=r"'dog dog .*' has 42 tokens, and the captioner reads 32"):
+        captioner.caption(pictures[0], prompt=" ".join(["dog"] * 40))
+    captioner.caption(pictures[0], 28, prompt="a photo of ", min_length=10)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from fslab import Lab
 from fslab.backbones import open_backbone, word_keys, word_maps
 from fslab.backbones.attention import word_columns
 from fslab.backbones.diffusion import StableDiffusion
-from fslab.lab.words import sentence_of
+from fslab.captions import noun_runs
+from fslab.lab.words import compounds_by_word, sentence_of
 from fslab.records import Extraction, FslabError, Vocabulary
 
 PATH = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
@@ -146,7 +147,8 @@ class Letters:
 
 def said_at(prompt, word, beside=()):
     """Where in the prompt a word's tokens begin."""
-    columns = word_columns(Letters(), prompt, word, beside)
+    compounds = compounds_by_word(prompt, [word])[word]
+    columns = word_columns(Letters(), prompt, word, [*beside, *compounds], noun_runs(prompt))
     assert len(columns) == len(word)
     return columns[0] - 1
 
@@ -171,6 +173,40 @@ def test_in_a_prompt_of_ones_own_a_word_is_not_a_part_of_another():
     assert said_at(prompt, "dog", ["hot dog", "dog"]) == 19
     with pytest.raises(FslabError, match="'dog' only as a part of 'hot dog'"):
         said_at("a hot dog on a mat", "dog", ["dog", "hot dog"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word", "start"),
+    [
+        ("a hot dog and a dog", "dog", 16), ("a Hot-dog, a dog", "dog", 13),
+        ("two wine glasses and glasses", "glasses", 21), ("my teddy bear hugs a bear", "bear", 21),
+        ("a motor bike by a bike", "bike", 18), ("a dog house and a dog", "dog", 18),
+        ("a dining table", "table", 9), ("a remote control", "remote", 2), ("a white dog", "dog", 8),
+        ("a dog house", "dog", 2),
+    ],
+)  # fmt: skip
+def test_a_word_asked_for_alone_is_no_part_of_a_compound(prompt, word, start):
+    assert said_at(prompt, word) == start
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word", "compound"),
+    [("a hot dog on a mat", "dog", "hot dog"), ("Teddy bears", "bears", "Teddy bears"),
+     ("a traffic-light", "light", "traffic-light")],
+)  # fmt: skip
+def test_a_word_that_only_a_compound_holds_is_refused(prompt, word, compound):
+    with pytest.raises(FslabError, match=f"'{word}' only as a part of '{compound}'"):
+        said_at(prompt, word)
+
+
+def test_the_lab_takes_the_word_that_stands_free(tiny, picture):
+    lab = Lab(tiny)
+    alone = lab.attention(picture, ["dog"], "a hot dog and a dog")["dog"]
+    both = lab.attention(picture, ["hot dog", "dog"], "a hot dog and a dog")
+    np.testing.assert_array_equal(alone, both["dog"])
+    assert np.abs(alone - both["hot dog"]).max() > 1e-4
+    with pytest.raises(FslabError, match="'dog' only as a part of 'hot dog'"):
+        lab.attention(picture, ["dog"], "there is a hot dog")
 
 
 def test_a_prompt_over_the_text_encoders_limit_is_refused(diffusion_folders):

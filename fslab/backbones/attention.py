@@ -7,7 +7,7 @@ network is replaced. Source of the reading: DAAM (Tang et al., ACL 2023).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -29,12 +29,16 @@ def word_attention(
     size: tuple[int, int],
     words: Sequence[str],
     settings: Extraction,
+    compounds: Mapping[str, Sequence[str]] | None = None,
+    nouns: Sequence[str] = (),
 ) -> Tensor:
     """Return how much each cell attends to each word of the prompt: f32 [words, h, w], 0..1.
 
     A cell's attention is a softmax over the prompt's tokens; a word's is the sum over its own
     tokens, averaged over heads, noise draws, timesteps and layers, on the grid of the finest.
     settings.layers: patterns of cross-attention queries (paths that end in attn2.to_q).
+    compounds: by word, phrases of the prompt that hold it and mean something else ("hot dog").
+    nouns: nouns that follow each other there ("dog house"), whose parts are the last choice.
     Raises FslabError for a word that the prompt does not hold, and for other layers.
     """
     if isinstance(words, str) or not words:
@@ -43,7 +47,12 @@ def word_attention(
     others = [layer.path for layer in queries if not layer.path.endswith("attn2.to_q")]
     if others:
         raise FslabError(f"{others[0]!r} is no cross-attention query; such paths end in attn2.to_q")
-    columns = [word_columns(backbone, settings.prompt, word, words) for word in words]
+    columns = [
+        word_columns(
+            backbone, settings.prompt, word, [*words, *(compounds or {}).get(word, ())], nouns
+        )
+        for word in words
+    ]
     keys = [layer.path.removesuffix("to_q") + "to_k" for layer in queries]
     wanted = [path for layer, key in zip(queries, keys, strict=True) for path in (layer.path, key)]
     found: dict[str, list[Tensor]] = {layer.path: [] for layer in queries}
@@ -63,14 +72,19 @@ def word_attention(
 
 
 def word_columns(
-    backbone: StableDiffusion, prompt: str, word: str, beside: Sequence[str] = ()
+    backbone: StableDiffusion,
+    prompt: str,
+    word: str,
+    beside: Sequence[str] = (),
+    nouns: Sequence[str] = (),
 ) -> list[int]:
     """Return the places of a word's tokens in the prompt.
 
     In "a photo of a hot dog and a dog" each word has its own place, "photo" too. In a prompt of
-    another form it is the first mention that lies in none of the longer words `beside` it.
+    another form it is the first mention that lies in none of the longer words `beside` it, and,
+    where there is one, in none of the `nouns`.
     """
-    found = _mention(prompt, word, beside)
+    found = _mention(prompt, word, beside, nouns)
     spans = enumerate(backbone.token_spans(prompt))
     columns = [place for place, (a, b) in spans if a < b and a < found[1] and b > found[0]]
     if not columns:
@@ -78,7 +92,9 @@ def word_columns(
     return columns
 
 
-def _mention(prompt: str, word: str, beside: Sequence[str]) -> tuple[int, int]:
+def _mention(
+    prompt: str, word: str, beside: Sequence[str], nouns: Sequence[str]
+) -> tuple[int, int]:
     """Return where the prompt says a word; FslabError where it does not, or only in a longer."""
     for start, end in _listed(prompt):
         if prompt[start:end].lower() == word.lower():
@@ -87,13 +103,14 @@ def _mention(prompt: str, word: str, beside: Sequence[str]) -> tuple[int, int]:
     if not mentions:
         raise FslabError(f"the prompt {prompt!r} does not hold the word {word!r}")
     longer = [each for each in beside if len(each) > len(word) and _mentions(each, word)]
-    taken = [span for each in longer for span in _mentions(prompt, each)]
-    for start, end in mentions:
-        if not any(left <= start and end <= right for left, right in taken):
-            return start, end
+    for avoided in ((*longer, *nouns), longer):
+        taken = [span for each in avoided for span in _mentions(prompt, each)]
+        for start, end in mentions:
+            if not any(left <= start and end <= right for left, right in taken):
+                return start, end
     raise FslabError(
-        f"the prompt {prompt!r} holds the word {word!r} only as a part of {longer[0]!r}, which is "
-        "asked for too; leave one out, or give a prompt that says both"
+        f"the prompt {prompt!r} holds the word {word!r} only as a part of {longer[0]!r}; ask for "
+        "that, or give a prompt that says the word by itself"
     )
 
 

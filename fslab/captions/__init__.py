@@ -2,7 +2,7 @@
 
 from fslab.captions.captioner import Captioner, load_captioner
 from fslab.captions.classes import Embed, candidates, closest_classes, named_classes
-from fslab.captions.tagging import STOP_NOUNS, nouns
+from fslab.captions.tagging import STOP_NOUNS, noun_runs, nouns
 
 __all__ = [
     "STOP_NOUNS",
@@ -12,5 +12,6 @@ __all__ = [
     "closest_classes",
     "load_captioner",
     "named_classes",
+    "noun_runs",
     "nouns",
 ]

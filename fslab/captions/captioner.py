@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fslab.backbones.limits import check_length
 from fslab.backbones.weights import load_parts
 from fslab.records import FslabError
 
@@ -44,12 +45,12 @@ class Captioner:
 
         prompt: how the sentence must begin; it is not returned. min_length, max_length: tokens
         of the whole sequence, the start token and the prompt counted; max_length takes the place
-        of max_new_tokens. Raises FslabError where a length is more than the decoder can hold.
+        of max_new_tokens. Raises FslabError where prompt or length is more than the decoder can
+        hold, and where min_length is more than a caption may have.
         """
         given = self.image_processor(images=[Image.fromarray(pixels)], return_tensors="pt")
         start = self._start(prompt)
-        if max_length is not None:
-            self._check_length(max_length, start.shape[1])
+        self._check_lengths(start.shape[1], min_length, max_length, max_new_tokens)
         bound = {"max_new_tokens": max_new_tokens} if max_length is None else {}
         tokens = self.model.generate(
             given["pixel_values"].to(self.model.device, self.model.dtype),
@@ -67,14 +68,32 @@ class Captioner:
 
         BLIP puts its own start token in the first one's place and cuts the end token off.
         """
+        check_length(self.tokenizer, [prompt], self._limit, "the captioner")
         return self.tokenizer(prompt, return_tensors="pt").input_ids
 
-    def _check_length(self, max_length: int, start: int) -> None:
-        limit = self.model.config.text_config.max_position_embeddings
-        if not start <= max_length <= limit:
+    @property
+    def _limit(self) -> int:
+        """How many tokens the decoder holds."""
+        return self.model.config.text_config.max_position_embeddings
+
+    def _check_lengths(self, start: int, least: int, most: int | None, new: int) -> None:
+        """Refuse lengths that no caption can have; start: the prompt's tokens and one more."""
+        limit = self._limit
+        if most is not None and not start <= most <= limit:
             raise FslabError(
-                f"captioning.max_length is {max_length}; for this captioner it is a whole number "
+                f"captioning.max_length is {most}; for this captioner it is a whole number "
                 f"from {start}, its prompt and one token more, to {limit}"
+            )
+        if most is None and start - 1 + new > limit:
+            raise FslabError(
+                f"captioning.max_new_tokens is {new}; for this captioner it is at most "
+                f"{limit - start + 1}, for it holds {limit} tokens, the prompt's {start - 1} among "
+                "them"
+            )
+        whole = most if most is not None else start - 1 + new
+        if least > whole:
+            raise FslabError(
+                f"captioning.min_length is {least}; a caption has at most {whole} tokens here"
             )
 
 

@@ -39,6 +39,19 @@ def nouns(text: str, tagger: str = "textblob") -> tuple[str, ...]:
     return tuple(dict.fromkeys(noun for _, noun in found))
 
 
+def noun_runs(text: str) -> tuple[str, ...]:
+    """Return the nouns that follow each other in a text, in lower case: "dog house"."""
+    runs: list[list[str]] = []
+    last = None
+    for place, word, _ in _textblob_nouns(text.lower()):
+        if place - 1 == last:
+            runs[-1].append(word)
+        else:
+            runs.append([word])
+        last = place
+    return tuple(" ".join(run) for run in runs if len(run) > 1)
+
+
 def nouns_of(text: str, recipe: Captioning) -> list[tuple[str, str]]:
     """Return (a word that counts as a noun, the noun that it counts as), in lower case, in order.
 

@@ -19,6 +19,7 @@ from fslab.lab.settings import build
 from fslab.lab.words import (
     AS_USUAL,
     check_reads_text,
+    compounds_by_word,
     evidence_for,
     looked_for,
     sentence_of,
@@ -148,21 +149,24 @@ class Lab(Models):
 
         prompt: a sentence that holds the words, else "a photo of" them. layers: cross-attention
         queries. settings: the rest of `Extraction`. Raises FslabError for a word that the prompt
-        does not hold, and for a backbone that reads no text.
+        does not hold, or only inside a compound of another meaning ("dog" in "hot dog"), and for a
+        backbone that reads no text.
         """
         from fslab.backbones import word_attention
+        from fslab.captions import noun_runs
         from fslab.extract import complete
 
         backbone = self.backbone
         check_reads_text(backbone)
+        beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
         prompt = prompt or sentence_of(words)
         steps = () if timestep is None else (timestep,)
         part = build(Extraction, layers=layers, timesteps=steps, prompt=prompt, **settings)
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
-        inputs = ["attention-3", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
+        inputs = ["attention-4", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
         maps = self._memory.array(
-            inputs, lambda: word_attention(backbone, picture, size, words, part).numpy()
+            inputs, lambda: word_attention(backbone, picture, size, words, part, *beside).numpy()
         )
         return dict(zip(words, maps, strict=True))
 

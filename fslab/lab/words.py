@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fslab.datasets import COCO_OBJECT, VOC
 from fslab.lab.memory import Memory
-from fslab.records import Extraction, Features, FslabError, Matching, Picture, Vocabulary
+from fslab.records import Extraction, Features, FslabError, Matching, Picture, Vocabulary, words_of
 
 if TYPE_CHECKING:
     from fslab.backbones import Backbone
 
 
 AS_USUAL = Extraction()
+
+_PARTS = 3
+"""So many words a compound has at most: "person in dress" is the longest."""
 
 
 def looked_for(
@@ -101,6 +107,27 @@ def evidence_for(
             precision=read.precision,
         )
     return {name: maps[word] for name, word in words.items()}
+
+
+def compounds_by_word(prompt: str, words: Sequence[str]) -> dict[str, list[str]]:
+    """Return, by word, the prompt's compounds that hold it and mean something else.
+
+    They name a class of VOC's or COCO's that the word does not: "hot dog" for "dog", but no
+    "dining table" for "table".
+    """
+    places = [match.span() for match in re.finditer(r"\w+", prompt)]
+    spans = itertools.combinations(range(len(places)), 2)
+    phrases = [prompt[places[a][0] : places[b][1]] for a, b in spans if b - a < _PARTS]
+    found: dict[str, list[str]] = {word: [] for word in words_of(words, "words")}
+    for phrase in phrases:
+        if not re.fullmatch(r"\w+(?:[\s-]+\w+)+", phrase):
+            continue
+        classes = [(each, named) for each in (VOC, COCO_OBJECT) if (named := each.find(phrase))]
+        for word, compounds in found.items():
+            held = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", phrase, re.IGNORECASE)
+            if held and classes and all(each.find(word) != named for each, named in classes):
+                compounds.append(phrase)
+    return found
 
 
 def sentence_of(words: Sequence[str]) -> str:
