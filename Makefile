@@ -69,5 +69,5 @@ $(READY): pyproject.toml constraints.txt requirements.txt requirements-build.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-build.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,lab]'
 	@touch $@

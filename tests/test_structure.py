@@ -36,7 +36,7 @@ MAY_IMPORT["cli"] |= {"mini"}
 
 def rooms():
     return {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()} - {
-        "__init__", "__main__", "__pycache__",
+        "__init__", "__main__", "__pycache__", "py",  # py.typed
     }  # fmt: skip
 
 

@@ -77,7 +77,8 @@ def test_every_package_runs_on_the_first_release_of_each_python(python):
 def test_what_the_project_asks_for_is_locked():
     found = locked("requirements.txt")
     asked = project()["project"]
-    for entry in map(Requirement, asked["dependencies"] + asked["optional-dependencies"]["dev"]):
+    extras = asked["optional-dependencies"]
+    for entry in map(Requirement, asked["dependencies"] + extras["dev"] + extras["lab"]):
         name = canonicalize_name(entry.name)
         if name == "torch":  # the registry's file and a CPU build differ: see docs/security.md
             assert name not in found

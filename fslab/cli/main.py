@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from fslab.cli.options import chosen_recipe, local_folder, parse_settings, parse_size
+from fslab.cli.options import check_is_new, chosen_recipe, local_folder, parse_settings, parse_size
 from fslab.lab.models import PRESETS_OWN
 from fslab.lab.presets import DEFAULT as DEFAULT_PRESET
 from fslab.records import FslabError
@@ -336,6 +336,17 @@ def fetch(
 
 
 @app.command()
+def notebooks(
+    out_dir: Annotated[Path, typer.Argument(help="a folder that is not there yet, or is empty")],
+) -> None:
+    """Copy the numbered notebooks and mini-VOC, which they use, to work in."""
+    from fslab.cli.notebooks import copy_notebooks
+
+    count = copy_notebooks(out_dir)
+    print(f"{out_dir}: {count} notebooks; open them with: jupyter lab {out_dir / 'notebooks'}")
+
+
+@app.command()
 def scenes(
     out_dir: Annotated[Path, typer.Argument(help="a folder that is not there yet, or is empty")],
     count: Annotated[int, typer.Option(help="how many scenes")] = 100,
@@ -347,7 +358,6 @@ def scenes(
 
     if count < 1:
         raise FslabError(f"--count is {count}; it is a whole number from 1 up")
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise FslabError(f"{out_dir} is there already; give a new folder, or an empty one")
+    check_is_new(out_dir)
     write(out_dir, count, seed, hard)
     print(f"{out_dir}: {count} scenes, split val")

@@ -49,6 +49,12 @@ def local_folder(text: str | None) -> Path | None:
     return local(text) if text is not None else None
 
 
+def check_is_new(folder: Path) -> None:
+    """Raise FslabError where a folder to be made holds something, or is a file."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FslabError(f"{folder} is there already; give a new folder, or an empty one")
+
+
 def parse_size(text: str) -> int:
     """Read a size such as "2GB", "500 MB" or "0" as bytes."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text, re.IGNORECASE)

@@ -1,21 +1,32 @@
-"""Where the files of fslab's repository lie, in whatever folder a notebook is run."""
+"""Where the files that come with fslab lie: in its repository, in a copy, or in the package."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_SIGNS = (Path("data") / "minivoc", Path("notebooks") / "experiments")
-"""What the repository holds, and no other folder does."""
+NOTEBOOKS, SCENES = Path("notebooks"), Path("data") / "minivoc"
+
+_SIGNS = (SCENES, NOTEBOOKS / "experiments")
+"""What fslab's repository and copies of it hold, and no other folder does."""
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def home() -> Path | None:
+    """Return the folder that holds `notebooks/` and `data/minivoc`, or None.
+
+    It is the repository that the package lies in, else the working folder or the nearest above
+    it that holds a copy, else the installed package's own.
+    """
+    here = Path.cwd()
+    places = (_PACKAGE.parent, here, *here.parents, _PACKAGE / "shelf")
+    return next((one for one in places if all((one / sign).is_dir() for sign in _SIGNS)), None)
 
 
 def checkout(path: str) -> str:
-    """Return where a file or folder of fslab's repository is: `checkout("data/minivoc")`.
+    """Return where a file or folder that comes with fslab is: `checkout("data/minivoc")`.
 
-    The repository is the one that the package lies in, else the working folder's or the nearest
-    above it. An installed package has none, and the path is then as seen from `notebooks/`.
+    Where nothing holds such files, the path is as seen from `notebooks/`.
     """
-    here = Path.cwd()
-    for home in (Path(__file__).parents[2], here, *here.parents):
-        if all((home / sign).is_dir() for sign in _SIGNS):
-            return str(home / path)
-    return f"../{path}"
+    found = home()
+    return str(found / path) if found else f"../{path}"
