@@ -3,8 +3,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.installed
+BOOK := .venv/.book
 
-.PHONY: demo test lint bench lab notebooks ablations mini voc coco clean
+.PHONY: demo test lint book book-serve bench lab notebooks ablations mini voc coco clean
 
 # The small models are no faster on two threads, and far slower where other work has a core.
 demo test notebooks ablations: export OMP_NUM_THREADS ?= 1
@@ -20,6 +21,15 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+book: $(BOOK)
+	$(BIN)/python book/pages.py
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python book/check.py out/book
+
+book-serve: book
+	@echo "http://127.0.0.1:8000"
+	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory out/book
 
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py --large --out out/bench.json
@@ -47,7 +57,7 @@ ablations: $(READY)
 		--out notebooks/experiments/results/ceilings.csv
 	$(BIN)/python notebooks/experiments/ceilings.py data/minivoc --split val-hard \
 		--out notebooks/experiments/results/ceilings-hard.csv
-	$(BIN)/python notebooks/experiments/tables.py README.md docs/method.md
+	$(BIN)/python notebooks/experiments/tables.py README.md docs/method.md docs/results.md
 
 mini: $(READY)
 	$(BIN)/python -m fslab.mini.train --out out/mini
@@ -59,7 +69,7 @@ coco: $(READY)
 	$(BIN)/fslab fetch coco data/coco
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv out .cache
 
 $(READY): pyproject.toml constraints.txt requirements.txt requirements-build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
@@ -70,4 +80,8 @@ $(READY): pyproject.toml constraints.txt requirements.txt requirements-build.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-build.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,lab]'
+	@touch $@
+
+$(BOOK): $(READY) requirements-book.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-book.txt
 	@touch $@

@@ -12,7 +12,7 @@ EXPERIMENTS = ROOT / "notebooks/experiments"
 TABLES = runpy.run_path(str(EXPERIMENTS / "tables.py"))
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/method.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/method.md", "docs/results.md"])
 def test_tables_are_what_the_ablations_wrote(name):
     text = (ROOT / name).read_text()
     assert "<!-- table " in text

@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKED = ("requirements.txt", "requirements-build.txt")
+LOCKED = ("requirements.txt", "requirements-build.txt", "requirements-book.txt")
 
 
 def locked(name: str) -> dict[str, tuple[str, list[str]]]:
@@ -85,6 +85,13 @@ def test_what_the_project_asks_for_is_locked():
             continue
         assert name in found, f"{name} is not in requirements.txt; run .ci/lock"
         assert entry.specifier.contains(found[name][0])
+
+
+def test_what_makes_the_book_is_locked_in_the_versions_of_the_rest():
+    found, rest = locked("requirements-book.txt"), locked("requirements.txt")
+    for entry in map(Requirement, project()["project"]["optional-dependencies"]["book"]):
+        assert entry.specifier.contains(found[canonicalize_name(entry.name)][0])
+    assert not [name for name in found if rest.get(name, found[name]) != found[name]]
 
 
 def test_what_builds_the_project_is_locked():

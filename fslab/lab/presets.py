@@ -98,6 +98,7 @@ PRESETS = {
         ),
     )
 }  # fmt: skip
+"""The sets of models that have a name of their own."""
 
 
 def default_preset() -> str:

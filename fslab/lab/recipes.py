@@ -178,6 +178,7 @@ Where it differs, and why:
 """
 
 METHODS = {recipe.name: recipe for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFFSEG)}
+"""Whole methods by name: the paper's, our own, and two neighbours'."""
 
 CLUSTERINGS = {
     recipe.name: recipe

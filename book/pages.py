@@ -1,0 +1,182 @@
+"""Write the sources of the book's pages, in Markdown, from what is in the repository.
+
+Documents are taken from where they lie, their links pointed at the book's pages; notebooks become
+chapters with the outputs that they were committed with; every room of the package becomes a page of
+the reference, which mkdocstrings fills from docstrings. Nothing is executed, and fslab is not
+imported. `make book` runs this before MkDocs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import posixpath
+import re
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from names import homes, public_names, said
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+TARGET = ROOT / "out" / "book-source"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*_*.ipynb"))
+ELSEWHERE = {
+    "data/README.md": "data.md",
+    "fslab/mini/README.md": "models.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
+"""Documents that lie outside docs/, and their pages."""
+
+GUIDES = {
+    "The method": ("lab", "extract", "captions", "cluster", "match", "refine"),
+    "Records and data": ("records", "datasets", "store"),
+    "Figures": ("evaluate", "score"),
+    "Looking": ("plots", "widgets"),
+    "Models": ("backbones", "weights", "tap"),
+    "Below": ("cli", "names", "files", "process", "room"),
+}
+"""The rooms of the package, as the reference lists them."""
+
+FIGURE = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+_LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
+
+
+def main() -> None:
+    """Write the sources of all pages and their assets, in the place of what was there."""
+    shutil.rmtree(TARGET, ignore_errors=True)
+    for uri, content in [*_documents(), *_chapters(), *_reference(), *_assets()]:
+        path = TARGET / uri
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def relinked(markdown: str, source: str, page: str) -> str:
+    """Return a text of the file `source` with links as they are to be on the page `page`."""
+
+    def link(match: re.Match[str]) -> str:
+        if ":" in match[1]:
+            return match[1]
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[1]))
+        return posixpath.relpath(page_of(target), posixpath.dirname(page) or ".")
+
+    return _LINK.sub(link, markdown)
+
+
+def page_of(source: str) -> str:
+    """Return the place in the book of a file of the repository."""
+    if source.startswith("notebooks/") and source.endswith(".ipynb"):
+        return source.removesuffix(".ipynb") + ".md"
+    return ELSEWHERE.get(source, source.removeprefix("docs/"))
+
+
+def _documents() -> Iterator[tuple[str, str | bytes]]:
+    own = [path for kind in ("*.md", "*.png") for path in (ROOT / "docs").rglob(kind)]
+    card = (ROOT / "fslab/mini/card").glob("*.png")
+    for path in [*own, *card, *(ROOT / source for source in ELSEWHERE)]:
+        source = path.relative_to(ROOT).as_posix()
+        uri = page_of(source)
+        if path.suffix == ".png":
+            yield uri, path.read_bytes()
+        else:
+            yield uri, relinked(path.read_text(encoding="utf-8"), source, uri)
+
+
+def _assets() -> Iterator[tuple[str, bytes]]:
+    plotly = files("plotly") / "package_data" / "plotly.min.js"
+    for path in (HERE / "book.css", HERE / "figures.js", plotly):
+        yield f"assets/{path.name}", path.read_bytes()
+
+
+def _chapters() -> Iterator[tuple[str, str | bytes]]:
+    for path in NOTEBOOKS:
+        pictures: dict[str, bytes] = {}
+        source = f"notebooks/{path.name}"
+        yield page_of(source), relinked(chapter(path, pictures), source, page_of(source))
+        for name, content in pictures.items():
+            yield f"notebooks/{name}", content
+
+
+def chapter(path: Path, pictures: dict[str, bytes]) -> str:
+    """Return a notebook as Markdown, and put its static pictures into `pictures` by their name."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else _fenced(text, "python"))
+        for output in cell.get("outputs", ()):
+            name = f"{path.stem}-{len(pictures) + 1}.png"
+            parts.append(_output(output, name, pictures))
+    return "\n\n".join(parts) + "\n"
+
+
+def _output(output: dict[str, Any], name: str, pictures: dict[str, bytes]) -> str:
+    if output["output_type"] == "stream":
+        return _fenced("".join(output["text"]), "{ .text .output }")
+    data = output["data"]
+    if FIGURE in data:
+        pictures[name] = base64.b64decode("".join(data["image/png"]))
+        return _figure(data[FIGURE], name)
+    if WIDGET in data:
+        return EXPLORER.format("".join(data["text/plain"]).strip("<>"))
+    return _fenced("".join(data["text/plain"]), "{ .text .output }")
+
+
+EXPLORER = """!!! example "An explorer opens here"
+    `{}`
+
+    It needs a running notebook: `make lab`. [What the explorers do](../docs/explorers.md)."""
+
+
+def _figure(figure: dict[str, Any], name: str) -> str:
+    """Return a figure as its picture, with what figures.js makes it live by."""
+    shown = {key: figure[key] for key in ("data", "layout")}
+    layout = shown["layout"]
+    size = f'width="{layout.get("width", 700)}" height="{layout.get("height", 450)}"'
+    data = json.dumps(shown, separators=(",", ":")).replace("</", "<\\/")
+    picture = f'<img src="{name}" {size} loading="lazy" alt="{_words_of(layout)}">'
+    return f'<div class="figure">{picture}<script type="application/json">{data}</script></div>'
+
+
+def _words_of(layout: dict[str, Any]) -> str:
+    """Return a figure's title for those who cannot see it."""
+    title = layout.get("title", {})
+    text = title.get("text", "") if isinstance(title, dict) else title
+    return re.sub(r"<[^>]*>", " ", text).replace('"', "&quot;").strip() or "figure"
+
+
+def _fenced(text: str, kind: str) -> str:
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) or [""]))
+    return f"{fence}{kind}\n{text.rstrip()}\n{fence}"
+
+
+def _reference() -> Iterator[tuple[str, str]]:
+    for room in (room for rooms in GUIDES.values() for room in rooms):
+        entries = "\n\n".join(f"::: fslab.{room}.{name}" for name in public_names(room))
+        yield f"api/{room}.md", f"# fslab.{room}\n\n{said(room)}\n\n{entries}\n"
+    yield "api/index.md", _contents()
+
+
+def _contents() -> str:
+    lines = ["# Reference", "", "Every public name, from its docstring. " + AXES, ""]
+    lines += ["## `import fslab`", "", "Imported at their first use:", ""]
+    for name, path in sorted(homes().items()):
+        lines.append(f"- [`fslab.{name}`]({path.split('.')[1]}.md#{path})")
+    for title, rooms in GUIDES.items():
+        lines += ["", f"## {title}", ""]
+        lines += [f"- [`fslab.{room}`]({room}.md): {said(room)}" for room in rooms]
+    return "\n".join(lines) + "\n"
+
+
+AXES = (
+    "Axes are written [C, h, w]: H, W are rows and columns of a picture, h, w of a feature map; C "
+    "channels; K clusters, classes or segments."
+)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The book: all there is has its page, every public name its entry; the check of links can fail."""
+
+import importlib
+import inspect
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import fslab
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def book():
+    sys.path.insert(0, str(ROOT / "book"))
+    try:
+        return {
+            name: runpy.run_path(str(ROOT / f"book/{name}.py"))
+            for name in ("names", "pages", "check")
+        }
+    finally:
+        sys.path.remove(str(ROOT / "book"))
+
+
+def in_contents(entry):
+    if isinstance(entry, str):
+        return [entry]
+    parts = entry.values() if isinstance(entry, dict) else entry
+    return [page for part in parts for page in in_contents(part)]
+
+
+def rooms(book):
+    return [room for guide in book["pages"]["GUIDES"].values() for room in guide]
+
+
+def test_the_contents_have_every_page_once(book):
+    page_of = book["pages"]["page_of"]
+    sources = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/[0-9]*.ipynb")]
+    wanted = [page_of(path.relative_to(ROOT).as_posix()) for path in sources]
+    wanted += [*book["pages"]["ELSEWHERE"].values(), "api/index.md"]
+    wanted += [f"api/{room}.md" for room in rooms(book)]
+    listed = in_contents(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert sorted(listed) == sorted(wanted)
+
+
+def test_every_room_with_a_public_name_is_in_the_reference(book):
+    found = {path.stem for path in (ROOT / "fslab").iterdir() if path.stem[0] != "_"}
+    assert {room for room in found if room in rooms(book)} == set(rooms(book))
+    beyond = found - set(rooms(book)) - {"py"}
+    assert not [room for room in beyond if book["names"]["public_names"](room)]
+
+
+def test_the_names_read_from_the_files_are_those_of_python(book):
+    homes, public_names = book["names"]["homes"](), book["names"]["public_names"]
+    assert {*homes} == {*fslab.__all__}
+    for room in rooms(book):
+        module = importlib.import_module(f"fslab.{room}")
+        names = public_names(room)
+        assert {*getattr(module, "__all__", ())} <= {*names}
+        for name in names:
+            home, _, last = f"fslab.{room}.{name}".rpartition(".")
+            assert hasattr(importlib.import_module(home), last)
+
+
+def test_every_public_function_and_class_says_what_it_is(book):
+    for room in rooms(book):
+        module = importlib.import_module(f"fslab.{room}")
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            described = not (inspect.isfunction(value) or inspect.isclass(value)) or value.__doc__
+            assert described, f"fslab.{room}.{name}"
+
+
+def test_a_link_for_the_repository_becomes_one_for_the_book(book):
+    relinked = book["pages"]["relinked"]
+    text = "[a](../../notebooks/00_quickstart.ipynb) [b](../protocols.md#ties) [c](https://x.org)"
+    made = relinked(text, "docs/howto/paper.md", "howto/paper.md")
+    assert made == "[a](../notebooks/00_quickstart.md) [b](../protocols.md#ties) [c](https://x.org)"
+    assert relinked("[d](../docs/protocols.md)", "data/README.md", "data.md") == "[d](protocols.md)"
+
+
+def test_a_chapter_has_every_cell_and_figure_of_its_notebook(book):
+    for path in ROOT.glob("notebooks/[0-9]*.ipynb"):
+        pictures = {}
+        text = book["pages"]["chapter"](path, pictures)
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        assert all("".join(cell["source"]).rstrip() in text for cell in cells)
+        figures = path.read_text(encoding="utf-8").count('"application/vnd.plotly.v1+json"')
+        assert len(pictures) == text.count('<div class="figure">') == figures > 0
+        assert all(content.startswith(b"\x89PNG") for content in pictures.values())
+
+
+def test_the_check_follows_links_and_refuses_what_is_loaded_from_elsewhere(book, tmp_path):
+    for room in rooms(book):
+        names = book["names"]["public_names"](room)
+        places = "".join(f'<p id="fslab.{room}.{name}">' for name in names if name != "pamr")
+        page = tmp_path / "api" / f"{room}.html"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(places)
+    for number in range(40):
+        (tmp_path / f"{number}.html").write_text('<a href="0.html#here">')
+    (tmp_path / "0.html").write_text(
+        '<p id="here"><a href="1.html"><a href="lost.html"><a href="#gone">'
+        '<script src="https://cdn.org/x.js"></script><a href="https://x.org">'
+    )
+    found = list(book["check"]["faults"](tmp_path))
+    assert [fault.partition(": ")[2] or fault.partition(" ")[2] for fault in found] == [
+        "lost.html leads nowhere",
+        "#gone: there is no such place on that page",
+        "loads https://cdn.org/x.js",
+        "has no entry of fslab.refine.pamr",
+    ]
