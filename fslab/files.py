@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import tempfile
 import time
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,22 @@ WINDOWS = os.name == "nt"
 
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds between attempts to replace a file that others may be reading, on Windows."""
+
+
+_DEVICES = frozenset(
+    (
+        *("CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"),
+        *(
+            f"{port}{number}"
+            for port in ("COM", "LPT")
+            for number in "0123456789\u00b9\u00b2\u00b3"
+        ),
+    )
+)
+"""What no file may be called on Windows, whatever its ending (Win32, "Naming Files")."""
+
+_UNWRITABLE = re.compile(r'[\x00-\x1f<>:"\\|?*]|[ .]+$')
+"""Signs that no name may hold there, or end in."""
 
 
 class Held(FslabError):
@@ -93,6 +111,31 @@ def drop_orphans(folder: str | os.PathLike[str]) -> None:
                     os.unlink(path)
             finally:
                 os.close(handle)
+
+
+def portable(name: str) -> str:
+    """Return a name, or a path with slashes, as it can be written on every platform.
+
+    Signs that Windows takes in no name become %XX, their number, and so does the first letter of a
+    device's name: "a:b" is written as "a%3Ab", "aux" as "%61ux", on Linux too.
+    """
+    return "/".join(map(_portable, name.split("/")))
+
+
+def _portable(part: str) -> str:
+    part = _UNWRITABLE.sub(lambda found: "".join(map(_by_number, found[0])), part)
+    if part.partition(".")[0].rstrip().upper() in _DEVICES:
+        return _by_number(part[0]) + part[1:]
+    return part
+
+
+def _by_number(sign: str) -> str:
+    return f"%{ord(sign):02X}"
+
+
+def one_file(name: str) -> str:
+    """Return what names have in common that are one file where case does not count."""
+    return unicodedata.normalize("NFC", portable(name)).casefold()
 
 
 def write_or_refuse(path: str | os.PathLike[str], data: bytes) -> None:

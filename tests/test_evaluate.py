@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_dataset
+from conftest import noise_picture, write_dataset
 
 from fslab import datasets
 from fslab.cluster import cluster
 from fslab.datasets import MissingFiles
+from fslab.datasets.read import write_picture
 from fslab.evaluate import ImageResult, draw, evaluate, plan, score_sample, within
 from fslab.evaluate import log as log_module
 from fslab.evaluate.log import RESULTS
@@ -316,6 +317,38 @@ def test_pictures_without_truth_are_drawn(tiny, dataset, tmp_path):
         assert (tmp_path / "out" / f"{name}.overlay.png").exists()
     with pytest.raises(FslabError, match="holds the pictures themselves"):
         draw(lab, folder, "fslab", tmp_path / "set" / "JPEGImages", progress=False)
+
+
+WRITTEN = {
+    "CON": "%43ON", "nul.v2": "%6Eul.v2", "a:b": "a%3Ab", "a<b>|?*\"\\": "a%3Cb%3E%7C%3F%2A%22%5C",
+    "dot. ": "dot%2E%20", "tab\t": "tab%09", "com\u00b9": "%63om\u00b9", "console": "console",
+    "caf\u00e9 50%": "caf\u00e9 50%",
+}  # fmt: skip
+
+
+def test_names_that_windows_takes_nowhere_are_written_by_one_rule_everywhere(tmp_path):
+    for name in WRITTEN:
+        write_picture(noise_picture(8, 8).pixels, tmp_path / "set" / f"{name}.png")
+    folder = datasets.folder(tmp_path / "set")
+    drawn = draw(descriptor(), folder, PLAIN, tmp_path / "out", named=False, progress=False)
+    assert set(drawn.written) == set(WRITTEN)
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {f"{name}{end}" for name in WRITTEN.values() for end in (".png", ".overlay.png")}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("A", "a"), ("a:b", "A%3ab"), ("caf\u00e9", "Cafe\u0301")]
+)
+def test_pictures_whose_files_would_be_one_are_refused(tmp_path, run, one, other):
+    for name in (one, other):
+        write_picture(noise_picture(8, 8).pixels, tmp_path / "set" / f"{name}.png")
+    folder = datasets.folder(tmp_path / "set")
+    with pytest.raises(FslabError, match="would both become"):
+        draw(descriptor(), folder, PLAIN, tmp_path / "out", named=False, progress=False)
+    code, _, err = run("segment", tmp_path / "set", "--out", tmp_path / "out")
+    assert code == 2
+    assert "would both become" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_segments_without_names_are_drawn_by_number(dataset, tmp_path):

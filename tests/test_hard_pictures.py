@@ -19,6 +19,7 @@ from raw_pictures import png, tiff
 
 from fslab import datasets
 from fslab.evaluate import draw, evaluate, write_page
+from fslab.files import portable
 from fslab.lab import Lab
 from fslab.records import Clustering, FslabError, Recipe
 
@@ -231,7 +232,8 @@ def test_a_folder_of_them_is_drawn_and_says_what_was_left_out(rgb, hard_folder, 
         wanted = next(
             h.wanted for h in chosen if os.path.splitext(h.name)[0] == name and h.wanted is not None
         )
-        assert datasets.read_mask(tmp_path / "out" / f"{name}.png").shape == wanted.shape[:2]
+        written = tmp_path / "out" / f"{portable(name)}.png"
+        assert datasets.read_mask(written).shape == wanted.shape[:2]
 
 
 def test_the_command_line_segments_the_others(run, tiny, hard_folder, tmp_path):

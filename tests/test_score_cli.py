@@ -40,7 +40,7 @@ def folders(tmp_path):
 def test_all_that_applies_with_what_it_is(run, folders):
     guess, truth, triples = folders
     code, out, err = run(guess, truth, "--json")
-    assert (code, err) == (0, "")
+    assert (code, len(err.splitlines())) == (0, 2)
     (line,) = out.splitlines()
     found = json.loads(line)
     assert list(found["figures"]) == FIGURES
@@ -111,5 +111,21 @@ def test_refusals_name_the_file_and_what_is_wrong(run, folders, kind):
         words, expected = ["--draws", "-5"], "draws is -5"
     code, out, err = run(guess, truth, *words)
     assert (code, out) == (2, "")
-    assert expected in err
-    assert len(err.splitlines()) == 1
+    *said, refusal = err.splitlines()
+    assert expected in refusal
+    assert len(said) == (0 if kind in ("missing", "metric") else 2)
+
+
+def test_each_folder_is_counted_and_what_was_left_is_named(run, folders):
+    guess, truth, triples = folders
+    write_mask(triples[0][2], guess / "p0.overlay.png")
+    (guess / "p0.json").write_text("{}")
+    (truth / "notes").mkdir()
+    (truth / "Thumbs.db").write_bytes(b"x")
+    err = run(guess, truth, "--json")[2]
+    of_guess, of_truth = err.splitlines()
+    assert of_guess.startswith(f"{guess}: 4 masks; 2 left: ")
+    assert "'p0.overlay.png' is an overlay" in of_guess
+    assert "'p0.json' ends in '.json'" in of_guess
+    assert f"{truth}: 4 masks; 2 left: 'Thumbs.db' ends in '.db'" in of_truth
+    assert "'notes' is a folder" in of_truth

@@ -195,6 +195,17 @@ def test_what_a_folder_holds_beside_pictures_is_named(tmp_path):
     assert all(LEFT[odd.where] in odd.why for odd in found.oddities)
 
 
+def test_a_folder_of_masks_names_what_was_left_too(tmp_path):
+    for place in ("pictures", "masks"):
+        (tmp_path / place).mkdir()
+    picture().save(tmp_path / "pictures/a.png")
+    write_mask(np.zeros((8, 12), np.uint8), tmp_path / "masks/a.png")
+    for left in ("a.overlay.png", "a.json", "b.png"):
+        write_mask(np.zeros((8, 12), np.uint8), tmp_path / "masks" / left)
+    found = datasets.folder(tmp_path / "pictures", tmp_path / "masks")
+    assert {odd.where for odd in found.oddities} == {"a.overlay.png", "a.json", "b.png"}
+
+
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
 def test_a_folder_command_says_what_it_took_and_what_it_left(run, tmp_path, command):
     root, out = folder_with_others(tmp_path / "mixed"), tmp_path / "out"

@@ -9,6 +9,7 @@ from fslab import datasets
 from fslab.cli.text import aligned
 from fslab.datasets import Dataset
 from fslab.evaluate import Report, evaluate, write_page
+from fslab.files import portable
 from fslab.lab import Lab
 from fslab.records import FslabError
 from fslab.score import Score
@@ -60,7 +61,7 @@ def reproduce(name: str, folder: str | None, preset: str, limit: int | None, out
         )
     published = PUBLISHED[name]
     lab, data = _opened(name, published, folder, preset)
-    place = out / f"{name}-{preset.replace('/', '--')}"
+    place = out / f"{name}-{portable(preset.replace('/', '--'))}"
     report = evaluate(lab, data, METHOD, published.released, limit, place)
     page = write_page(report, lab, data, place)
     return f"{_as_text(published, report, data)}\n\nresults, report and page: {page}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from fslab.datasets import COCO_OBJECT, VOC, mask_pairs
+from fslab.datasets.folders import masks_in, said_of_folder
 from fslab.records import FslabError
 from fslab.score import Score, UnknownLabels, count_pairs, find_metric, summarise, summarise_all
 
@@ -17,8 +19,9 @@ def score_folders(
 ) -> dict[str, Score]:
     """Score a folder of index PNGs against another's: by one metric, or by all that apply.
 
-    Raises FslabError for an unknown metric or vocabulary, files without a partner (naming them),
-    two sizes, and labels that are no class, naming the picture and the labels.
+    What each folder holds beside them is said on stderr. Raises FslabError for an unknown metric
+    or vocabulary, files without a partner (naming them), two sizes, and labels that are no class,
+    naming the picture and the labels.
     """
     from tqdm.auto import tqdm
 
@@ -27,9 +30,11 @@ def score_folders(
     names = VOCABULARIES[vocabulary].names
     if metric is not None:
         find_metric(metric, names)
-    pairs = tqdm(
-        mask_pairs(pred_dir, truth_dir), "scoring", unit=" pictures", leave=False, disable=None
-    )
+    pairs = mask_pairs(pred_dir, truth_dir)
+    for folder in (pred_dir, truth_dir):
+        taken, left = masks_in(folder)
+        print(said_of_folder(str(folder), len(taken), left, "mask"), file=sys.stderr)
+    pairs = tqdm(pairs, "scoring", unit=" pictures", leave=False, disable=None)
     try:
         per_image = count_pairs(pairs, names, metric)
     except UnknownLabels as error:

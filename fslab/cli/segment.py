@@ -15,7 +15,7 @@ from fslab.datasets import VOC, read, write_mask
 from fslab.datasets.folders import said_of_folder, sorted_out
 from fslab.datasets.read import SUFFIXES, write_picture
 from fslab.evaluate.pictures import check_name
-from fslab.files import write_or_refuse
+from fslab.files import one_file, portable, write_or_refuse
 from fslab.lab import Lab, Result
 from fslab.lab.drawn import caveat_of
 from fslab.lab.facts import facts
@@ -40,7 +40,8 @@ def segment_files(
 ) -> None:
     """Segment pictures and write NAME.png, NAME.overlay.png and NAME.json into `out`.
 
-    A folder stands for the pictures in it; what it holds beside them is said on stderr.
+    NAME is a picture's own as `portable` writes it. A folder stands for the pictures in it; what
+    it holds beside them is said on stderr.
 
     A picture that cannot be read or segmented is left out and said on stderr, the others go on,
     and FslabError counts those left out in the end; one picture alone is refused by its own
@@ -69,7 +70,7 @@ def segment_files(
             continue
         caveat = lab.caveat(picture)
         beyond += bool(caveat)
-        _write(result, caveat, path.stem, out)
+        _write(result, caveat, portable(path.stem), out)
         written += 1
     bar.close()
     if beyond:
@@ -127,17 +128,20 @@ def _check(paths: Sequence[Path], out: Path) -> None:
     seen: dict[str, Path] = {}
     for path in paths:
         for ending in ENDINGS:
-            target = out / f"{path.stem}{ending}"
+            target = out / f"{portable(path.stem)}{ending}"
             if os.path.realpath(target) in inputs:
                 raise FslabError(
                     f"{str(target)!r} is a picture that was given; choose another --out"
                 )
         if path.stem.endswith(".overlay"):
             raise FslabError(f"{str(path)!r} is named like an overlay; give the picture itself")
-        if path.stem in seen:
-            pair = f"{str(seen[path.stem])!r} and {str(path)!r}"
-            raise FslabError(f"{pair} would both become {f'{path.stem}.png'!r}")
-        seen[path.stem] = path
+        other = seen.setdefault(one_file(path.stem), path)
+        if other is not path:
+            how = "" if other.stem == path.stem else " where case does not count"
+            raise FslabError(
+                f"{str(other)!r} and {str(path)!r} would both become "
+                f"{f'{portable(path.stem)}.png'!r}{how}"
+            )
 
 
 def _write(result: Result, caveat: str, name: str, out: Path) -> None:

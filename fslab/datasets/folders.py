@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from fslab.records import FslabError, Vocabulary
 
 MASKS = frozenset((".png",))
 """How the names of masks end."""
+
+_OVERLAY = ".overlay"
+"""How the stems of the drawings end that `fslab segment` writes beside its masks."""
 
 _NAMED = 20
 """So many files that were left are named in a sentence; all of them are in `oddities`."""
@@ -40,7 +43,7 @@ def folder(
     found = by_stem(taken, pictures)
     if not found:
         raise FslabError(f"{str(pictures)!r} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    truths = by_stem(sorted_out(masks, MASKS)[0], masks) if masks is not None else {}
+    truths, beside = masks_in(masks) if masks is not None else ({}, [])
     missing = [f"{name}.png" for name in found if name not in truths] if masks is not None else []
     if missing:
         sentence = f"{str(masks)!r} lacks {counted(missing)}, masks of pictures that exist"
@@ -48,6 +51,7 @@ def folder(
     known = len(vocabulary.names)
     samples = (Sample(name, path, truths.get(name), known) for name, path in found.items())
     left = [each for each in left if each.where not in {path.name for path in truths.values()}]
+    left += [] if shared else beside
     left += [_unpaired(path) for name, path in truths.items() if name not in found]
     name = pictures.resolve().name
     return Dataset(name, vocabulary, "all", tuple(samples), oddities=tuple(left))
@@ -66,10 +70,7 @@ def mask_pairs(
     Raises FslabError at once where a folder is missing or empty, a truth has no prediction, or
     a prediction has no truth: a score over a part would pass for one over the whole.
     """
-    guesses, truths = (
-        {name: path for name, path in found.items() if not name.endswith(".overlay")}
-        for found in (_masks_in(place(each)) for each in (pred_dir, truth_dir))
-    )
+    guesses, truths = (masks_in(each)[0] for each in (pred_dir, truth_dir))
     for home, found in ((pred_dir, guesses), (truth_dir, truths)):
         if not found:
             raise FslabError(f"{str(home)!r} holds no PNG masks")
@@ -82,8 +83,14 @@ def mask_pairs(
     return ((name, read_mask(path), read_mask(guesses[name])) for name, path in truths.items())
 
 
-def _masks_in(folder: Place) -> Mapping[str, Place]:
-    return by_stem(sorted_out(folder, MASKS)[0], folder)
+def masks_in(folder: str | os.PathLike[str]) -> tuple[dict[str, Place], list[Oddity]]:
+    """Return a folder's masks by stem, and why each other entry was left, overlays among them."""
+    home = place(folder)
+    taken, left = sorted_out(home, MASKS)
+    drawn = [path for path in taken if path.stem.endswith(_OVERLAY)]
+    why = "is an overlay, drawn from a mask"
+    left += [Oddity(oddities.LEFT, path.name, f"{path.name!r} {why}") for path in drawn]
+    return by_stem([path for path in taken if path not in drawn], home), left
 
 
 def sorted_out(folder: Place, suffixes: frozenset[str]) -> tuple[list[Place], list[Oddity]]:
@@ -109,18 +116,14 @@ def sorted_out(folder: Place, suffixes: frozenset[str]) -> tuple[list[Place], li
     return taken, left
 
 
-def said_of_folder(folder: str, taken: int, left: list[Oddity]) -> str:
+def said_of_folder(folder: str, taken: int, left: list[Oddity], what: str = "picture") -> str:
     """Say how many files of a folder were taken, and which were left, and why."""
+    count = f"{taken} {what}{'' if taken == 1 else 's'}"
     if not left:
-        return f"{folder}: {counted_pictures(taken)}, and nothing else"
+        return f"{folder}: {count}, and nothing else"
     named = "; ".join(each.why for each in left[:_NAMED])
     more = f"; and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-    return f"{folder}: {counted_pictures(taken)}; {len(left)} left: {named}{more}"
-
-
-def counted_pictures(count: int) -> str:
-    """Say how many pictures there are."""
-    return f"{count} picture{'' if count == 1 else 's'}"
+    return f"{folder}: {count}; {len(left)} left: {named}{more}"
 
 
 def by_stem(paths: list[Place], folder: Place) -> dict[str, Place]:

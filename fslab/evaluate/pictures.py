@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,7 @@ import numpy as np
 from fslab.datasets import Dataset, local, write_mask
 from fslab.datasets.read import write_picture
 from fslab.evaluate.job import within
+from fslab.files import one_file, portable
 from fslab.lab import Lab
 from fslab.plots import overlay, segment_picture
 from fslab.process import memory_refused
@@ -45,9 +47,10 @@ def draw(
 ) -> Drawn:
     """Write NAME.png, labels with VOC's palette, and NAME.overlay.png for each picture.
 
-    named: give segments their names; without, the labels are the segments' numbers. A picture
-    that cannot be read or run is reported, the others go on. Raises FslabError where a file
-    would take the place of one of the pictures, and where the folder cannot be written.
+    A name is written as `portable` has it. named: give segments their names; without, the labels
+    are the segments' numbers. A picture that cannot be read or run is reported, the others go on.
+    Raises FslabError where a file would take the place of one of the pictures or of another file,
+    and where the folder cannot be written.
     """
     from tqdm.auto import tqdm
 
@@ -63,8 +66,8 @@ def draw(
         except FslabError as error:
             refused[sample.name] = str(error)
             continue
-        write_mask(labels, out / f"{sample.name}{ENDINGS[0]}")
-        write_picture(shown, out / f"{sample.name}{ENDINGS[1]}")
+        write_mask(labels, out / f"{portable(sample.name)}{ENDINGS[0]}")
+        write_picture(shown, out / f"{portable(sample.name)}{ENDINGS[1]}")
         written.append(sample.name)
         beyond += named and bool(lab.caveat(picture))
     return Drawn(tuple(written), refused, beyond)
@@ -82,7 +85,7 @@ def check_name(name: str) -> None:
             "path below its data set"
         )
     longest = _NAME_BYTES - max(map(len, ENDINGS))
-    if len(os.fsencode(name)) > longest:
+    if max(len(os.fsencode(part)) for part in portable(name).split("/")) > longest:
         raise FslabError(
             f"{name!r} is too long a name for the files made of the picture; give it one of at "
             f"most {longest} bytes"
@@ -105,8 +108,21 @@ def _run(
 def _check_place(dataset: Dataset, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise FslabError(f"{out} is a file; give a folder")
+    check_apart(sample.name for sample in dataset)
     inputs = {os.path.realpath(str(sample.path)) for sample in dataset}
     for sample in dataset:
         for ending in ENDINGS:
-            if os.path.realpath(out / f"{sample.name}{ending}") in inputs:
+            if os.path.realpath(out / f"{portable(sample.name)}{ending}") in inputs:
                 raise FslabError(f"{out} holds the pictures themselves; give another folder")
+
+
+def check_apart(names: Iterable[str]) -> None:
+    """Refuse two pictures whose files would be one, at least where case does not count."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(one_file(name), name)
+        if other is not name:
+            raise FslabError(
+                f"{other!r} and {name!r} would both become {f'{portable(name)}.png'!r}, at "
+                "least where case does not count; rename one"
+            )
