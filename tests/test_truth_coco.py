@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import shutil
 import warnings
 
 import numpy as np
@@ -87,6 +89,21 @@ def test_a_sound_set_has_no_oddities_and_no_warning(tmp_path):
 
 
 # Regions
+
+EMPTY = {
+    "points in a row": ([[5, 5, 10, 5, 20, 5]], "enclose nothing"),
+    "one point": ([[5, 5, 5, 5, 5, 5]], "enclose nothing"),
+    "a sliver": ([[5, 5, 5.3, 5, 5.3, 8, 5, 8]], "less than a pixel"),
+}
+
+
+@pytest.mark.parametrize("how", EMPTY)
+def test_a_region_that_paints_nothing_is_named(tmp_path, how):
+    region, why = EMPTY[how]
+    found = coco(write_set(tmp_path, [GOOD, annotation(3, 1, 18, region), OTHER]))
+    assert why in said(found)
+    assert np.unique(truths(found)["a"]).tolist() == [0, PERSON]
+
 
 NO_REGION = {
     "an empty list": [],
@@ -314,7 +331,9 @@ def entry(number, file, **more):
     return {"id": number, "file_name": file, "height": HEIGHT, "width": WIDTH, **more}
 
 
-@pytest.mark.parametrize("again", ["a.png", "./a.png", "x/../a.png"])
+@pytest.mark.parametrize(
+    "again", ["a.png", "./a.png", "x/../a.png", "../val2017/a.png", "x//..//a.png"]
+)
 def test_one_file_listed_twice_counts_once(tmp_path, again):
     images = [entry(1, "a.png"), entry(1, again), entry(2, "b.png")]
     found = coco(write_set(tmp_path / "same", [GOOD, OTHER], images=images))
@@ -329,6 +348,25 @@ def test_one_file_listed_twice_counts_once(tmp_path, again):
     seen = truths(found)
     assert "listed 2 times, under the ids 1 and 3" in seen["a"]
     assert (seen["b"] == DOG).sum() == 100
+
+
+def test_an_absolute_path_is_the_same_file(tmp_path):
+    images = [entry(1, "a.png"), entry(3, str(tmp_path / "val2017/a.png")), entry(2, "b.png")]
+    again = [{**each, "id": 7, "image_id": 3} for each in (GOOD,)]
+    found = coco(write_set(tmp_path, [GOOD, OTHER, *again], images=images))
+    assert [sample.name for sample in found] == ["a", "b"]
+    assert "listed 2 times" in said(found)
+
+
+def test_names_that_differ_in_case_are_one_file_where_the_system_says_so(tmp_path):
+    """A link stands for a file system that does not tell case."""
+    images = [entry(1, "a.png"), entry(3, "A.PNG"), entry(2, "b.png")]
+    root = write_set(tmp_path, [GOOD, OTHER, {**GOOD, "id": 7, "image_id": 3}], images=images)
+    os.link(root / "val2017/a.png", root / "val2017/A.PNG")
+    assert [sample.name for sample in coco(root)] == ["a", "b"]
+    (root / "val2017/A.PNG").unlink()
+    shutil.copy(root / "val2017/a.png", root / "val2017/A.PNG")
+    assert [sample.name for sample in coco(root)] == ["a", "A", "b"]
 
 
 def test_an_id_of_two_pictures_refuses_both_and_no_other(tmp_path):

@@ -95,7 +95,7 @@ def coco(
     source = given if given.suffix == ".json" else inside
     split = source.stem.removeprefix("instances_")
     root = source.parent.parent
-    listed, odd = read_instances(parse(_content(source), source), source)
+    listed, odd = read_instances(parse(_content(source), source), source, root / split)
     samples = tuple(_sample(each, root / split, source) for each in listed)
     files = {each.name: each.file for each in listed if not each.refused}
     missing = _absent(files, root / split)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fslab.datasets import oddities
 from fslab.datasets.oddities import Oddity
-from fslab.datasets.places import Place
+from fslab.datasets.places import Place, Url, is_file
 from fslab.datasets.regions import Box, Outline, apart, disagreement, read_box, short
 from fslab.datasets.samples import names_of
 from fslab.datasets.vocabularies import COCO_OBJECT
@@ -79,18 +80,19 @@ def parse(data: bytes, source: Place) -> dict[str, Any]:
 
 
 def read_instances(
-    data: Mapping[str, list[Any]], source: Place
+    data: Mapping[str, list[Any]], source: Place, folder: Place
 ) -> tuple[tuple[Listed, ...], tuple[Oddity, ...]]:
     """Return the pictures that a json lists, in its order, and all that is odd about its entries.
 
+    folder: where their files lie, so that one file under two paths is seen to be one.
     Raises FslabError where a class is none of COCO's, and where not one annotation has a region
     on a listed picture.
     """
     odd: list[Oddity] = []
-    entries = _images(data["images"], odd)
+    entries = _images(data["images"], folder, odd)
     classes = _Classes(data["categories"], source, odd)
     _give(data["annotations"], entries, str(source), odd)
-    entries = _each_file_once(entries, odd)
+    entries = _each_file_once(entries, folder, odd)
     names = names_of([entry.file for entry in entries])
     listed = [
         _listed(name, entry, classes, odd) for name, entry in zip(names, entries, strict=True)
@@ -129,9 +131,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _images(given: list[Any], odd: list[Oddity]) -> list[_Entry]:
+def _images(given: list[Any], folder: Place, odd: list[Oddity]) -> list[_Entry]:
     """Read the entries of `images`; ids of several pictures refuse all of them."""
-    entries = [_image(entry, place) for place, entry in enumerate(given)]
+    entries = [_image(entry, place, folder) for place, entry in enumerate(given)]
     by_identity: dict[Identity, list[_Entry]] = defaultdict(list)
     for entry in entries:
         if entry.identity is not None:
@@ -151,7 +153,7 @@ def _images(given: list[Any], odd: list[Oddity]) -> list[_Entry]:
     return [entry for entry in entries if entry.place not in again]
 
 
-def _image(given: Any, place: int) -> _Entry:
+def _image(given: Any, place: int, folder: Place) -> _Entry:
     entry = _Entry(place, f"images[{place}]")
     if not isinstance(given, dict):
         entry.refused = f"images[{place}] is {short(given)}; it must be an object"
@@ -161,7 +163,7 @@ def _image(given: Any, place: int) -> _Entry:
     if not isinstance(file, str) or not file.strip() or "\0" in file:
         entry.refused = f"images[{place}] has file_name {short(file)}; it must be a file's name"
         return entry
-    entry.file = posixpath.normpath(file)
+    entry.file = _below(file, folder)
     sides = [identity(given.get(side)) for side in ("height", "width")]
     if not all(isinstance(side, int) and side > 0 for side in sides):
         said = ", ".join(f"{side} {short(given.get(side))}" for side in ("height", "width"))
@@ -226,16 +228,37 @@ def _give(given: list[Any], entries: Iterable[_Entry], source: str, odd: list[Od
             owners[image].annotations.append((f"{name} of {source!r}", annotation))
 
 
-def _each_file_once(entries: list[_Entry], odd: list[Oddity]) -> list[_Entry]:
+def _below(file: str, folder: Place) -> str:
+    """Return a file's path as it is below a folder, however it is written: "../val2017/a.png"."""
+    home = str(folder) if isinstance(folder, Url) else Path(folder).absolute().as_posix()
+    whole = posixpath.normpath(posixpath.join(home, file))
+    inside = whole.removeprefix(f"{posixpath.normpath(home)}/")
+    return inside if inside != whole else posixpath.normpath(file)
+
+
+def _one_name(files: Sequence[str], folder: Place) -> dict[str, str]:
+    """Return by file what is one for one file, "A.png" and "a.png" where case does not count."""
+    names = {file: file for file in files}
+    times = Counter(file.casefold() for file in names)
+    for file in names:
+        if times[file.casefold()] > 1 and isinstance(folder, Path) and is_file(folder / file):
+            status = (folder / file).stat()
+            names[file] = f"{file.casefold()} {status.st_dev} {status.st_ino}"
+    return names
+
+
+def _each_file_once(entries: list[_Entry], folder: Place, odd: list[Oddity]) -> list[_Entry]:
     """Return one entry a file: a file under several ids counts once, or is refused once."""
+    names = _one_name([entry.file for entry in entries], folder)
     by_file: dict[str, list[_Entry]] = defaultdict(list)
     for entry in entries:
-        by_file[entry.file].append(entry)
-    for file, same in by_file.items():
+        by_file[names[entry.file]].append(entry)
+    for same in by_file.values():
         if len(same) == 1:
             continue
-        odd.append(_listed_again(file, len(same)))
         first, *others = same
+        file = first.file
+        odd.append(_listed_again(file, len(same)))
         if any(_content(each) != _content(first) for each in others):
             ids = " and ".join(repr(each.identity) for each in same)
             first.refused = (
@@ -293,6 +316,8 @@ def _region(
         extent, area = outline.extent(*size)
     except FslabError as error:
         return None, box, str(error)
+    if not area and isinstance(outline.region, list) and not apart(extent, annotation):
+        return None, box, f"{source} has polygons that enclose nothing"
     if apart(extent, annotation):
         void = Outline(VOID, False, outline.region, source)
         return void, box, f"{source} has a box that is elsewhere than its segmentation"
@@ -300,6 +325,9 @@ def _region(
         return None, None, f"{source} has a region outside its picture"
     if why := disagreement(extent, area, annotation):
         odd.append(Oddity(oddities.FIELDS, source, f"{source}: {why}; the segmentation counts"))
+    if outline.is_empty(extent, area, *size):
+        why = f"{source} has a region of less than a pixel, so nothing of it is painted"
+        odd.append(Oddity(oddities.REGION, source, why))
     if stray := outline.stray_rings():
         why = f"{source} has {stray} of {len(outline.region)} polygons with fewer than three points"
         odd.append(Oddity(oddities.REGION, source, f"{why}; they enclose nothing and are left out"))

@@ -19,8 +19,11 @@ _CORNERS = 6
 _APART = 0.1
 """Box and region that share less of their union than this cannot both be the object's."""
 
-_LOOSE = 0.5
+_LOOSE = 0.9
 """Box and region that share less of their union than this are worth a look."""
+
+_ROUNDED = 2
+"""So many pixels a box's side may be off by rounding."""
 
 _BITS, _MORE, _SIGN = 0x1F, 0x20, 0x10
 """A character of packed run lengths, less 48: five bits, whether more follow, and the sign."""
@@ -66,6 +69,11 @@ class Outline:
         across, down = [ring[0::2] for ring in rings], [ring[1::2] for ring in rings]
         box = min(map(min, across)), min(map(min, down)), max(map(max, across)), max(map(max, down))
         return box, sum(map(_area, across, down))
+
+    def is_empty(self, extent: Box, area: float, height: int, width: int) -> bool:
+        """Tell whether a region with this extent and area holds the centre of no pixel."""
+        thin = area < (extent[2] - extent[0]) + (extent[3] - extent[1]) or area < 1
+        return thin and not self.mask(height, width).any()
 
     def stray_rings(self) -> int:
         """Count the rings of fewer than three points beside others: they enclose nothing."""
@@ -158,8 +166,9 @@ def paint_box(box: Box, height: int, width: int) -> np.ndarray:
 
 def disagreement(extent: Box, area: float, annotation: dict[str, Any]) -> str:
     """Say how an annotation's box or area contradicts its region's; empty where neither does."""
-    shared = max((_overlap(extent, box) for box in _boxes(annotation.get("bbox"))), default=1.0)
-    if shared < _LOOSE:
+    boxes = _boxes(annotation.get("bbox"))
+    shared = max((_overlap(extent, box) for box in boxes), default=1.0)
+    if shared < _LOOSE and not any(_rounded(extent, box) for box in boxes):
         return f"its box shares {100 * shared:.0f} % with its segmentation"
     said, boxed = annotation.get("area"), (extent[2] - extent[0]) * (extent[3] - extent[1])
     if is_number(said) and said > 0 and not (_alike(said, area) or _alike(said, boxed)):
@@ -190,6 +199,10 @@ def _overlap(one: Box, other: Box) -> float:
     shared = max(wide, 0.0) * max(high, 0.0)
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return shared / (areas - shared)
+
+
+def _rounded(one: Box, other: Box) -> bool:
+    return all(abs(a - b) <= _ROUNDED for a, b in zip(one, other, strict=True))
 
 
 def _at_least_a_pixel(box: Box) -> Box:
