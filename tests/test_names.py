@@ -92,12 +92,12 @@ def test_every_frame_of_a_coco_class_has_its_noun(name):
 
 
 @pytest.mark.parametrize(
-    ("part", "before", "now"), [("tuned on", 0.90, 0.95), ("held out", 0.90, 0.96)]
+    ("part", "before", "now"), [("tuned on", 0.89, 0.955), ("held out", 0.885, 0.965)]
 )
 def test_nouns_in_frames(part, before, now):
     found, untouched = [], []
     for word, plural, _ in rows("nouns.tsv", part):
-        for frame in (*FRAMES[:6], FRAMES[8]):
+        for frame in (*FRAMES[:7], FRAMES[8]):
             text = frame.format(one=with_article(word), many=plural, bare=word)
             wanted = plural if "{many}" in frame else word
             found.append(bool({wanted, singular(wanted)} & set(nouns(text))))

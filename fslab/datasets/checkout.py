@@ -30,3 +30,13 @@ def checkout(path: str) -> str:
     """
     found = home()
     return str(found / path) if found else f"../{path}"
+
+
+def where_to_look(path: Path) -> str:
+    """Say what to do about a path that does not exist; of mini-VOC, where it is or comes from."""
+    for asked in (path, *path.parents):
+        if asked.parts[-2:] == SCENES.parts and not asked.exists():
+            found = home()
+            here = f"it is {str(found / SCENES)!r} here, and " if found else ""
+            return f"{here}`python -m fslab.mini.minivoc {asked}` writes the same files"
+    return "check the path"

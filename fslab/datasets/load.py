@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal
 
+from fslab.datasets.checkout import where_to_look
 from fslab.datasets.coco import coco
 from fslab.datasets.folders import folder
 from fslab.datasets.places import place
@@ -27,7 +29,7 @@ def load(
     """
     root = place(root)
     if not root.exists():
-        raise FslabError(f"{str(root)!r} does not exist; check the path")
+        raise FslabError(f"{str(root)!r} does not exist; {where_to_look(Path(str(root)))}")
     if format == "coco":
         return coco(root, split, skip_missing)
     if format != "voc":

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from fslab.datasets.checkout import where_to_look
 from fslab.datasets.places import Place, Url, place
 from fslab.files import write_or_refuse
 from fslab.records import FslabError, Picture
@@ -145,7 +146,7 @@ def _bytes_on_disk(path: Path, named: str) -> bytes:
         if path.is_symlink() and not path.exists():
             raise FslabError(f"{named} is a link to {os.readlink(path)!r}, which does not exist")
         if not path.exists():
-            raise FslabError(f"{named} does not exist; check the path")
+            raise FslabError(f"{named} does not exist; {where_to_look(path)}")
         if path.is_dir():
             raise FslabError(f"{named} is a folder; name a file in it")
         if not path.is_file():
