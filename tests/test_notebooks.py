@@ -287,7 +287,7 @@ def test_a_package_without_its_repository_looks_upwards(tmp_path, monkeypatch):
     from fslab.datasets import checkout, load, read
 
     module = sys.modules["fslab.datasets.checkout"]
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "lib" / "fslab" / "d" / "x.py"))
+    monkeypatch.setattr(module, "_PACKAGE", tmp_path / "lib" / "fslab")
     inside = tmp_path / "clone"
     for folder in ("data/minivoc", "notebooks/experiments", "docs/deep"):
         (inside / folder).mkdir(parents=True)
@@ -299,3 +299,5 @@ def test_a_package_without_its_repository_looks_upwards(tmp_path, monkeypatch):
             load("data/minivoc")
     with contextlib.chdir(inside / "docs" / "deep"):
         assert Path(checkout("data/minivoc")).resolve() == (inside / "data/minivoc").resolve()
+        with pytest.raises(FslabError, match=r"it is '.*clone/data/minivoc' here, and `python"):
+            load("data/minivoc")
