@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
+from fslab.overtaking import waiting
 from fslab.records import OutOfMemory
 
 _OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
@@ -20,11 +21,12 @@ def ordinary() -> Iterator[None]:
     What would change features, labels or keys of the store, or end a stage: torch's default
     type and device, autocast, the precision of products of matrices, numbers near zero flushed
     to it, and numpy's errors raised. The number of threads is left as it is: it moves features
-    in their last bits.
+    in their last bits. Passes that explorers do ahead give way to what is done inside.
     """
     import torch
 
     with ExitStack() as back:
+        back.enter_context(waiting.counted())
         back.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         if (dtype := torch.get_default_dtype()) != torch.float32:
             torch.set_default_dtype(torch.float32)

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
+from fslab.overtaking import giving_way
 from fslab.records import FslabError
 
 _taps: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -80,7 +81,8 @@ def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str
             )
             hooks.callback(handle.remove)
         try:
-            yield seen
+            with giving_way(net):
+                yield seen
         except _AllSeen as signal:
             if signal.owner is not seen:  # an outer tap's signal passes through an inner one
                 raise

@@ -32,6 +32,7 @@ from fslab.backbones.understood import (
     text_number,
 )
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
+from fslab.overtaking import giving_way
 from fslab.records import Extraction, FslabError, Picture, digest_of
 from fslab.tap import tap
 from fslab.weights import files_of, name_of
@@ -212,7 +213,8 @@ class StableDiffusion(MetaListing, Backbone):
         dtype = self._vae_dtype(settings)
         vae = self._part("vae", dtype)
         pixels = prepare(picture, size, settings.resize)
-        posterior = vae.encode(pixels.to(self.device, dtype)).latent_dist
+        with giving_way(vae, "latent"):
+            posterior = vae.encode(pixels.to(self.device, dtype)).latent_dist
         code = posterior.mean
         if settings.posterior == "sample":
             extra = noises(code.shape, settings)[-1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import ipywidgets as widgets
@@ -13,8 +14,9 @@ from fslab.cluster import join
 from fslab.lab import Lab
 from fslab.plots.colours import grey, segment_colours
 from fslab.plots.places import middle
-from fslab.records import Clustering, Features, FslabError, Recipe, Segments
+from fslab.records import Clustering, Extraction, Features, FslabError, Recipe, Segments
 from fslab.score import score_image, summarise
+from fslab.widgets.ahead import needs_of, next_timesteps
 from fslab.widgets.board import TITLE, WIDTH, Board, Box
 from fslab.widgets.controls import Knob, check_value, choice, number, row, show_only, whole, words
 from fslab.widgets.explorer import RecipeExplorer
@@ -23,6 +25,7 @@ from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.plane import Bars, Plane
 from fslab.widgets.projection import project
 from fslab.widgets.texts import note_of, recipe_code
+from fslab.widgets.worker import Needs
 
 _HINT = (
     "Point at a cluster in any panel and it lights up in all of them. Draw a box or a lasso "
@@ -207,12 +210,9 @@ class ClusterExplorer(RecipeExplorer):
 
     def _compute(self, view: _View) -> ClusterResult:
         recipe, picture = self._recipe_of(view), view.subject.picture
-        settings = asdict(recipe.extract)
-        layers, steps = settings.pop("layers"), settings.pop("timesteps")
-        steps = steps if self._lab.backbone.timestep is not None else None
         features = self._once(
             "features", (picture.digest, recipe.extract),
-            lambda: self._lab.extract(picture, layers, steps, **settings),
+            lambda: self._features(view.subject, recipe.extract),
         )  # fmt: skip
         segments = self._once(
             "segments", (picture.digest, recipe.extract, recipe.cluster),
@@ -230,6 +230,24 @@ class ClusterExplorer(RecipeExplorer):
             view.subject, features, segments, cells, plane, view.projection,
             _oracle(view.subject, segments), recipe, title,
         )  # fmt: skip
+
+    def _features(self, subject: Subject, extract: Extraction) -> Features:
+        settings = asdict(extract)
+        steps = settings.pop("timesteps")
+        steps = None if self._lab.backbone.timestep is None else steps
+        return self._lab.extract(subject.picture, timestep=steps, **settings)
+
+    def _needs(self, view: _View) -> Needs:
+        return needs_of(view.subject, (view.layers, view.timestep))
+
+    def _likely(
+        self, result: ClusterResult, before: ClusterResult | None
+    ) -> Iterable[Callable[[], object]]:
+        """The layers at the next timesteps."""
+        extract = result.recipe.extract
+        steps = next_timesteps(self._lab, result.recipe, before and before.recipe)
+        near = (replace(extract, timesteps=(step,)) for step in steps)
+        return [partial(self._features, result.subject, each) for each in near]
 
     def _draw(self, result: ClusterResult) -> None:
         self._selected = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -14,9 +14,10 @@ import ipywidgets as widgets
 from fslab.lab import Lab
 from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.controls import FULL, Hush, Knob
+from fslab.widgets.figure import ANSWER
 from fslab.widgets.pictures import Given, PicturePicker
 from fslab.widgets.texts import Status, code_block, hint, note_of
-from fslab.widgets.worker import Newest, Worker
+from fslab.widgets.worker import NOTHING, Needs, Newest, Worker
 
 _KEPT = 4
 """Results a stage keeps at hand, so that going back and forth between two is free."""
@@ -37,7 +38,7 @@ class Explorer(widgets.VBox):
         self._hush, self._worker = Hush(), Worker()
         self._drawing = threading.RLock()
         self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
-        self._shown: Any = None
+        self._before = self._shown = self._ahead_of = None
         self._status, self._hint = Status(), hint(hint_text)
         self._code = widgets.HTML()
         self._caveat = widgets.HTML(layout={"width": FULL, "max_width": "100%", "display": "none"})
@@ -110,14 +111,38 @@ class Explorer(widgets.VBox):
         self.children = (self._hint, self._caveat, *rows, self._status, folded)
         for knob in knobs:
             knob.observe(self._moved, "value")
+        self._board.figure.observe(self._go_ahead, ANSWER)
         self._moved()
+
+    def close(self) -> None:
+        """Leave the browser; work that is under way ends."""
+        self._worker.drop()
+        super().close()
+
+    def _needs(self, view: Any) -> Needs:
+        """Return what the passes for a view compute; a newer view without need of it ends them."""
+        return NOTHING
+
+    def _likely(self, result: Any, before: Any) -> Iterable[Callable[[], object]]:
+        """Return what the next moves would have computed, the likeliest first.
+
+        result: what is on screen; before: what was until then, or None.
+        """
+        return ()
+
+    def _go_ahead(self, change: Mapping[str, Any]) -> None:
+        """Work ahead of the next moves once a browser has shown this one: without, nobody looks."""
+        with self._drawing:
+            if change["new"] and self._shown is not self._ahead_of and not self.busy:
+                self._ahead_of = self._shown
+                self._worker.ahead(self._likely(self._shown, self._before))
 
     def _moved(self, change: Any = None) -> None:
         if self._hush:
             return
         view = self._view()
         self._status.compute()
-        self._worker.submit(lambda newest: self._work(view, newest))
+        self._worker.submit(lambda newest: self._work(view, newest), self._needs(view))
 
     def _work(self, view: Any, newest: Newest) -> None:
         with _Reporting(self, newest):
@@ -126,7 +151,7 @@ class Explorer(widgets.VBox):
             with self._drawing:
                 if newest():
                     self._draw(result)
-                    self._shown = result
+                    self._before, self._shown = self._shown, result
                     self._say_caveat(result)
                     self._code.value = code_block(self._code_of(result))
                     self._status.ready(f"{result.title} ({time.perf_counter() - start:.2f} s)")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
@@ -13,6 +14,7 @@ from fslab.lab import Lab
 from fslab.plots.draw import colours_and_share
 from fslab.plots.maps import cosine_to
 from fslab.records import Extraction, FslabError, Picture, Recipe
+from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import TITLE, Board
 from fslab.widgets.controls import Knob, check_value, choice, row, show_only, whole
 from fslab.widgets.explorer import Explorer
@@ -20,6 +22,7 @@ from fslab.widgets.layers import LayerPicker, first_layer
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.texts import note_of
+from fslab.widgets.worker import Needs
 
 Point = tuple[int, int]
 
@@ -209,6 +212,21 @@ class FeatureExplorer(Explorer):
         each = np.stack([cosine_to(value, point, picture.size) for point in points])
         cosines = each.mean(0) if view.joined == "mean" else each.max(0)
         return LayerView(layer, timestep, value, colours, share, cosines)
+
+    def _needs(self, view: _View) -> Needs:
+        return needs_of(view.subject, *view.layers)
+
+    def _likely(
+        self, result: FeatureResult, before: FeatureResult | None
+    ) -> Iterable[Callable[[], object]]:
+        """The layer at the next timesteps, and its neighbours at this one."""
+        layer, now = result.shown[0].layer, result.recipe.extract.timesteps
+        steps = next_timesteps(self._lab, result.recipe, before and before.recipe)
+        passes = [((layer,), (step,)) for step in steps]
+        near = beside([path for _, path in self._layers.list.options], layer)
+        passes[1:1] = [(near, now)] if near else []
+        picture = result.subject.picture
+        return [partial(self._lab.extract, picture, *each) for each in passes]
 
     def _draw(self, result: FeatureResult) -> None:
         limits = result.subject.picture.size

@@ -15,6 +15,10 @@ _PATIENCE = 4.0
 """Seconds that a browser may take over one change of a figure that it shows."""
 
 
+ANSWER = "_js2py_traceDeltas"
+"""The trait of a figure by which a browser says that it has carried a change out."""
+
+
 class WholeFigure(go.FigureWidget):
     """A figure that is announced to the browser once it is whole, and again if need be.
 
@@ -54,7 +58,7 @@ class Frame(widgets.Box):
         super().__init__()
         self._figure, self._loop = figure, _running_loop()
         self._answered, self._alive, self._sent = 0, False, 0.0
-        figure.observe(self._note_answer, "_js2py_traceDeltas")
+        figure.observe(self._note_answer, ANSWER)
 
     def drawn(self) -> None:
         """Show the figure, or see in a while whether the browser took the change."""
