@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from names import homes, public_names
-from pages import GUIDES
+from pages import reference_pages
 
 LOADS = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
 """What a browser fetches by itself, by element."""
@@ -53,10 +53,13 @@ def faults(book: Path) -> Iterator[str]:
             continue
         for link in [*page.links, *page.loads]:
             yield from _fault(link, path, pages, link in page.loads)
-    for name in _public():
-        room = name.split(".")[1]
-        if name not in pages[book / "api" / f"{room}.html"].places:
-            yield f"api/{room}.html has no entry of {name}"
+    for room, page in reference_pages().items():
+        names = [f"fslab.{room}.{name}" for name in public_names(room)]
+        names += [path for path in homes().values() if path.startswith(f"fslab.{room}.")]
+        places = pages[book / "api" / f"{page}.html"].places
+        yield from (
+            f"api/{page}.html has no entry of {name}" for name in names if name not in places
+        )
 
 
 def _seen(path: Path) -> Seen:
@@ -77,13 +80,6 @@ def _fault(link: str, path: Path, pages: dict[Path, Seen], loaded: bool) -> Iter
         yield f"{path}: {link} leads nowhere"
     elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].places:
         yield f"{path}: {link}: there is no such place on that page"
-
-
-def _public() -> list[str]:
-    rooms = [room for guide in GUIDES.values() for room in guide]
-    return [f"fslab.{room}.{name}" for room in rooms for name in public_names(room)] + [
-        *homes().values()
-    ]
 
 
 def main() -> int:

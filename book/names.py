@@ -9,6 +9,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "fslab"
 
 
+def all_rooms() -> list[str]:
+    """Return the rooms of the package: its folders and files."""
+    found = {path.parent for path in PACKAGE.glob("*/__init__.py")} | {*PACKAGE.glob("*.py")}
+    return sorted(path.stem for path in found if not path.stem.startswith("__"))
+
+
 def public_names(room: str) -> list[str]:
     """Return a room's public names, dotted from the room.
 

@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from names import homes, public_names, said
+from names import all_rooms, homes, public_names, said
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -38,9 +38,11 @@ GUIDES = {
     "Figures": ("evaluate", "score"),
     "Looking": ("plots", "widgets"),
     "Models": ("backbones", "weights", "tap"),
-    "Below": ("cli", "names", "files", "process", "room"),
 }
-"""The rooms of the package, as the reference lists them."""
+"""The rooms of the package that have a page each, as the reference lists them."""
+
+BELOW = "below"
+"""The page of all other rooms, which those stand on."""
 
 FIGURE = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -155,21 +157,36 @@ def _fenced(text: str, kind: str) -> str:
 
 
 def _reference() -> Iterator[tuple[str, str]]:
-    for room in (room for rooms in GUIDES.values() for room in rooms):
-        entries = "\n\n".join(f"::: fslab.{room}.{name}" for name in public_names(room))
-        yield f"api/{room}.md", f"# fslab.{room}\n\n{said(room)}\n\n{entries}\n"
     yield "api/index.md", _contents()
+    below = f"# Below\n\n{_STAND_ON}\n"
+    for room, page in reference_pages().items():
+        entries = "\n\n".join(f"::: fslab.{room}.{name}" for name in public_names(room))
+        if page != BELOW:
+            yield f"api/{page}.md", f"# fslab.{room}\n\n{said(room)}\n\n{entries}\n"
+        elif entries:
+            below += f"\n## fslab.{room}\n\n{said(room)}\n\n{entries}\n"
+    yield f"api/{BELOW}.md", below
+
+
+_STAND_ON = "What the rooms of the reference stand on; of interest to whoever changes fslab itself."
+
+
+def reference_pages() -> dict[str, str]:
+    """Return the page of the reference that each room of the package is on."""
+    own = [room for rooms in GUIDES.values() for room in rooms]
+    return {room: room for room in own} | {room: BELOW for room in all_rooms() if room not in own}
 
 
 def _contents() -> str:
     lines = ["# Reference", "", "Every public name, from its docstring. " + AXES, ""]
     lines += ["## `import fslab`", "", "Imported at their first use:", ""]
+    pages = reference_pages()
     for name, path in sorted(homes().items()):
-        lines.append(f"- [`fslab.{name}`]({path.split('.')[1]}.md#{path})")
+        lines.append(f"- [`fslab.{name}`]({pages[path.split('.')[1]]}.md#{path})")
     for title, rooms in GUIDES.items():
         lines += ["", f"## {title}", ""]
         lines += [f"- [`fslab.{room}`]({room}.md): {said(room)}" for room in rooms]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", f"Beside these: [what they stand on]({BELOW}.md)."]) + "\n"
 
 
 AXES = (
