@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -94,6 +95,16 @@ def save_diffusion(folder: Path, kind: str = "sd1") -> Path:
         clip_sample=False, set_alpha_to_one=False, prediction_type=prediction,
     ).save_pretrained(folder / "scheduler")  # fmt: skip
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    return folder
+
+
+def save_encoder(folder: Path, **settings: Any) -> Path:
+    """Save a tiny autoencoder of the tiny Stable Diffusion's latents."""
+    size = {"encoder_block_out_channels": (8,) * 3, "decoder_block_out_channels": (8,) * 3,
+            "num_encoder_blocks": (1,) * 3, "num_decoder_blocks": (1,) * 3}  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        AutoencoderTiny(**{**size, **settings}).save_pretrained(folder)
     return folder
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from checkpoints import save_checkpoint, save_hollow
 from conftest import noise_picture
+from models import save_encoder
 from safetensors.torch import load_file, save_file
 
 from fslab.backbones import StableDiffusion, checkpoint, open_backbone
@@ -155,6 +156,17 @@ def test_averaged_weights_and_schedules_beside_are_let_pass(small):
     backbone = open_backbone(small("sd1", **more))
     assert backbone.layers()
     backbone.latent(noise_picture(64, 64), (64, 64), Extraction())
+
+
+def test_a_file_takes_a_tiny_autoencoder_in_its_vaes_place(small, tmp_path, diffusion_folders):
+    path, encoder = small("sd1"), save_encoder(tmp_path / "taesd")
+    found, plain = open_backbone(path, encoder=encoder), open_backbone(path)
+    assert found.fingerprint != plain.fingerprint
+    picture, size = noise_picture(64, 64), (64, 64)
+    folder = open_backbone(diffusion_folders["sd1"], encoder=encoder)
+    latent = found.latent(picture, size, Extraction())
+    assert torch.equal(latent, folder.latent(picture, size, Extraction()))
+    assert not torch.equal(latent, plain.latent(picture, size, Extraction()))
 
 
 def _rename(old, new):

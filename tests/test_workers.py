@@ -146,7 +146,7 @@ def test_a_specification_opens_the_same_lab_elsewhere(tiny, tmp_path, monkeypatc
     assert plan(again, "fslab", datasets.VOC).base == expected
     assert again.store.location == str(tiny.parent / "kept")
     assert Lab("mini", "random", "memory://x", "cpu").specification == (
-        "mini", "random", "memory://x", "cpu", "preset", "preset", "fp32",
+        "mini", "random", "memory://x", "cpu", "preset", "preset", "fp32", None,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from fslab.backbones.understood import (
     check_vae,
     text_config,
     text_number,
+    tiny_config,
 )
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
 from fslab.overtaking import giving_way
@@ -52,6 +53,7 @@ class StableDiffusion(MetaListing, Backbone):
     folder: holds unet/, vae/, text_encoder/, tokenizer/ and scheduler/ (SDXL types also the
     second text encoder and tokenizer). random: a seed for untrained UNet weights in the same
     configuration, the floor that trained features are held against; None loads the weights.
+    encoder: a folder of diffusers' AutoencoderTiny, which gives the latents in the VAE's place.
     """
 
     def __init__(
@@ -63,12 +65,17 @@ class StableDiffusion(MetaListing, Backbone):
         layers: Sequence[str] = (),
         device: torch.device | str = "cpu",
         random: int | None = None,
+        encoder: Path | None = None,
     ) -> None:
         self.folder, self.device, self.random = folder, torch.device(device), random
+        self.encoder = encoder
         self.name, self.timestep = name or self._own_name(), timestep
         self._own_layers = tuple(layers)
         self._open()
         self._factor = factor = 2 ** (len(self._vae_config["block_out_channels"]) - 1)
+        if encoder is not None:
+            self._vae_config = tiny_config(encoder, factor, self._config["in_channels"])
+            self.name += f" with {name_of(encoder)}"
         self.multiple = factor * 2 ** (len(self._config["block_out_channels"]) - 1)
         self.resolution = resolution or factor * self._config["sample_size"]
         self._parts: dict[tuple[str, torch.dtype], nn.Module] = {}
@@ -83,7 +90,7 @@ class StableDiffusion(MetaListing, Backbone):
     def fingerprint(self) -> str:
         """Name of the weights and settings of every part that features depend on."""
         settings = {"scheduler": self._scheduler_config, "random": self.random}
-        return self._print_of(COMPONENTS, **settings)
+        return self._print_of(self._parts_read(COMPONENTS), **settings, **self._named_encoder())
 
     @cached_property
     def words_fingerprint(self) -> str:
@@ -96,7 +103,13 @@ class StableDiffusion(MetaListing, Backbone):
         return fingerprint(self._vae_files(), self.store, config=self._vae_config)
 
     def _vae_files(self) -> Sequence[Path]:
-        return files_of(self.folder / "vae")
+        return files_of(self.encoder or self.folder / "vae")
+
+    def _parts_read(self, parts: Sequence[str]) -> list[str]:
+        return [part for part in parts if part != "vae" or self.encoder is None]
+
+    def _named_encoder(self) -> dict[str, str]:
+        return {} if self.encoder is None else {"encoder": self.vae_fingerprint}
 
     def _print_of(self, parts: Sequence[str], **settings: Any) -> str:
         folders = [self.folder / part for part in parts if (self.folder / part).is_dir()]
@@ -214,11 +227,13 @@ class StableDiffusion(MetaListing, Backbone):
         vae = self._part("vae", dtype)
         pixels = prepare(picture, size, settings.resize)
         with giving_way(vae, "latent"):
-            posterior = vae.encode(pixels.to(self.device, dtype)).latent_dist
-        code = posterior.mean
+            found = vae.encode(pixels.to(self.device, dtype))
+        if self.encoder is not None:
+            return to_scale(found.latents, self._vae_config).float().cpu()
+        code = found.latent_dist.mean
         if settings.posterior == "sample":
             extra = noises(code.shape, settings)[-1]
-            code = code + posterior.std * extra.to(self.device, dtype)
+            code = code + found.latent_dist.std * extra.to(self.device, dtype)
         return to_scale(code, self._vae_config).float().cpu()
 
     def _vae_dtype(self, settings: Extraction) -> torch.dtype:
@@ -230,7 +245,7 @@ class StableDiffusion(MetaListing, Backbone):
     def _latent_key(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> str:
         """Name a latent by what changes its numbers; a seed does where the posterior is sampled."""
         how = [settings.resize, str(self._vae_dtype(settings)), str(self.device)]
-        if settings.posterior == "sample":
+        if settings.posterior == "sample" and self.encoder is None:
             how += [settings.seed, settings.draws]
         return digest_of(["latent-1", self.vae_fingerprint, picture.digest, size, how])
 
@@ -347,7 +362,7 @@ class StableDiffusion(MetaListing, Backbone):
         check_vae(folder / "vae", self._vae_config)
         check_schedule(folder / "scheduler", self._scheduler_config)
         check_text(folder, self._config)
-        for part in COMPONENTS:
+        for part in self._parts_read(COMPONENTS):
             if part != "unet" or self.random is None:
                 check_files(folder / part)
         check_no_adapters(folder)
@@ -366,6 +381,10 @@ class StableDiffusion(MetaListing, Backbone):
         return self._parts[name, dtype]
 
     def _load(self, name: str, dtype: torch.dtype) -> nn.Module:
+        if name == "vae" and self.encoder is not None:
+            part = load_model(_model_class("encoder"), self.encoder, dtype)
+            del part.decoder
+            return part
         part = self._load_weights(name, dtype)
         if name == "vae":  # pictures are read and none is drawn: the decoder need not stay
             del part.decoder, part.post_quant_conv
@@ -430,12 +449,13 @@ def _counts(value: Any, several: bool) -> bool:
 
 
 def _model_class(name: str) -> Any:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     return {
         "unet": UNet2DConditionModel,
         "vae": AutoencoderKL,
+        "encoder": AutoencoderTiny,
         "text_encoder": CLIPTextModel,
         "text_encoder_2": CLIPTextModelWithProjection,
     }[name]

@@ -31,30 +31,42 @@ def open_backbone(
     random: int | None = None,
     store: Store | None = None,
     without: Collection[str] = (),
+    encoder: Path | None = None,
 ) -> Backbone:
     """Open a descriptor by name, or a model by folder or by an id in the hub's cache.
 
     name: what tables call it, the hub's id or the folder's name if empty. resolution, timestep,
     layers: defaults of the preset. store: keeps digests of weights, so that they are read once.
-    without: parts whose weights the caller has no use for. Raises FslabError where there are no
-    weights, or none that fslab reads.
+    without: parts whose weights the caller has no use for. encoder: a folder of a tiny autoencoder
+    in a diffusion model's VAE's place. Raises FslabError where there are no weights, or none that
+    fslab reads.
     """
     if source in DESCRIPTORS:
+        _check_has_vae(source, encoder)
         return DESCRIPTORS[source]()
     if is_single_file(source):
         path = Path(source).expanduser()
-        found = SingleFile(path, name, resolution, timestep, layers, device, random)
+        found = SingleFile(path, name, resolution, timestep, layers, device, random, encoder)
         found.store = store
         return found
     folder = locate(source, "backbone", without)
     name = name or name_of(folder)
     if (folder / "unet").is_dir():
-        found = StableDiffusion(folder, name, resolution, timestep, layers, device, random)
+        found = StableDiffusion(folder, name, resolution, timestep, layers, device, random, encoder)
     else:
+        _check_has_vae(name, encoder)
         _check_is_whole(folder)
         found = VisionTransformer(folder, name, resolution, device, random)
     found.store = store
     return found
+
+
+def _check_has_vae(name: str | os.PathLike[str], encoder: Path | None) -> None:
+    if encoder is not None:
+        raise FslabError(
+            f"{os.fspath(name)} reads pictures without an encoder; {encoder} goes with a diffusion "
+            "model"
+        )
 
 
 def _check_is_whole(folder: Path) -> None:

@@ -45,7 +45,8 @@ class SingleFile(StableDiffusion):
     @cached_property
     def fingerprint(self) -> str:
         """Name of the file's content, of fslab's settings for it, and of the tokenizer."""
-        return self._print_of(self._checkpoint.parts, random=self.random)
+        parts = self._parts_read(self._checkpoint.parts)
+        return self._print_of(parts, random=self.random, **self._named_encoder())
 
     @cached_property
     def words_fingerprint(self) -> str:
@@ -53,7 +54,7 @@ class SingleFile(StableDiffusion):
         return self._print_of([part for part in self._checkpoint.parts if part.startswith("text")])
 
     def _vae_files(self) -> Sequence[Path]:
-        return [self.folder]
+        return [self.folder] if self.encoder is None else super()._vae_files()
 
     def _print_of(self, parts: Sequence[str], **settings: Any) -> str:
         configs = {part: self._checkpoint.config(part) for part in (*parts, "scheduler")}

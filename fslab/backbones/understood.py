@@ -52,6 +52,14 @@ VAE_KEYS = frozenset(
 )  # fmt: skip
 """Settings that diffusers' AutoencoderKL builds its network from, and of its latents' scale."""
 
+TINY_KEYS = frozenset(
+    ("act_fn", "block_out_channels", "decoder_block_out_channels", "encoder_block_out_channels",
+     "force_upcast", "in_channels", "latent_channels", "latent_magnitude", "latent_shift",
+     "num_decoder_blocks", "num_encoder_blocks", "out_channels", "scaling_factor", "shift_factor",
+     "upsample_fn", "upsampling_scaling_factor")
+)  # fmt: skip
+"""Settings that diffusers' AutoencoderTiny builds its network from, and of its latents' scale."""
+
 UNET_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "class_embed_type": ((None,), "a class, or another picture's embedding, beside the text"),
     "num_class_embeds": ((None,), "a class or a noise level beside the text, as upscalers do"),
@@ -94,6 +102,40 @@ def check_unet(folder: Path, config: Mapping[str, Any]) -> None:
 def check_vae(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a VAE that is not AutoencoderKL, or has latents that cannot be brought to scale."""
     _check(folder, config, "AutoencoderKL", VAE_KEYS, VAE_VALUES)
+    _check_scale(folder, config)
+
+
+def tiny_config(folder: Path, factor: int, channels: int) -> dict[str, Any]:
+    """Return the configuration of a diffusers' AutoencoderTiny, with what it leaves out filled in.
+
+    Its latents are on the UNet's scale as they are, unless it has a scaling_factor, and it has no
+    posterior. factor: pixels of a latent's side; channels: of the latent that the UNet takes.
+    Raises FslabError for another kind of autoencoder, and for one of other latents.
+    """
+    config = read_config(folder)
+    if config.get("_class_name") != "AutoencoderTiny":
+        raise FslabError(
+            f"{folder}/config.json is of {config.get('_class_name') or 'no class of diffusers'}; "
+            "an encoder is diffusers' AutoencoderTiny"
+        )
+    _check(folder, config, "AutoencoderTiny", TINY_KEYS, VAE_VALUES)
+    left_out = {"scaling_factor": 1.0, "latent_channels": 4, "force_upcast": False}
+    config = {**left_out, **{key: value for key, value in config.items() if value is not None}}
+    _check_scale(folder, config)
+    blocks = config.get("encoder_block_out_channels", (64,) * 4)
+    given = {"channels": config["latent_channels"], "pixels a cell": 2 ** (len(blocks) - 1)}
+    wanted = {"channels": channels, "pixels a cell": factor}
+    for what, value in given.items():
+        if value != wanted[what]:
+            raise FslabError(
+                f"latents of {folder} have {value} {what}, and those that this UNet was trained "
+                f"on {wanted[what]}; give the tiny autoencoder of this kind of model"
+            )
+    return config
+
+
+def _check_scale(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse settings by which latents cannot be brought to scale."""
     channels = config.get("latent_channels", 4)
     for name in ("scaling_factor", "shift_factor"):
         value = config.get(name, 1)

@@ -37,6 +37,10 @@ CaptionerOption = Annotated[
     str, typer.Option(help="another BLIP: a folder, or a hub id in the cache")
 ]
 ClipOption = Annotated[str, typer.Option(help="another CLIP: a folder, or a hub id in the cache")]
+EncoderOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="a folder of a tiny autoencoder (AutoencoderTiny) in the VAE's place"),
+]
 PrecisionOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="fp32, fp16 or bf16; fp32 on a CPU and fp16 on a GPU if left out"),
@@ -91,6 +95,7 @@ def segment(
     precision: PrecisionOption = None,
     captioner: CaptionerOption = PRESETS_OWN,
     clip: ClipOption = PRESETS_OWN,
+    encoder: EncoderOption = None,
 ) -> None:
     """Write an index PNG, an overlay PNG and a JSON for each picture that can be read."""
     from fslab.cli.segment import segment_files
@@ -101,7 +106,8 @@ def segment(
     if open_words:
         recipe = recipe.change({"caption.words": "open"})
     names = tuple(word.strip() for word in classes.split(",") if word.strip())
-    lab = Lab(preset, backbone, precision=precision, captioner=captioner, clip=clip)
+    models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
+    lab = Lab(preset, backbone, **models)
     segment_files(lab, pictures, recipe, names, open_words, folder)
 
 
@@ -140,6 +146,7 @@ def evaluate(
     precision: PrecisionOption = None,
     captioner: CaptionerOption = PRESETS_OWN,
     clip: ClipOption = PRESETS_OWN,
+    encoder: EncoderOption = None,
 ) -> None:
     """Score a method on a dataset by every protocol; a folder without truth gives pictures."""
     from fslab.cli import evaluate as work
@@ -149,7 +156,8 @@ def evaluate(
     folder = local_folder(out)
     recipe = chosen_recipe(method, cluster, k, parse_settings(settings or []))
     data = work.open_set(dataset, split, format, skip_missing)
-    lab = Lab(preset, backbone, precision=precision, captioner=captioner, clip=clip)
+    models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
+    lab = Lab(preset, backbone, **models)
     if not any(sample.has_truth for sample in data):
         work.draw_set(lab, data, recipe, limit, folder, named=cluster is None)
         return

@@ -60,7 +60,9 @@ class Lab(Models):
     preset's own network untrained). store: a folder, an fsspec url or a `Store`. captioner, clip:
     a folder or a hub id in the place of the preset's own, or None for a lab without it, which
     captions or names nothing. precision: "fp32", "fp16" or "bf16", of all models; fp32 on a CPU
-    and fp16 on a GPU if left out.
+    and fp16 on a GPU if left out. encoder: a folder of diffusers' AutoencoderTiny that gives the
+    latents in the place of the diffusion model's VAE, sooner and not quite the same; it has no
+    posterior to sample.
     Raises FslabError, before any work, for a preset that is not there and for weights of it that
     are missing or not whole.
     """

@@ -40,9 +40,11 @@ class Models:
         captioner: str | os.PathLike[str] | None = PRESETS_OWN,
         clip: str | os.PathLike[str] | None = PRESETS_OWN,
         precision: str | None = None,
+        encoder: str | os.PathLike[str] | None = None,
     ) -> None:
         preset = default_preset() if preset is None else preset
         given = {"preset": preset, "backbone": backbone, "captioner": captioner, "clip": clip}
+        given["encoder"] = encoder
         _check_sources(given)
         self.preset: Preset = _with_text_side(find_preset(preset), captioner, clip)
         self.store = store if isinstance(store, Store) else Store(store)
@@ -54,6 +56,7 @@ class Models:
             names = ", ".join(get_args(Precision))
             raise FslabError(f"precision is {precision!r}; it is one of {names}")
         self._precision = precision
+        self._encoder = None if encoder is None else folder_given(encoder, "encoder")
         self._asked, self._text_side = os.fspath(preset), (captioner, clip)
         check(self._asked, self._needs, named=self._asked in PRESETS)
 
@@ -64,8 +67,8 @@ class Models:
     def specification(self) -> tuple[str | None, ...]:
         """What opens the same lab in another process and another folder: `Lab(*these)`.
 
-        Preset, backbone, store, device, captioner, CLIP and precision as plain text, paths
-        absolute.
+        Preset, backbone, store, device, captioner, CLIP, precision and encoder as plain text,
+        paths absolute.
         """
         backbone, store = self._backbone_source, self.store.location
         return (
@@ -75,6 +78,7 @@ class Models:
             self.device,
             *(each and _absolute(os.fspath(each)) for each in self._text_side),
             self.precision,
+            self._encoder and _absolute(os.fspath(self._encoder)),
         )
 
     @cached_property
@@ -106,7 +110,9 @@ class Models:
 
         if self._backbone_source in (None, "random"):
             return self._open_diffusion(random=RANDOM_SEED if self._backbone_source else None)
-        backbone = open_backbone(self._backbone_source, device=self.device, store=self.store)
+        backbone = open_backbone(
+            self._backbone_source, device=self.device, store=self.store, encoder=self._encoder
+        )
         if self._backbone_source not in BASELINES:
             backbone.precision = self.precision
         return backbone
@@ -164,13 +170,14 @@ class Models:
         backbone = open_backbone(
             preset.diffusion, name, preset.resolution, preset.timestep, preset.layers,
             self.device, random, self.store, need.without if need else (),
+            self._encoder if self._backbone_source in (None, "random") else None,
         )  # fmt: skip
         backbone.precision = self.precision
         return backbone
 
     @property
     def _needs(self) -> dict[str, Need]:
-        return needs_of(self.preset, self._backbone_source)
+        return needs_of(self.preset, self._backbone_source, self._encoder is not None)
 
     @cached_property
     def _captioner_folder(self) -> Path:
@@ -234,6 +241,14 @@ def _with_text_side(
             raise FslabError(f"{name} is empty; give a folder, an id of the hub, or None for none")
     others = {name: each and os.fspath(each) for name, each in given.items() if each != PRESETS_OWN}
     return replace(preset, **others)
+
+
+def folder_given(source: str | os.PathLike[str], what: str) -> Path:
+    """Return a folder that was given; FslabError where there is none."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise FslabError(f"{what} is {os.fspath(source)!r}, which is no folder; give the folder")
+    return folder
 
 
 def _absolute(source: str) -> str:

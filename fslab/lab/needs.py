@@ -23,20 +23,21 @@ class Need:
     without: frozenset[str] = frozenset()
 
 
-def needs_of(preset: Preset, backbone: str | None = None) -> dict[str, Need]:
+def needs_of(preset: Preset, backbone: str | None = None, encoder: bool = False) -> dict[str, Need]:
     """Return what a lab needs, by "diffusion", "captioner", "clip" and "backbone".
 
     Beside another backbone only the diffusion model's text encoder is used, which compares words;
-    an untrained one needs no weights of the UNet.
+    an untrained one needs no weights of the UNet, and beside an encoder none of the VAE.
     """
     needs = {}
-    unused = {None: (), "random": ("unet",)}.get(backbone, ("unet", "vae"))
+    spared = ("vae",) if encoder else ()
+    unused = {None: spared, "random": ("unet", *spared)}.get(backbone, ("unet", "vae"))
     compares = preset.words == "diffusion" and preset.captioner is not None
     what = "diffusion" if preset.words == "diffusion" or preset.name in PRESETS else "backbone"
     if (backbone in (None, "random") or compares) and not is_single_file(preset.diffusion):
         needs["diffusion"] = Need(source_of(preset.diffusion, what), frozenset(unused))
     if backbone is not None and backbone not in BASELINES and not is_single_file(backbone):
-        needs["backbone"] = Need(source_of(backbone, "backbone"))
+        needs["backbone"] = Need(source_of(backbone, "backbone"), frozenset(spared))
     if preset.captioner is not None:
         needs["captioner"] = Need(source_of(preset.captioner, "captioner"))
     if preset.clip is not None:
