@@ -25,6 +25,7 @@ FLOORS = [
     {"lab"},
     {"evaluate"},
     {"widgets"},
+    {"app"},
     {"cli"},
 ]
 MAY_IMPORT = {"mini": {"records", "files", "datasets"}}
@@ -32,6 +33,7 @@ for level, floor in enumerate(FLOORS):
     for room in floor:
         MAY_IMPORT[room] = set().union(*FLOORS[:level])
 MAY_IMPORT["cli"] |= {"mini"}
+MAY_IMPORT["app"] |= {"mini"}
 
 
 def rooms():

@@ -285,6 +285,34 @@ def reproduce(
     print(run(name, data, preset, limit, local_folder(out)))
 
 
+@app.command("app")
+def serve_app(
+    results: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="what `fslab evaluate --out` wrote, to look through"),
+    ] = None,
+    dataset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="pictures to choose from, and those of the results; else drawn scenes"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="the data set's split")] = "val",
+    format: Annotated[str, typer.Option(help="voc or coco")] = "voc",
+    preset: PresetOption = "mini",
+    ip: Annotated[
+        str, typer.Option(help="listen here; 0.0.0.0 lets others in, without a password")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
+    visitors: Annotated[
+        int, typer.Option(min=1, help="at one time; each has a process, and memory, of their own")
+    ] = 8,
+    browser: Annotated[bool, typer.Option(help="open it in the browser")] = True,
+) -> None:
+    """Serve the explorers as a page: upload a picture, look at features, go through results."""
+    from fslab.cli.app import serve_page
+
+    serve_page(results, dataset, split, format, preset, ip, port, visitors, browser)
+
+
 @app.command()
 def doctor() -> None:
     """Say what is installed, which weights are there, and where the store is."""

@@ -22,6 +22,9 @@ from fslab.widgets.controls import Hush, choice, row
 Given = Dataset | Picture | Sample | str | os.PathLike[str]
 """What can be looked at: a data set, or one or several pictures, samples or paths."""
 
+MOST_UPLOADED = 64 * 2**20
+"""Bytes that an upload may have."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -138,9 +141,13 @@ class PicturePicker:
 def read_upload(entry: Mapping[str, Any]) -> Picture:
     """Read what a FileUpload holds: its `name` and its bytes, `content`.
 
-    Raises FslabError as `fslab.read` does, naming the file as the reader knows it.
+    Raises FslabError as `fslab.read` does, naming the file as the reader knows it, and where it is
+    larger than `MOST_UPLOADED`.
     """
     name = Path(str(entry["name"]).replace("\\", "/").replace("\0", "")).name[-80:] or "upload"
+    if len(entry["content"]) > MOST_UPLOADED:
+        size, most = len(entry["content"]) / 2**20, MOST_UPLOADED // 2**20
+        raise FslabError(f"{name!r} has {size:.0f} MiB; upload a picture of at most {most}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(bytes(entry["content"]))

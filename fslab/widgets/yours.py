@@ -17,18 +17,19 @@ from fslab.lab.facts import facts
 from fslab.plots import overlay, segment_picture
 from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.board import Board
-from fslab.widgets.controls import Knob, choice, row, tags, words
+from fslab.widgets.controls import Knob, check_value, choice, row, tags, words
 from fslab.widgets.explorer import Explorer
 from fslab.widgets.panel import Panel, side_by_side
-from fslab.widgets.pictures import Subject, read_upload, subjects_of
+from fslab.widgets.pictures import Given, PicturePicker, Subject, read_upload, subjects_of
 from fslab.widgets.texts import download_link, note_of, recipe_code
 
 STAGES = ("caption", "extract", "cluster", "match", "refine")
 """The stages of a whole method, in the order in which `Lab.segment` tells of them."""
 
+_FROM_PATH = "Upload a picture, or give the path of one and press Enter."
+_FROM_LIST = "Choose a picture, or upload one of your own."
 _HINT = (
-    "Upload a picture, or give the path of one and press Enter. Without classes the caption says "
-    "what to look for; words that are no class are looked for too."
+    "Without classes the caption says what to look for; words that are no class are looked for too."
 )
 
 
@@ -53,15 +54,18 @@ class SegmentedResult:
 class SegmentYours(Explorer):
     """Take a picture through a whole method, stage by stage, and download what came out.
 
-    State: `file` (a path), `method`, `classes` (empty: the caption's). `segment()` is what the
-    button does; it runs when a picture is given too.
+    pictures: what to choose from, in place of a path: then no file is read that the reader names,
+    as is fit for a page that others open too. State: `file` (a path) or, of given pictures,
+    `picture` (a name); `method`, `classes` (empty: the caption's). `segment()` is what the button
+    does; it runs when a picture is given too.
     """
 
     method = Knob("_method", "The method's name.")
 
-    def __init__(self, lab: Lab) -> None:
-        super().__init__(lab, _HINT)
+    def __init__(self, lab: Lab, pictures: Given | Iterable[Given] | None = None) -> None:
+        super().__init__(lab, f"{_FROM_PATH if pictures is None else _FROM_LIST} {_HINT}")
         self._subject: Subject | None = None
+        self._pictures = None if pictures is None else self._picker(pictures)
         self._upload = widgets.FileUpload(
             accept="image/*", description="upload a picture", layout={"width": "190px"}
         )
@@ -85,7 +89,25 @@ class SegmentYours(Explorer):
 
     @file.setter
     def file(self, path: str) -> None:
+        if self._pictures is not None:
+            raise FslabError("pictures were given to choose from; set `picture` to the name of one")
         self._file.value = str(path)
+
+    @property
+    def picture(self) -> str:
+        """The name of the picture that is chosen of those given."""
+        return self._given.list.value
+
+    @picture.setter
+    def picture(self, name: str) -> None:
+        check_value(self._given.list, name, "picture")
+        self._given.list.value = name
+
+    @property
+    def _given(self) -> PicturePicker:
+        if self._pictures is None:
+            raise FslabError("no pictures were given to choose from; set `file` to a path")
+        return self._pictures
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -108,15 +130,21 @@ class SegmentYours(Explorer):
         self._moved()
 
     def _lay_out(self) -> None:
-        self._upload.observe(self._take_upload, "value")
-        self._file.observe(lambda change: self._take_path(change["new"]), "value")
         self._go.on_click(lambda button: self.segment())
         self._figure_box = widgets.VBox([self._board.frame], layout={"display": "none"})
         rows = [
-            row(self._upload, self._file), row(self._method, self._go), self._tag_row,
+            self._source(), row(self._method, self._go), self._tag_row,
             row(self._progress, self._stage), self._figure_box, self._about, self._links,
         ]  # fmt: skip
-        self._begin(rows, [])
+        self._begin(rows, [self._pictures.list] if self._pictures else [])
+
+    def _source(self) -> widgets.HBox:
+        """Return the row that a picture comes from, and listen to it."""
+        if self._pictures is not None:
+            return self._pictures.row
+        self._upload.observe(self._take_upload, "value")
+        self._file.observe(lambda change: self._take_path(change["new"]), "value")
+        return row(self._upload, self._file)
 
     def _take_upload(self, change: Any) -> None:
         for entry in change["new"]:
@@ -134,6 +162,8 @@ class SegmentYours(Explorer):
             self._moved()
 
     def _moved(self, change: Any = None) -> None:
+        if self._pictures is not None:
+            self._subject = self._pictures.subject
         if self._subject is not None:
             super()._moved(change)
         elif self.children:
@@ -183,9 +213,11 @@ class SegmentYours(Explorer):
         return f"result = lab.segment(picture, {recipe_code(result.recipe)})"
 
 
-def segment_yours(lab: Lab, **state: Any) -> SegmentYours:
+def segment_yours(
+    lab: Lab, pictures: Given | Iterable[Given] | None = None, **state: Any
+) -> SegmentYours:
     """Open a `SegmentYours`; state: where it begins, such as `method="freeseg-diff"`."""
-    return SegmentYours(lab).change(**state)
+    return SegmentYours(lab, pictures).change(**state)
 
 
 def _mask_bytes(found: Result) -> bytes:

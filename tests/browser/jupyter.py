@@ -53,7 +53,7 @@ def serve(
     environment |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     environment.pop("PLOTLY_RENDERER", None)
     _write_settings(home / "settings", theme)
-    port = _free_port()
+    port = free_port()
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
         f"--port={port}", "--port-retries=0", f"--IdentityProvider.token={TOKEN}",
@@ -133,7 +133,7 @@ def _write_settings(folder: Path, theme: str) -> None:
         path.write_text(json.dumps(content))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

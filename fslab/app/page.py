@@ -1,0 +1,66 @@
+"""A heading, what the page is, and explorers under tabs, each made when its tab is first opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+import ipywidgets as widgets
+from IPython.display import display
+
+from fslab.app.shown import Shown
+from fslab.records import FslabError
+from fslab.widgets import browse_results, explore_features, segment_yours
+from fslab.widgets.texts import note_of
+
+_ABOUT = (
+    "What a text-to-image diffusion model computes on its way through a picture is grouped into "
+    "segments; a caption says which words are worth trying, and CLIP gives each segment one of "
+    "them. Nothing was trained for it."
+)
+_MINI = (
+    "This page runs the preset mini: small models that know a drawn world only, emoji on painted "
+    "grounds. A photograph runs too, but the names that it gets mean nothing."
+)
+
+
+class Page(widgets.VBox):
+    """The whole page: `tabs` holds the explorers, the first of which begins at once.
+
+    An explorer brings plotly's 5 MB and computes as soon as it is made, so the others wait until
+    they are looked for.
+    """
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown, self._lab, self._pictures = shown, shown.lab(), shown.pictures()
+        self._makers: dict[str, Callable[[], widgets.Widget]] = {
+            "a picture": lambda: segment_yours(self._lab, self._pictures),
+            "features": lambda: explore_features(self._lab, self._pictures),
+        }
+        if shown.results is not None:
+            self._makers["results"] = lambda: browse_results(shown.results, shown.data())
+        places = [widgets.VBox() for _ in self._makers]
+        self.tabs = widgets.Tab(places, titles=list(self._makers), selected_index=0)
+        self.tabs.observe(lambda change: self._open(change["new"]), "selected_index")
+        self._open(0)
+        super().__init__([_head(shown.preset, self._lab.knows_drawings_only), self.tabs])
+        self.add_class("fslab-page")
+
+    def _open(self, number: int | None) -> None:
+        if number is None or self.tabs.children[number].children:
+            return
+        try:
+            made = self._makers[self.tabs.titles[number]]()
+        except FslabError as error:  # what was given may have gone since the page was started
+            made = note_of(widgets.HTML(), str(error))
+        self.tabs.children[number].children = (made,)
+
+
+def show() -> None:
+    """Display the page that this process was told of."""
+    display(Page(Shown.of_process()))
+
+
+def _head(preset: str, drawn_only: bool) -> widgets.HTML:
+    said = f"{_ABOUT} {_MINI}" if drawn_only else f"{_ABOUT} This page runs {preset}."
+    return widgets.HTML(f"<h1>fslab: what a diffusion model sees</h1><p>{escape(said)}</p>")

@@ -1,0 +1,37 @@
+"""The explorers as a page in a browser."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from fslab.records import FslabError
+
+
+def serve_page(
+    results: Path | None,
+    dataset: str | None,
+    split: str,
+    format: Literal["voc", "coco"],
+    preset: str,
+    ip: str,
+    port: int,
+    visitors: int,
+    browser: bool,
+) -> None:
+    """Serve the page until Ctrl-C; FslabError where Voila or what is to be shown is missing."""
+    if find_spec("voila") is None:
+        raise FslabError("fslab app needs Voila, which is not installed: pip install 'fslab[app]'")
+    from fslab.app.server import serve
+    from fslab.app.shown import Shown
+
+    shown = Shown(_absolute(preset), _absolute(results), _absolute(dataset), split, format)
+    serve(shown, ip, port, visitors, browser)
+
+
+def _absolute(place: str | Path | None) -> str | None:
+    """Return a path of this machine from its root on, since the page's process is elsewhere."""
+    if place is None or not Path(place).exists():
+        return None if place is None else str(place)
+    return str(Path(place).resolve())

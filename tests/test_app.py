@@ -1,0 +1,194 @@
+"""`fslab app`: the page in a real Chromium, what it refuses, and what visitors cannot do."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+import pytest
+from browser.jupyter import browse, chromium, free_port
+
+import fslab
+from fslab.cli.app import serve_page
+from fslab.datasets import voc
+from fslab.evaluate import evaluate
+from fslab.records import FslabError
+from fslab.widgets import pictures as uploads
+from fslab.widgets import segment_yours
+
+ROOT = os.path.dirname(fslab.__path__[0])
+DATA = f"{ROOT}/data/minivoc"
+LACKING = [name for name in ("voila", "playwright") if not importlib.util.find_spec(name)]
+LACKING += [] if chromium() else ["chromium"]
+REQUIRED = os.environ.get("FSLAB_BROWSER") == "required"
+
+
+def serve(*, results=None, dataset=None, ip="127.0.0.1", port=8866):
+    serve_page(results, dataset, "val", "voc", "mini", ip, port, 1, False)
+
+
+def test_a_missing_voila_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("fslab.cli.app.find_spec", lambda name: None)
+    with pytest.raises(FslabError, match=r"needs Voila.*pip install 'fslab\[app\]'"):
+        serve()
+
+
+@pytest.mark.skipif("voila" in LACKING and not REQUIRED, reason="voila is not installed")
+def test_what_cannot_be_shown_is_refused_before_the_page_is_served(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(FslabError, match=r"cannot listen on 127\.0\.0\.1, port \d+ \(.*--port"):
+            serve(port=taken.getsockname()[1])
+    for given, words in (
+        ({"ip": "my-machine"}, "--ip is 'my-machine'"),
+        ({"results": tmp_path}, "holds no finished evaluation"),
+        ({"dataset": str(tmp_path / "none")}, "does not exist"),
+    ):
+        with pytest.raises(FslabError, match=words):
+            serve(**given)
+
+
+def test_pictures_that_are_given_are_all_there_is_to_read(tmp_path):
+    lab = fslab.Lab("mini", store=tmp_path)
+    explorer = segment_yours(lab, [f"{DATA}/JPEGImages/val_0000.png"])
+    explorer.wait()
+    assert explorer.result.picture.name == explorer.picture == "val_0000"
+    with pytest.raises(FslabError, match="set `picture`"):
+        explorer.file = f"{DATA}/JPEGImages/val_0001.png"
+    explorer._file.value = f"{DATA}/JPEGImages/val_0001.png"  # as a forged message would
+    explorer.wait()
+    assert explorer.result.picture.name == "val_0000"
+    with pytest.raises(FslabError, match="it is one of 'val_0000'"):
+        explorer.picture = "val_0001"
+    with pytest.raises(FslabError, match="set `file` to a path"):
+        segment_yours(lab).picture = "val_0000"
+
+
+def test_an_upload_that_is_too_large_is_refused(monkeypatch):
+    monkeypatch.setattr(uploads, "MOST_UPLOADED", 2**20)
+    with pytest.raises(FslabError, match=r"'a\.png' has 2 MiB; upload a picture of at most 1"):
+        uploads.read_upload({"name": "a.png", "content": memoryview(bytes(2**21))})
+
+
+@pytest.fixture(scope="module")
+def page_of_one_visitor(tmp_path_factory):
+    """A served page's address, with room for one visitor and an evaluation to look through."""
+    if LACKING and REQUIRED:
+        pytest.fail(f"{', '.join(LACKING)} not installed, and FSLAB_BROWSER=required")
+    if LACKING:
+        pytest.skip(f"{', '.join(LACKING)} not installed")
+    home = tmp_path_factory.mktemp("app")
+    data = voc(DATA, "val").limit(2)
+    evaluate(fslab.Lab("mini", store=home / "store"), data, "fslab", out=home / "results")
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "fslab", "app", str(home / "results"), "--dataset", DATA),
+        *("--port", str(port), "--no-browser", "--visitors", "1"),
+    ]
+    environment = {**os.environ, "FSLAB_STORE": str(home / "store"), "HF_HUB_OFFLINE": "1"}
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home)
+        try:
+            _await(process, port, home / "log")
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _await(process, port, log):
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"no page after two minutes:\n{log.read_text()}")
+
+
+def opened(address, host=None):
+    """Status and text of what an address answers."""
+    request = urllib.request.Request(address, headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request, timeout=90) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+SEND = """async ([type, content]) => {
+  const id = JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId;
+  const socket = new WebSocket(`ws://${location.host}/api/kernels/${id}/channels`);
+  const message = (type, content) => JSON.stringify({channel: 'shell', parent_header: {},
+    metadata: {}, content, header: {msg_id: type, msg_type: type, username: '', session: 'a',
+    version: '5.3', date: new Date().toISOString()}});
+  return await new Promise(done => {
+    const heard = [];
+    socket.onmessage = event => {
+      const header = JSON.parse(event.data).header;
+      heard.push(header.msg_type);
+      if (header.msg_type === 'comm_info_reply') done(heard);
+    };
+    socket.onopen = () => {
+      socket.send(message(type, content));
+      socket.send(message('comm_info_request', {}));
+    };
+  });
+}"""
+"""Sends what the page never would, and then what it may; returns what the kernel answered."""
+
+
+def test_the_page_in_a_browser(page_of_one_visitor, tmp_path):
+    """One visit: all of it from this machine, an upload, the tabs, no code, no second visitor."""
+    with browse(tmp_path, (400, 900)) as page:
+        asked = set()
+        page.on("request", lambda request: asked.add(urlsplit(request.url)))
+        page.goto(page_of_one_visitor)
+        says = page.locator("[role=status]:visible")
+        says.filter(has_text="val_0000: fslab").wait_for()
+        page.locator(".js-plotly-plot .imagelayer image").first.wait_for()
+        hosts = {each.hostname for each in asked if each.scheme not in ("data", "blob")}
+        assert hosts == {"127.0.0.1"}
+        assert "mini: small models that know a drawn world only" in page.content()
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="your own picture").click()
+        chooser.value.set_files(
+            {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"}
+        )
+        says.filter(has_text="no.png").wait_for()
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="your own picture").click()
+        chooser.value.set_files(f"{DATA}/JPEGImages/val_0003.png")
+        says.filter(has_text="val_0003: fslab").wait_for()
+
+        page.get_by_role("tab", name="features").click()
+        says.filter(has_text="t = ").wait_for()
+        page.get_by_role("tab", name="results").click()
+        says.filter(has_text="val_000").wait_for()
+
+        told = {"code": f"open({str(tmp_path / 'ran')!r}, 'w')", "silent": False}
+        heard = page.evaluate(SEND, ["execute_request", told])
+        assert "execute_reply" not in heard
+        assert not (tmp_path / "ran").exists()
+
+        status, text = opened(page_of_one_visitor)
+        assert (status, "All places are taken" in text) == (503, True)
+        assert "http" not in text
+        assert opened(page_of_one_visitor, host="elsewhere.example")[0] == 403
+        assert opened(f"{page_of_one_visitor}voila/files/fslab.ipynb")[0] == 403
+        page.goto("about:blank")  # which ends the visitor's process, so that the next has room
+        until = time.monotonic() + 60
+        while (status := opened(page_of_one_visitor)[0]) == 503 and time.monotonic() < until:
+            time.sleep(0.5)
+        assert status == 200
