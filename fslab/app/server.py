@@ -18,12 +18,11 @@ from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
 from fslab.app.shown import Shown
+from fslab.app.visitors import IDLE, LOOK_EVERY, Visitors
 from fslab.records import FslabError
 from fslab.widgets.pictures import MOST_UPLOADED
 
 HERE = Path(__file__).parent
-IDLE = 20 * 60
-"""Seconds without a move after which a visitor's process is ended, also with the tab open."""
 EXTENSIONS = [
     "@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"
 ]  # fmt: skip
@@ -69,8 +68,8 @@ class _Door(TornadoVoilaHandler):
     async def get_generator(self, path: str | None = None) -> AsyncIterator[str]:
         """Yield the page's HTML, part by part."""
         server, manager = self.settings["voila"], self.kernel_manager
-        inside = len(manager) - manager.get_pool_size(self.notebook_path) + _Door._arriving
-        if inside >= server.visitors:
+        waiting = sum(heated.done() for heated in manager._pools[self.notebook_path])
+        if len(manager) - waiting + _Door._arriving >= server.visitors:
             raise HTTPError(503, _FULL)
         arriving = True
         _Door._arriving += 1
@@ -95,7 +94,7 @@ def serve(shown: Shown, ip: str, port: int, visitors: int, browser: bool) -> Non
     os.environ |= shown.environment()
     if shown.preset == "mini":
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(f"{address(ip, port)}: up to {visitors} visitors at a time; Ctrl-C ends it", flush=True)
+    print(f"{address(ip, port)} for {visitors} at a time; Ctrl-C ends it", flush=True)
     if not own:
         print(_ANYWHERE.format(port=port), flush=True)
     settings = _settings(ip, port, visitors, browser, own)
@@ -134,6 +133,7 @@ def _settings(ip: str, port: int, visitors: int, browser: bool, own: bool) -> Co
     tornado: dict[str, Any] = {
         "allow_remote_access": not own,  # a page elsewhere whose name leads here is turned away
         "websocket_max_message_size": 2 * MOST_UPLOADED,
+        "ws_ping_timeout": 30_000,
         "disable_check_xsrf": True,  # there is no login to abuse, and a closing tab cannot say more
     }
     if not own:  # a Space shows the page in a frame, and there is no login that a frame could steal
@@ -146,9 +146,8 @@ def _settings(ip: str, port: int, visitors: int, browser: bool, own: bool) -> Co
         },
         VoilaConfiguration={
             "preheat_kernel": True, "default_pool_size": 1, "extension_allowlist": EXTENSIONS,
+            "multi_kernel_manager_class": Visitors,
         },
-        MappingKernelManager={
-            "cull_idle_timeout": IDLE, "cull_interval": 60, "cull_connected": True,
-        },
+        MappingKernelManager={"cull_idle_timeout": IDLE, "cull_interval": LOOK_EVERY},
         KernelManager={"transport": "ipc" if os.name == "posix" else "tcp"},
     )  # fmt: skip
