@@ -23,6 +23,8 @@ from fslab.records import FslabError
 from fslab.widgets.pictures import MOST_UPLOADED
 
 HERE = Path(__file__).parent
+MOST_SENT = 2 * MOST_UPLOADED
+"""Bytes that a message may have: what is a little too large is refused in words by its reader."""
 EXTENSIONS = [
     "@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget"
 ]  # fmt: skip
@@ -94,7 +96,9 @@ def serve(shown: Shown, ip: str, port: int, visitors: int, browser: bool) -> Non
     os.environ |= shown.environment()
     if shown.preset == "mini":
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(f"{address(ip, port)} for {visitors} at a time; Ctrl-C ends it", flush=True)
+    print(
+        f"{address(ip, port)}, for up to {visitors} visitors at a time; Ctrl-C ends it", flush=True
+    )
     if not own:
         print(_ANYWHERE.format(port=port), flush=True)
     settings = _settings(ip, port, visitors, browser, own)
@@ -132,7 +136,7 @@ def _check_free(ip: str, port: int) -> None:
 def _settings(ip: str, port: int, visitors: int, browser: bool, own: bool) -> Config:
     tornado: dict[str, Any] = {
         "allow_remote_access": not own,  # a page elsewhere whose name leads here is turned away
-        "websocket_max_message_size": 2 * MOST_UPLOADED,
+        "websocket_max_message_size": MOST_SENT,
         "ws_ping_timeout": 30_000,
         "disable_check_xsrf": True,  # there is no login to abuse, and a closing tab cannot say more
     }
@@ -146,7 +150,7 @@ def _settings(ip: str, port: int, visitors: int, browser: bool, own: bool) -> Co
         },
         VoilaConfiguration={
             "preheat_kernel": True, "default_pool_size": 1, "extension_allowlist": EXTENSIONS,
-            "multi_kernel_manager_class": Visitors,
+            "multi_kernel_manager_class": Visitors, "resources": {"most_sent": MOST_SENT},
         },
         MappingKernelManager={"cull_idle_timeout": IDLE, "cull_interval": LOOK_EVERY},
         KernelManager={"transport": "ipc" if os.name == "posix" else "tcp"},
