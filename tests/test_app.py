@@ -79,6 +79,13 @@ def test_an_upload_that_is_too_large_is_refused(monkeypatch):
         uploads.read_upload({"name": "a.png", "content": memoryview(bytes(2**21))})
 
 
+END = """() => {
+  const id = JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId;
+  return fetch(`/voila/api/shutdown/${id}`, {method: 'POST'}).then(answer => answer.status);
+}"""
+"""Asks for the end of the visitor's process, as a tab does when it is closed."""
+
+
 @pytest.fixture(scope="module")
 def page_of_one_visitor(tmp_path_factory):
     """A served page's address, with room for one visitor and an evaluation to look through."""
@@ -187,8 +194,9 @@ def test_the_page_in_a_browser(page_of_one_visitor, tmp_path):
         assert "http" not in text
         assert opened(page_of_one_visitor, host="elsewhere.example")[0] == 403
         assert opened(f"{page_of_one_visitor}voila/files/fslab.ipynb")[0] == 403
-        page.goto("about:blank")  # which ends the visitor's process, so that the next has room
-        until = time.monotonic() + 60
-        while (status := opened(page_of_one_visitor)[0]) == 503 and time.monotonic() < until:
-            time.sleep(0.5)
-        assert status == 200
+        page.evaluate(END)
+        page.get_by_role("alert").filter(has_text="Reload it to begin anew").wait_for()
+    until = time.monotonic() + 60
+    while (status := opened(page_of_one_visitor)[0]) == 503 and time.monotonic() < until:
+        time.sleep(0.5)
+    assert status == 200
