@@ -181,8 +181,11 @@ def _contents() -> str:
     lines = ["# Reference", "", "Every public name, from its docstring. " + AXES, ""]
     lines += ["## `import fslab`", "", "Imported at their first use:", ""]
     pages = reference_pages()
+    links: dict[str, list[str]] = {}
     for name, path in sorted(homes().items()):
-        lines.append(f"- [`fslab.{name}`]({pages[path.split('.')[1]]}.md#{path})")
+        room = path.split(".")[1]
+        links.setdefault(room, []).append(f"[`{name}`]({pages[room]}.md#{path})")
+    lines += [f"- from `fslab.{room}`: {', '.join(of)}" for room, of in sorted(links.items())]
     for title, rooms in GUIDES.items():
         lines += ["", f"## {title}", ""]
         lines += [f"- [`fslab.{room}`]({room}.md): {said(room)}" for room in rooms]
