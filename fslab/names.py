@@ -47,8 +47,13 @@ def spelt(name: str) -> str:
     """Return a name without what is only a way of writing: case, spaces, hyphens, underscores,
     composed letters, and signs that are not seen."""
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    plain = "".join(each for each in plain if unicodedata.category(each) != "Cf")
+    plain = "".join(each for each in plain if not _is_unseen(each))
     return re.sub(_BETWEEN, " ", plain).strip()
+
+
+def _is_unseen(sign: str) -> bool:
+    """Tell marks of format, such as a soft hyphen, and choices between looks of one sign."""
+    return unicodedata.category(sign) == "Cf" or "\ufe00" <= sign <= "\ufe0f"
 
 
 @cache

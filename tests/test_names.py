@@ -212,7 +212,33 @@ def test_a_word_said_to_name_two_classes_is_refused(given, both):
         Vocabulary(("background", "cat", "dog"), synonyms=given)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "-", 3, None])
-def test_a_name_that_is_no_text_is_refused(name):
-    with pytest.raises(FslabError, match="distinct classes"):
-        Vocabulary(("background", "bus", name))
+@pytest.mark.parametrize("name", ["", "  ", "-", 3, None, "\udcff"])
+@pytest.mark.parametrize("where", ["names", "spoken", "synonyms"])
+def test_what_is_no_text_is_refused_wherever_a_vocabulary_holds_it(name, where):
+    more = {
+        "names": {},
+        "spoken": {"spoken": {"bus": name}},
+        "synonyms": {"synonyms": {"bus": (name,)}},
+    }
+    names = ("background", "bus", *((name,) if where == "names" else ()))
+    with pytest.raises(FslabError, match=r"each is a text|letter or a sign|not UTF-8"):
+        Vocabulary(names, **more[where])
+
+
+def test_texts_by_class_are_dicts_of_tuples_and_words_are_lists():
+    for wrong in ({"spoken": ["x"]}, {"synonyms": {"bus": "coach"}}, {"synonyms": {"bus": None}}):
+        with pytest.raises(FslabError, match=r"give a dict|give a tuple"):
+            Vocabulary(("background", "bus"), **wrong)
+    known = Vocabulary(name for name in ("background", "bus"))
+    assert known.names == ("background", "bus")
+    for wrong in ("dog", ("dog", 3)):
+        with pytest.raises(FslabError, match="words"):
+            known.extended(wrong)
+    with pytest.raises(FslabError, match="words hold 3"):
+        known.find(3)
+
+
+def test_signs_that_are_not_seen_make_no_other_name():
+    known = Vocabulary(("background", "\U0001f436", "dog"))
+    assert known.find("\U0001f436\ufe0f") == "\U0001f436"
+    assert known.find("do\u200bg") == "dog"

@@ -129,3 +129,16 @@ def test_each_folder_is_counted_and_what_was_left_is_named(run, folders):
     assert "'p0.json' ends in '.json'" in of_guess
     assert f"{truth}: 4 masks; 2 left: 'Thumbs.db' ends in '.db'" in of_truth
     assert "'notes' is a folder" in of_truth
+
+
+@pytest.mark.parametrize("metric", [None, "mbo", "boundary", "per-image-released"])
+@pytest.mark.parametrize("inside", [0, 255])
+def test_a_truth_of_background_and_void_alone_has_no_figure(run, folders, metric, inside):
+    """Masks of 0 and 255, as binary ones are, would score as background with an object of void."""
+    guess, truth, triples = folders
+    for name, labels, _ in triples:
+        write_mask(np.where(labels == 15, inside, 0).astype(np.uint8), truth / f"{name}.png")
+    code, out, err = run(guess, truth, *(["--metric", metric] if metric else []))
+    assert (code, out) == (2, "")
+    assert "the truth of all 4 pictures" in err
+    assert "is background or void" in err

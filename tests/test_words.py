@@ -12,7 +12,7 @@ from fslab.backbones.attention import word_columns
 from fslab.backbones.diffusion import StableDiffusion
 from fslab.captions import noun_runs
 from fslab.lab.words import compounds_by_word, sentence_of
-from fslab.records import Extraction, FslabError, Vocabulary
+from fslab.records import Extraction, FslabError, Matching, Vocabulary
 
 PATH = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
 QUERY = f"{PATH}.to_q"
@@ -222,3 +222,29 @@ def test_a_text_over_clips_limit_is_refused_in_every_role(tiny):
     for read in (matcher.encode_texts, matcher.mean_states):
         with pytest.raises(FslabError, match=r"'dog dog .*' has 129 tokens, and CLIP reads 128"):
             read(["cat", " ".join(["dog"] * 127)])
+
+
+def test_bytes_that_are_no_text_are_refused_in_every_role(tiny, picture, diffusion_folders):
+    lab, words = Lab(tiny), "a \udcff dog"
+    reads = (
+        lambda: lab.matcher.encode_texts([words]),
+        lambda: open_backbone(diffusion_folders["sd1"]).text_states(words),
+        lambda: lab.captioner.caption(picture.pixels, prompt=words),
+        lambda: lab.attention(picture, [words]),
+    )
+    for read in reads:
+        with pytest.raises(FslabError, match="holds bytes that are not UTF-8"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "template", ["", "a photo", "{} {}", "{0}", "{!r}", "{{}}", "{name} {}", "{}{"]
+)
+def test_a_template_of_other_braces_is_refused(template):
+    with pytest.raises(FslabError, match="and no other braces"):
+        Matching(templates=("{}", template))
+
+
+def test_a_blank_background_word_is_refused():
+    with pytest.raises(FslabError, match="a blank word says nothing"):
+        Matching(background=("wall", " "))

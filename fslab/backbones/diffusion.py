@@ -34,7 +34,7 @@ from fslab.backbones.understood import (
 )
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
 from fslab.overtaking import giving_way
-from fslab.records import Extraction, FslabError, Picture, digest_of
+from fslab.records import Extraction, FslabError, Picture, check_unicode, digest_of
 from fslab.tap import tap
 from fslab.weights import files_of, name_of
 from fslab.weights.parts import check_files, small_files
@@ -200,6 +200,7 @@ class StableDiffusion(MetaListing, Backbone):
 
     def token_spans(self, prompt: str) -> list[tuple[int, int]]:
         """Return where in the prompt each token stands, (0, 0) for the start and the end token."""
+        check_unicode(prompt)
         batch = self._tokenizer("tokenizer")(prompt, truncation=True, return_offsets_mapping=True)
         return [(0, 0), *map(tuple, batch.offset_mapping[1:-1]), (0, 0)]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import numpy as np
 
 from fslab.datasets import COCO_OBJECT, VOC, mask_pairs
 from fslab.datasets.folders import masks_in, said_of_folder
-from fslab.records import FslabError
+from fslab.records import VOID, FslabError
 from fslab.score import Score, UnknownLabels, count_pairs, find_metric, summarise, summarise_all
 
 VOCABULARIES = {"voc": VOC, "coco": COCO_OBJECT}
@@ -21,7 +24,7 @@ def score_folders(
 
     What each folder holds beside them is said on stderr. Raises FslabError for an unknown metric
     or vocabulary, files without a partner (naming them), two sizes, and labels that are no class,
-    naming the picture and the labels.
+    naming the picture and the labels, and a truth without one class.
     """
     from tqdm.auto import tqdm
 
@@ -35,13 +38,28 @@ def score_folders(
         taken, left = masks_in(folder)
         print(said_of_folder(str(folder), len(taken), left, "mask"), file=sys.stderr)
     pairs = tqdm(pairs, "scoring", unit=" pictures", leave=False, disable=None)
+    shown: set[int] = set()
     try:
-        per_image = count_pairs(pairs, names, metric)
+        per_image = count_pairs(_noting(pairs, shown), names, metric)
     except UnknownLabels as error:
         raise FslabError(f"{error}; for segments without names take --metric mbo") from error
+    if not shown - {0, VOID}:
+        raise FslabError(
+            f"the truth of all {len(per_image)} pictures in {truth_dir!r} is background or void, "
+            "so there is no figure; masks of 0 and 255 are background and void"
+        )
     if metric is not None:
         return {metric: summarise(metric, per_image, draws)}
     return summarise_all(per_image, draws)
+
+
+def _noting(
+    pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], shown: set[int]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield (name, truth, guess) as they come, and note the labels that the truths show."""
+    for name, truth, guess in pairs:
+        shown.update(np.unique(truth).tolist())
+        yield name, truth, guess
 
 
 def as_json(scores: dict[str, Score], pred_dir: str, truth_dir: str) -> str:

@@ -68,6 +68,12 @@ def described(value: Any) -> str:
     )
 
 
+def check_unicode(text: str) -> None:
+    """Refuse bytes that came as text and are none, which no text encoder takes."""
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise FslabError(f"the text {text!r} holds bytes that are not UTF-8; write it in Unicode")
+
+
 def words_of(given: Any, what: str) -> tuple[str, ...]:
     """Return words as a tuple; FslabError for one string, which is a list of letters, and for
     what is no text."""

@@ -240,6 +240,10 @@ class Captioning:
             )
 
 
+def _is_template(text: str) -> bool:
+    return "{}" in text and text.count("{") == text.count("}") == 1
+
+
 @dataclass(frozen=True)
 class Matching:
     """How segments are named.
@@ -251,7 +255,7 @@ class Matching:
     tokens: a segment is read by its mask token too (`fslab.match.Patches`), and its logits are the
     mean of the view's and the token's. views_up_to: where there are more segments, tokens alone
     read them, all in one pass; a view is a pass of its own.
-    templates: each holds one "{}".
+    templates: each holds one "{}" and no other braces.
     background: words that are scored too and mean class 0.
     compete: texts a softmax runs over: the whole vocabulary, or the candidates only.
     assignment: "one-per-class" (a class keeps only its best segment, as the paper), "argmax", or
@@ -286,9 +290,14 @@ class Matching:
                 f"matching.attention is {self.attention!r}; it counts with assignment='vote' only, "
                 f"and assignment is {self.assignment!r}"
             )
-        if not self.templates or any(template.count("{}") != 1 for template in self.templates):
+        if not self.templates or not all(map(_is_template, self.templates)):
             raise FslabError(
-                f"matching.templates is {self.templates!r}; each template holds one {{}}"
+                f"matching.templates is {self.templates!r}; each template holds one {{}}, "
+                "and no other braces"
+            )
+        if not all(map(str.strip, self.background)):
+            raise FslabError(
+                f"matching.background is {self.background!r}; a blank word says nothing"
             )
         if not 0 <= self.margin < float("inf"):
             raise FslabError(f"matching.margin is {self.margin!r}; it is 0 or more")

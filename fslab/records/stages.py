@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from fslab.names import spelt, written_as_one
-from fslab.records.base import VOID, FslabError, described, words_of
+from fslab.records.base import VOID, FslabError, check_unicode, described, words_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,18 +157,18 @@ class Vocabulary:
     _named: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        loose = [name for name, words in self.synonyms.items() if isinstance(words, str)]
-        if loose:
-            raise FslabError(f"the synonyms of {loose[0]!r} are one string; give a tuple of words")
-        if (
-            isinstance(self.names, str)
-            or not all(isinstance(name, str) and spelt(name) for name in self.names)
-            or len(set(self.names)) != len(self.names)
-            or len(self.names) < 2
-        ):
+        object.__setattr__(self, "names", words_of(self.names, "a vocabulary's names"))
+        if len(set(self.names)) != len(self.names) or len(self.names) < 2:
             raise FslabError(
                 f"a vocabulary holds the background and distinct classes, not {self.names!r}"
             )
+        for what in ("spoken", "synonyms"):
+            if not isinstance(getattr(self, what), Mapping):
+                raise FslabError(f"{what} is {getattr(self, what)!r}; give a dict by class")
+        for name in self.names:
+            words_of(self.synonyms.get(name, ()), f"the synonyms of {name!r}")
+            for text in (name, *words_of(self.texts(name, synonyms=True), f"texts of {name!r}")):
+                _check_text(text, name)
         object.__setattr__(self, "_named", self._read_names())
 
     def _read_names(self) -> dict[str, str]:
@@ -201,6 +201,7 @@ class Vocabulary:
         Case, spaces, hyphens, underscores and plurals are ways of writing, and so is a compound
         written as one word. Raises FslabError for a word that may name two classes.
         """
+        (word,) = words_of((word,), "words")
         named = {self._named[form] for form in written_as_one(word) if form in self._named}
         if len(named) > 1:
             both = " or ".join(map(repr, sorted(named)))
@@ -215,11 +216,19 @@ class Vocabulary:
         written first; the background is none of the classes.
         """
         taken, new = set(written_as_one(self.names[0])), []
-        for word in words:
+        for word in words_of(words, "words"):
             if taken.isdisjoint(written_as_one(word)) and self.find(word) is None:
                 taken |= written_as_one(word)
                 new.append(word)
         return Vocabulary((*self.names, *new), self.spoken, self.synonyms)
+
+
+def _check_text(text: str, name: str) -> None:
+    """Refuse a class's text that says nothing, or that no encoder takes."""
+    if not spelt(text):
+        which = "a class's name" if text == name else f"a text of the class {name!r}"
+        raise FslabError(f"{which} is {text!r}; it must have a letter or a sign")
+    check_unicode(text)
 
 
 def _one_for_two(one: str, text: str, other: str, same: str) -> str:
