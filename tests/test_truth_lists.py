@@ -11,6 +11,7 @@ from PIL import Image
 
 from fslab import datasets
 from fslab.datasets import Dataset, write_mask
+from fslab.datasets.check import glance
 from fslab.datasets.read import FORMATS, SUFFIXES
 from fslab.records import FslabError
 
@@ -193,6 +194,24 @@ def test_what_a_folder_holds_beside_pictures_is_named(tmp_path):
     assert len(found) == 3
     assert {odd.where for odd in found.oddities} == LEFT.keys()
     assert all(LEFT[odd.where] in odd.why for odd in found.oddities)
+
+
+def test_a_mask_that_a_list_gives_to_two_pictures_is_named(tmp_path):
+    lines = [f"JPEGImages/{name}.png SegmentationClass/a.png" for name in ("a", "b")]
+    found = datasets.voc(write_voc(tmp_path / "set", "\n".join(lines).encode()))
+    assert [odd.kind for odd in found.oddities] == ["one mask for several pictures"]
+    assert "mask of 2 pictures, 'a' first" in found.oddities[0].why
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_called_like_a_picture_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    picture().save(tmp_path / "a.png")
+    found = datasets.folder(tmp_path)
+    (odd,) = glance(found)
+    assert "is no ordinary file" in odd.why
+    with pytest.raises(FslabError, match="is no ordinary file"):
+        found.samples[1].picture()
 
 
 def test_a_folder_of_masks_names_what_was_left_too(tmp_path):

@@ -25,6 +25,7 @@ MISSING = "file not there"
 LEFT = "file left"
 TURN = "EXIF turn"
 SAME = "same pixels under two names"
+SHARED = "one mask for several pictures"
 CLASSES = "no class in the truth"
 
 

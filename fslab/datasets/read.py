@@ -112,6 +112,7 @@ def header(path: Path) -> tuple[tuple[int, int], int]:
     A turn that a PNG says after its pixels is not seen. Raises FslabError as `read` does for what
     is no picture.
     """
+    _check_on_disk(path, repr(str(path)))
     with refusing(path), path.open("rb") as file:
         image = Image.open(file, formats=FORMATS)
         width, height = image.size
@@ -142,6 +143,21 @@ def bytes_of(path: Place) -> bytes:
 
 
 def _bytes_on_disk(path: Path, named: str) -> bytes:
+    _check_on_disk(path, named)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(named, error) from error
+
+
+def _unreadable(named: str, error: OSError) -> FslabError:
+    if isinstance(error, PermissionError):
+        return FslabError(f"{named} may not be read: permission denied; change its mode")
+    return FslabError(f"{named} cannot be read: {error.strerror or error}")
+
+
+def _check_on_disk(path: Path, named: str) -> None:
+    """Refuse what is no ordinary file, before it is opened: a pipe would keep us waiting."""
     try:
         if path.is_symlink() and not path.exists():
             raise FslabError(f"{named} is a link to {os.readlink(path)!r}, which does not exist")
@@ -151,11 +167,8 @@ def _bytes_on_disk(path: Path, named: str) -> bytes:
             raise FslabError(f"{named} is a folder; name a file in it")
         if not path.is_file():
             raise FslabError(f"{named} is no ordinary file; name a picture file")
-        return path.read_bytes()
-    except PermissionError as error:
-        raise FslabError(f"{named} may not be read: permission denied; change its mode") from error
     except OSError as error:
-        raise FslabError(f"{named} cannot be read: {error.strerror or error}") from error
+        raise _unreadable(named, error) from error
 
 
 def _opened(data: bytes, path: Place) -> Image.Image:

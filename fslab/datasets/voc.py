@@ -8,8 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from fslab.datasets import oddities
 from fslab.datasets.folders import MASKS, sorted_out
 from fslab.datasets.lists import lines_of, odd_line
+from fslab.datasets.oddities import Oddity
 from fslab.datasets.places import Place, is_file, place
 from fslab.datasets.read import SUFFIXES
 from fslab.datasets.samples import SPOKEN, Dataset, MissingFiles, Sample, counted
@@ -53,7 +55,19 @@ def voc(
         if row.name not in missing
     ]
     name = home.resolve().name
-    return Dataset(SPOKEN.get(name, name), vocabulary, split, tuple(samples), missing)
+    odd = tuple(_shared_masks(samples))
+    return Dataset(SPOKEN.get(name, name), vocabulary, split, tuple(samples), missing, odd)
+
+
+def _shared_masks(samples: Iterable[Sample]) -> Iterator[Oddity]:
+    """Yield the masks that a list of pairs gives to several pictures."""
+    owners: dict[str, list[str]] = defaultdict(list)
+    for sample in samples:
+        owners[str(sample.truth_path)].append(sample.name)
+    for mask, names in owners.items():
+        if len(names) > 1:
+            why = f"{mask!r} is listed as the mask of {len(names)} pictures, {names[0]!r} first"
+            yield Oddity(oddities.SHARED, names[1], why)
 
 
 def voc_home(root: str | os.PathLike[str]) -> Place | None:
