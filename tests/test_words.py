@@ -157,6 +157,7 @@ def said_at(prompt, word, beside=()):
     "words",
     [
         *(["hot dog", "dog"], ["dog", "hot dog"], ["wine glass", "bear", "teddy bear", "glass"]),
+        *(["salt and a pepper", "salt"], ["pepper", "salt and a pepper", "salt"]),
         *(["photo"], ["a"], ["car", "Photo of a car", "photo"], ["of"], ["and", "tv"]),
     ],
 )

@@ -96,22 +96,33 @@ def _mention(
     prompt: str, word: str, beside: Sequence[str], nouns: Sequence[str]
 ) -> tuple[int, int]:
     """Return where the prompt says a word; FslabError where it does not, or only in a longer."""
-    for start, end in _listed(prompt):
-        if prompt[start:end].lower() == word.lower():
-            return start, end
+    longer = [each for each in beside if len(each) > len(word) and _mentions(each, word)]
+    whole = [each for each in longer if _BETWEEN in each]  # "salt and a pepper"
+    listed = [span for span in _listed(prompt) if prompt[slice(*span)].lower() == word.lower()]
+    if free := _outside(listed, whole, prompt):
+        return free[0]
     mentions = _mentions(prompt, word)
     if not mentions:
         raise FslabError(f"the prompt {prompt!r} does not hold the word {word!r}")
-    longer = [each for each in beside if len(each) > len(word) and _mentions(each, word)]
-    for avoided in ((*longer, *nouns), longer):
-        taken = [span for each in avoided for span in _mentions(prompt, each)]
-        for start, end in mentions:
-            if not any(left <= start and end <= right for left, right in taken):
-                return start, end
+    free = _outside(mentions, (*longer, *nouns), prompt) or _outside(mentions, longer, prompt)
+    if free:
+        return free[0]
     raise FslabError(
         f"the prompt {prompt!r} holds the word {word!r} only as a part of {longer[0]!r}; ask for "
         "that, or give a prompt that says the word by itself"
     )
+
+
+def _outside(
+    spans: Sequence[tuple[int, int]], phrases: Sequence[str], prompt: str
+) -> list[tuple[int, int]]:
+    """Return the spans that lie in no mention of the phrases."""
+    taken = [span for each in phrases for span in _mentions(prompt, each)]
+    return [
+        (start, end)
+        for start, end in spans
+        if not any(left <= start and end <= right for left, right in taken)
+    ]
 
 
 def _mentions(prompt: str, word: str) -> list[tuple[int, int]]:

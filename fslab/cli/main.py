@@ -106,6 +106,8 @@ def segment(
     if open_words:
         recipe = recipe.change({"caption.words": "open"})
     names = tuple(word.strip() for word in classes.split(",") if word.strip())
+    if classes and not names:
+        raise FslabError(f"--classes {classes!r} names none; leave it out to ask the captioner")
     models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
     lab = Lab(preset, backbone, **models)
     segment_files(lab, pictures, recipe, names, open_words, folder)

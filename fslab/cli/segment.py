@@ -113,6 +113,8 @@ def _look_for(
         if name is None:
             near = difflib.get_close_matches(word, VOC.classes, n=3)
             hint = f" (near it: {', '.join(near)})" if near else ""
+            if open_words:
+                raise FslabError(f"{word!r} is the background, which is what no class takes")
             raise FslabError(
                 f"{word!r} is no class of the vocabulary{hint}; "
                 f"it holds {', '.join(VOC.classes)}; --open takes any word"
