@@ -238,6 +238,22 @@ def test_bytes_that_are_no_text_are_refused_in_every_role(tiny, picture, diffusi
             read()
 
 
+@pytest.mark.parametrize("words", [[3], None, "dog", [" "], ["dog", ""]])
+def test_words_that_are_none_are_refused(tiny, picture, words):
+    lab = Lab(tiny)
+    with pytest.raises(FslabError, match=r"words (are|hold)"):
+        lab.attention(picture, words)
+    with pytest.raises(FslabError, match=r"words (are|hold)"):
+        lab.extract(picture, QUERY, 50, words=words)
+
+
+def test_a_word_asked_for_twice_is_asked_once(tiny, picture):
+    once, twice = (Lab(tiny).attention(picture, words) for words in (["dog"], ["dog", "dog"]))
+    np.testing.assert_array_equal(once["dog"], twice["dog"])
+    with pytest.raises(FslabError, match="prompt is 3; it is a text"):
+        Lab(tiny).attention(picture, ["dog"], 3)
+
+
 @pytest.mark.parametrize(
     "template", ["", "a photo", "{} {}", "{0}", "{!r}", "{{}}", "{name} {}", "{}{"]
 )

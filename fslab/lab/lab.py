@@ -18,6 +18,7 @@ from fslab.lab.result import Result
 from fslab.lab.settings import build
 from fslab.lab.words import (
     AS_USUAL,
+    asked_for,
     check_reads_text,
     compounds_by_word,
     evidence_for,
@@ -135,7 +136,7 @@ class Lab(Models):
         part = build(Extraction, layers=layers, timesteps=timesteps, seed=seed, **settings)
         if isinstance(words, str) or (part.attention != "none" and not words):
             raise FslabError(f"words are {words!r}; attention to words needs a list of them")
-        return self._extract(picture, part, words)
+        return self._extract(picture, part, asked_for(words))
 
     @ordinary()
     def attention(
@@ -160,13 +161,14 @@ class Lab(Models):
 
         backbone = self.backbone
         check_reads_text(backbone)
-        beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
-        prompt = prompt or sentence_of(words)
+        words = asked_for(words)
         steps = () if timestep is None else (timestep,)
-        part = build(Extraction, layers=layers, timesteps=steps, prompt=prompt, **settings)
+        said = prompt or sentence_of(words)
+        part = build(Extraction, layers=layers, timesteps=steps, prompt=said, **settings)
+        beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
-        inputs = ["attention-4", backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
+        inputs = ["attention-4", backbone.fingerprint, picture.digest, words, asdict(part)]
         maps = self._memory.array(
             inputs, lambda: word_attention(backbone, picture, size, words, part, *beside).numpy()
         )

@@ -31,6 +31,15 @@ def looked_for(
     return tuple(vocabulary.texts(name)[0] for name in asked[settings.attention])
 
 
+def asked_for(words: Sequence[str]) -> tuple[str, ...]:
+    """Return words, each once; FslabError for a blank one and for what is no text."""
+    found = words_of(words, "words")
+    for word in found:
+        if not word.strip():
+            raise FslabError(f"words hold {word!r}; a blank has no place in a prompt")
+    return tuple(dict.fromkeys(found))
+
+
 def check_reads_text(backbone: Backbone) -> None:
     """Refuse a backbone without a text encoder."""
     from fslab.backbones import StableDiffusion
@@ -118,7 +127,7 @@ def compounds_by_word(prompt: str, words: Sequence[str]) -> dict[str, list[str]]
     places = [match.span() for match in re.finditer(r"\w+", prompt)]
     spans = itertools.combinations(range(len(places)), 2)
     phrases = [prompt[places[a][0] : places[b][1]] for a, b in spans if b - a < _PARTS]
-    found: dict[str, list[str]] = {word: [] for word in words_of(words, "words")}
+    found: dict[str, list[str]] = {word: [] for word in words}
     for phrase in phrases:
         if not re.fullmatch(r"\w+(?:[\s-]+\w+)+", phrase):
             continue
