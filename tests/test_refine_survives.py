@@ -1,4 +1,4 @@
-"""No picture and no setting ends the process in the dense CRF's C++."""
+"""No picture and no setting ends the process in a dense CRF, by either engine."""
 
 import resource
 import subprocess
@@ -10,10 +10,12 @@ import pytest
 from conftest import noise_picture
 
 from fslab.records import FslabError, LabelMap, OutOfMemory, Picture, Refinement
-from fslab.refine import dense, refine
+from fslab.refine import dense, reach, reference, refine
 
 NAMES = ("background", "dog", "cat", "grass")
+ENGINES = ("fslab", "pydensecrf")
 JOINT = Refinement(method="crf-joint", iterations=2)
+THEIRS = Refinement(method="crf-joint", iterations=2, engine="pydensecrf")
 
 
 def thirds(size):
@@ -35,10 +37,11 @@ ENDS = [
 ]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("end", ENDS, ids=str)
-def test_a_setting_at_the_end_of_its_range_is_refused(end):
+def test_a_setting_at_the_end_of_its_range_is_refused(end, engine):
     for method in ("crf", "crf-joint"):
-        recipe = Refinement(method=method, iterations=2, **end)
+        recipe = Refinement(method=method, iterations=2, engine=engine, **end)
         with pytest.raises(FslabError, match=f"refinement.*{next(iter(end))}"):
             refine(noise_picture(64, 64), thirds((64, 64)), recipe)
 
@@ -54,41 +57,60 @@ def test_a_setting_at_the_end_of_its_range_is_refused(end):
     ],
     ids=str,
 )
-def test_a_setting_within_its_range_is_answered(end):
+def test_a_setting_within_its_range_is_answered_alike_by_both_engines(end):
     for method in ("crf", "crf-joint"):
         picture = noise_picture(64, 64)
-        found = refine(picture, thirds((64, 64)), Refinement(method=method, iterations=2, **end))
-        assert set(np.unique(found.labels)) <= {0, 1, 2}
+        recipes = [Refinement(method=method, iterations=2, engine=each, **end) for each in ENGINES]
+        ours, theirs = (refine(picture, thirds((64, 64)), recipe).labels for recipe in recipes)
+        assert set(np.unique(ours)) <= {0, 1, 2}
+        assert np.array_equal(ours, theirs)
 
 
-def test_the_lattice_holds_at_the_bound_and_not_far_beyond():
-    """Just inside the bound pydensecrf is right: widths and picture in other units are the same."""
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_lattice_holds_at_the_bound_and_not_far_beyond(engine):
+    """Just inside the bound a pixel is its own neighbourhood."""
     pixels = np.zeros((4, 4001, 3), np.uint8)
     pixels[:, ::2] = 1
     picture, labels = Picture(pixels), thirds((4, 4001))
-    reach = dense._reach([4001, 4, 1, 1, 1])
-    inside = Refinement(
-        method="crf-joint", bilateral_sxy=reach / dense._LARGEST_KEY * 1.001, bilateral_srgb=1.0
-    )
+    far = reach.reach(reach.Term((1.0,) * 5, 1.0), pixels)
+    inside = Refinement("crf-joint", bilateral_sxy=far / reach.MOST_STEPS * 1.001,
+                        bilateral_srgb=1.0, engine=engine)  # fmt: skip
     found = refine(picture, labels, inside)
-    assert np.array_equal(found.labels, labels.labels)  # a pixel is its own neighbourhood
+    assert np.array_equal(found.labels, labels.labels)
     with pytest.raises(FslabError, match=r"bilateral_sxy is .* too small for a picture"):
-        refine(picture, labels, Refinement(method="crf-joint", bilateral_sxy=0.1))
+        refine(picture, labels, Refinement("crf-joint", bilateral_sxy=0.1, engine=engine))
+
+
+def test_all_points_that_a_lattice_may_hold_have_keys_of_their_own():
+    """At the bound on every axis: sums of coordinates times the products of radices differ."""
+    pixels = np.full((1000, 1300, 3), 255, np.uint8)
+    rng = np.random.default_rng(0)
+    for sizes in ((0.3, 0.3, 0.2, 0.2, 0.2), (20.0, 20.0, 20.0, 20.0, 20.0), (0.3, 0.3)):
+        term = reach.Term(sizes, 1.0)
+        assert reach.holds(term, pixels)
+        radices = reach.radices(term, pixels)
+        d = len(radices)
+        units = np.cumprod([1, *radices[:-1]])
+        steps = np.stack([rng.integers(0, most, 20_000) for most in radices], 1)
+        steps[::2] = np.minimum(steps[::2], 2)  # near each other, where keys would collide
+        coordinates = (d + 1) * steps + rng.integers(0, d + 1, (20_000, 1))
+        keys = coordinates @ units
+        assert len(np.unique(keys)) == len(np.unique(coordinates, axis=0))
 
 
 @pytest.mark.parametrize("method", ["crf", "crf-joint"])
 def test_a_process_of_its_own_gives_the_same_bits(method, monkeypatch):
     picture, labels = noise_picture(60, 90), thirds((60, 90))
-    seen, plain = [], dense.worker.infer
+    seen, plain = [], reference.worker.infer
     monkeypatch.setattr(
-        dense.worker, "infer", lambda *a, **k: seen.append(plain(*a, **k)) or seen[-1]
+        reference.worker, "infer", lambda *a, **k: seen.append(plain(*a, **k)) or seen[-1]
     )
-    recipe = Refinement(method=method, iterations=3)
+    recipe = Refinement(method=method, iterations=3, engine="pydensecrf")
     here = refine(picture, labels, recipe)
     apart = []
-    monkeypatch.setattr(dense, "HERE", 0)
-    own = dense._apart
-    monkeypatch.setattr(dense, "_apart", lambda *given: apart.append(own(*given)) or apart[-1])
+    monkeypatch.setattr(reference, "HERE", 0)
+    own = reference._apart
+    monkeypatch.setattr(reference, "_apart", lambda *given: apart.append(own(*given)) or apart[-1])
     there = refine(picture, labels, recipe)
     assert len(seen) == len(apart) == (2 if method == "crf" else 1)
     assert all(np.array_equal(one, other) for one, other in zip(seen, apart, strict=True))
@@ -97,7 +119,7 @@ def test_a_process_of_its_own_gives_the_same_bits(method, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 @pytest.mark.parametrize("limit", [320 * 10**6, 360 * 10**6, 400 * 10**6])
-def test_memory_that_runs_out_in_a_crf_is_a_refusal(limit, monkeypatch):
+def test_memory_that_runs_out_in_pydensecrf_is_a_refusal(limit, monkeypatch):
     """The limits end the lattice's C++ at several places, and nothing is known of them before."""
     plain, codes = subprocess.run, []
 
@@ -109,44 +131,83 @@ def test_memory_that_runs_out_in_a_crf_is_a_refusal(limit, monkeypatch):
         codes.append(done.returncode)
         return done
 
-    monkeypatch.setattr(dense.subprocess, "run", limited)
+    monkeypatch.setattr(reference.subprocess, "run", limited)
     rng = np.random.default_rng(0)
     size = (1000, 1000)
     picture = Picture(rng.integers(0, 256, (*size, 3), dtype=np.uint8), "huge")
     labels = LabelMap(rng.integers(0, 2, size, dtype=np.uint8), NAMES)
     with pytest.raises(OutOfMemory, match="huge: memory ran out in the CRF of 1000 x 1000 pixels"):
-        refine(picture, labels, JOINT)
+        refine(picture, labels, THEIRS)
     assert codes[0] not in (0, 1)
 
 
 def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
-    monkeypatch.setattr(dense, "available", lambda: 10**6)
-    monkeypatch.setattr(dense.worker, "infer", None)
+    picture, labels = noise_picture(300, 300), thirds((300, 300))
+    monkeypatch.setattr(reference, "available", lambda: 10**6)
+    monkeypatch.setattr(reference.worker, "infer", None)
     with pytest.raises(OutOfMemory, match=r"takes up to 0\.\d GB, and 0\.0 GB are free"):
-        refine(noise_picture(300, 300), thirds((300, 300)), JOINT)
+        refine(picture, labels, THEIRS)
+    asked = []
+    for calls in range(1, 8):
+        frees = iter([10**12] * (calls - 1) + [10**3] * 9)
+        monkeypatch.setattr(dense, "available", lambda frees=frees: next(frees))
+        try:
+            refine(picture, labels, JOINT)
+        except OutOfMemory as error:
+            asked.append(str(error))
+        else:
+            break
+    assert len(asked) == calls - 1 == 6
+    for words in asked:
+        assert "memory ran out in the CRF of 300 x 300 pixels and 3 labels" in words
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_what_a_crf_says_that_it_takes_is_what_it_takes():
+    """Of noise, which shares the fewest points: told before, and at least what numpy then asks."""
+    import tracemalloc
+
+    from fslab.refine import field
+
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    odds = np.zeros((5, 400, 400), np.float32)
+    terms = reach.Term((20.0, 20.0, 10.0, 10.0, 10.0), 1.0), reach.Term((3.0, 3.0), 1.0)
+    field.infer(pixels, odds, terms, 1, True, 1, lambda size: None)
+    told = []
+    tracemalloc.start()
+    field.infer(pixels, odds, terms, 1, True, 1, told.append)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < sum(told) < 3 * most
 
 
 def test_more_than_can_be_counted_is_refused_by_name():
-    with pytest.raises(FslabError, match="255 labels are more than the CRF can count"):
-        dense._check_count(noise_picture(2400, 2400), 255)
+    with pytest.raises(FslabError, match="255 labels are more than pydensecrf can count"):
+        reference._check_count(noise_picture(2400, 2400), 255)
+
+    class Wide:
+        name, size, pixels = "wide", (30_000, 30_000), np.zeros((1, 1, 3), np.uint8)
+
+    with pytest.raises(FslabError, match="30000 x 30000 pixels are more than the CRF can count"):
+        dense._infer(Wide, np.broadcast_to(np.float32(0), (1, *Wide.size)), (), JOINT, True)
 
 
 @pytest.mark.parametrize("executable", ["", "/no/such/python"])
 def test_a_process_that_cannot_be_begun_is_a_sentence(executable, monkeypatch):
-    monkeypatch.setattr(dense, "HERE", 0)
+    monkeypatch.setattr(reference, "HERE", 0)
     monkeypatch.setattr(sys, "executable", executable)
     with pytest.raises(FslabError, match="which could not be begun"):
-        refine(noise_picture(20, 20), thirds((20, 20)), JOINT)
+        refine(noise_picture(20, 20), thirds((20, 20)), THEIRS)
 
 
 def test_a_process_without_its_library_says_so(monkeypatch, tmp_path):
     (tmp_path / "pydensecrf").mkdir()
     (tmp_path / "pydensecrf" / "__init__.py").touch()
     (tmp_path / "pydensecrf" / "densecrf.py").write_text("raise ImportError('it is not there')")
-    monkeypatch.setattr(dense, "HERE", 0)
+    monkeypatch.setattr(reference, "HERE", 0)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FslabError, match="process of the CRF failed: ImportError: it is not"):
-        refine(noise_picture(20, 20), thirds((20, 20)), JOINT)
+        refine(noise_picture(20, 20), thirds((20, 20)), THEIRS)
 
 
 def test_what_is_free_is_the_least_of_all_limits(monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from fslab.weights import Place, command_for, name_of, place_of, size_of
 from fslab.weights.sources import SPOKEN
 
 PACKAGES = (
-    "torch", "diffusers", "transformers", "scikit-learn", "pydensecrf2", "textblob",
+    "torch", "diffusers", "transformers", "scikit-learn", "numba", "pydensecrf2", "textblob",
     "lemminflect", "plotly", "jupyterlab", "ipywidgets", "umap-learn", "spacy", "dask",
 )  # fmt: skip
 

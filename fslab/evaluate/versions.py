@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
-    "fslab", "numpy", "torch", "diffusers", "transformers", "scikit-learn", "pydensecrf2",
+    "fslab", "numpy", "torch", "diffusers", "transformers", "scikit-learn", "numba", "pydensecrf2",
     "textblob", "lemminflect",
 )  # fmt: skip
 

@@ -318,7 +318,8 @@ class Refinement:
     method: "crf" runs one dense CRF per binary mask, "crf-joint" one over all labels present,
     "pamr" pixel-adaptive mask refinement; the last two start from the beliefs of a map that
     segments voted on, where it has them. Widths are in pixels (`*_sxy`) and grey levels
-    (`*_srgb`); certainty is the probability that a given label is right.
+    (`*_srgb`); certainty is the probability that a given label is right. engine: what runs the
+    CRFs, "fslab" or, to compare with, "pydensecrf", which is an extra.
     """
 
     method: Literal["none", "crf", "crf-joint", "pamr"] = "crf"
@@ -330,6 +331,7 @@ class Refinement:
     bilateral_srgb: float = 20.0
     bilateral_compat: float = 100.0
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
+    engine: Literal["fslab", "pydensecrf"] = "fslab"
 
     def __post_init__(self) -> None:
         _check_types(self)

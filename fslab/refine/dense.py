@@ -1,33 +1,17 @@
-"""Dense CRFs that no picture and no setting can end the process with: bounds, and a process apart.
-
-pydensecrf's lattice keeps coordinates in 16 bits and counts in 32, checks neither, and aborts
-where memory runs out. So widths and sizes are checked before, and whatever may take much memory
-runs in a process of its own, with the same bits as its result.
-"""
+"""Dense CRFs of a picture, by either engine, within bounds that are known before."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import numpy as np
+import torch
 
+from fslab.process import memory_refused
 from fslab.records import FslabError, OutOfMemory, Picture, Refinement
-from fslab.refine import worker
+from fslab.refine import reference
+from fslab.refine.reach import MOST_STEPS, Term, holds, reach
 from fslab.room import available
 
-HERE = 1 << 29
-"""Bytes up to which a CRF runs in this process, where so much is free twice over."""
-
-_LARGEST_KEY = 2**15 - 20
-"""The lattice's coordinates are 16 bits wide; neighbours lie up to 18 beyond (3 (d + 1), d = 5)."""
-
-_LARGEST_COUNT = 2**31
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def dense_crf(picture: Picture, unary: np.ndarray, recipe: Refinement) -> np.ndarray:
@@ -36,127 +20,108 @@ def dense_crf(picture: Picture, unary: np.ndarray, recipe: Refinement) -> np.nda
     unary: energies f32 [L, H x W]. Raises FslabError for widths so small, or weights so large,
     that the numbers leave their range, and OutOfMemory, which is one, where there is not enough.
     """
-    settings = _settings(recipe)
-    _check_widths(picture, recipe)
-    _check_count(picture, len(unary))
-    least, most = _bytes(picture.size, len(unary))
-    free = available()
-    if free is not None and least > free:
-        raise _out_of_memory(picture, len(unary), most, free)
-    if most <= HERE and (free is None or 2 * most <= free):
-        found = worker.infer(picture.pixels, unary, **settings)
-    else:
-        found = _apart(picture, unary, settings, most, free)
-    if not np.isfinite(found).all():
-        raise FslabError(
-            f"{picture.name}: the CRF's numbers left their range; refinement.gaussian_compat is "
-            f"{recipe.gaussian_compat!r} and bilateral_compat {recipe.bilateral_compat!r}: take "
-            "smaller ones"
+    terms = _terms(picture, recipe)
+    if recipe.engine == "pydensecrf":
+        return _finite(picture, reference.infer(picture, unary, recipe), recipe)
+    odds = (unary[:1] - unary[1:]).reshape(-1, *picture.size)
+    found = _infer(picture, odds, terms, recipe, together=True)
+    with_first = np.concatenate([np.zeros_like(found[:1]), found])
+    shares = np.exp(with_first - with_first.max(0))
+    return shares / shares.sum(0)
+
+
+def mask_crfs(picture: Picture, masks: np.ndarray, recipe: Refinement) -> np.ndarray:
+    """Return f32 [K, H, W], each mask's probability after a CRF of its own; errors as `dense_crf`.
+
+    masks: bool [K, H, W], each right with the recipe's certainty.
+    """
+    terms = _terms(picture, recipe)
+    if recipe.engine == "pydensecrf":
+        return np.stack(
+            [
+                dense_crf(picture, label_energy(mask.astype(int), recipe), recipe)[1]
+                for mask in masks
+            ]
         )
+    sure = np.float32(np.log(recipe.certainty / (1 - recipe.certainty)))
+    found = _infer(picture, np.where(masks, sure, -sure), terms, recipe, together=False)
+    less = np.exp(-np.abs(found))
+    return np.where(found >= 0, 1, less) / (1 + less)
+
+
+def label_energy(indices: np.ndarray, recipe: Refinement) -> np.ndarray:
+    """Return each label's energy at each pixel, f32 [L, pixels], of labels that may be wrong.
+
+    indices: whole numbers [H, W] up to L - 1. What certainty leaves is shared by all others.
+    """
+    count = int(indices.max()) + 1
+    others = (1 - recipe.certainty) / max(count - 1, 1)
+    energy = np.full((count, indices.size), -np.log(others), np.float32)
+    energy[indices.ravel(), np.arange(indices.size)] = -np.log(recipe.certainty)
+    return energy
+
+
+def _infer(
+    picture: Picture, odds: np.ndarray, terms: tuple[Term, Term], recipe: Refinement, together: bool
+) -> np.ndarray:
+    """Return log odds [C, H, W] after inference by this package's own lattice."""
+    from fslab.refine import field
+
+    if odds[0].size * field.filtering.CORNERS >= 2**32:
+        raise FslabError(
+            f"{picture.name}: {_size(picture)} pixels are more than the CRF can count; make the "
+            "picture smaller, or take refinement.method 'pamr'"
+        )
+
+    def spend(size: int) -> None:
+        free = available()
+        if free is not None and size > free:
+            raise OutOfMemory(
+                f"{picture.name}: memory ran out in the CRF of {_size(picture)} pixels and "
+                f"{len(odds) + together} {'labels' if together else 'masks'}, which takes "
+                f"{size / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free; make the picture "
+                "smaller, or run it where there is more"
+            )
+
+    with memory_refused(picture.name):
+        found = field.infer(
+            picture.pixels, odds, terms, recipe.iterations, together, torch.get_num_threads(), spend
+        )
+    return _finite(picture, found, recipe)
+
+
+def _terms(picture: Picture, recipe: Refinement) -> tuple[Term, Term]:
+    """Return the recipe's terms; refuse widths too small for the lattice, and weights too large."""
+    if max(abs(recipe.gaussian_compat), abs(recipe.bilateral_compat)) > _LARGEST:
+        raise _out_of_range(picture, recipe)
+    near, far, colour = recipe.gaussian_sxy, recipe.bilateral_sxy, recipe.bilateral_srgb
+    bilateral = Term((far, far, colour, colour, colour), recipe.bilateral_compat)
+    gaussian = Term((near, near), recipe.gaussian_compat)
+    words = f"bilateral_sxy is {far!r} and bilateral_srgb {colour!r}", f"gaussian_sxy is {near!r}"
+    for term, said in zip((bilateral, gaussian), words, strict=True):
+        if not holds(term, picture.pixels):
+            raise FslabError(
+                f"{picture.name}: refinement.{said}, which is too small for a picture of "
+                f"{_size(picture)} pixels: the CRF's lattice would have "
+                f"{reach(term, picture.pixels):.3g} steps and has up to {MOST_STEPS}; "
+                "take larger ones"
+            )
+    return bilateral, gaussian
+
+
+def _finite(picture: Picture, found: np.ndarray, recipe: Refinement) -> np.ndarray:
+    if not np.isfinite(found).all():
+        raise _out_of_range(picture, recipe)
     return found
 
 
-def _settings(recipe: Refinement) -> dict[str, Any]:
-    return {
-        "iterations": recipe.iterations,
-        "gaussian": {"sxy": recipe.gaussian_sxy, "compat": recipe.gaussian_compat},
-        "bilateral": {
-            "sxy": recipe.bilateral_sxy,
-            "srgb": recipe.bilateral_srgb,
-            "compat": recipe.bilateral_compat,
-        },
-    }
-
-
-def _check_widths(picture: Picture, recipe: Refinement) -> None:
-    """Refuse widths for which the picture would reach beyond the lattice's coordinates."""
-    width, height = picture.size[1], picture.size[0]
-    grey = int(picture.pixels.max())
-    near, far, colour = recipe.gaussian_sxy, recipe.bilateral_sxy, recipe.bilateral_srgb
-    terms = {
-        f"gaussian_sxy is {near!r}": [(width, near), (height, near)],
-        f"bilateral_sxy is {far!r} and bilateral_srgb {colour!r}": [
-            (width, far), (height, far), *[(grey, colour)] * 3
-        ],
-    }  # fmt: skip
-    for words, features in terms.items():
-        reach = _reach([max(most, 1) / wide for most, wide in features])
-        if not reach < _LARGEST_KEY:
-            raise FslabError(
-                f"{picture.name}: refinement.{words}, which is too small for a picture of "
-                f"{height} x {width} pixels: the CRF's lattice would have {reach:.3g} steps and "
-                f"has {_LARGEST_KEY}; take larger ones"
-            )
-
-
-def _reach(features: list[float]) -> float:
-    """Return the largest coordinate in the lattice of features from 0 to these.
-
-    The lattice's own elevation of a point (Adams, Baek and Davis, Eurographics 2010, page 5).
-    """
-    d = len(features)
-    steps = [
-        math.sqrt(2 / 3) * (d + 1) / math.sqrt((i + 1) * (i + 2)) * most
-        for i, most in enumerate(features)
-    ]
-    return max(sum(steps), *((i + 1) * step for i, step in enumerate(steps)))
-
-
-def _check_count(picture: Picture, labels: int) -> None:
-    """Refuse more pixels and labels than the lattice can count."""
-    height, width = picture.size
-    if 6 * height * width * max(-(-labels // 4), 2) >= _LARGEST_COUNT:
-        raise FslabError(
-            f"{picture.name}: {height} x {width} pixels and {labels} labels are more than "
-            "the CRF can count; make the picture smaller, or take refinement.method 'pamr'"
-        )
-
-
-def _bytes(size: tuple[int, int], labels: int) -> tuple[int, int]:
-    """Return how many bytes a CRF takes at least, and at most.
-
-    Between them lies how many points of the lattice the pixels meet: of the six corners that
-    each has in five dimensions, and three in two, most are shared in a picture with even parts,
-    and none in noise. A point costs its key twice, its neighbours and two values for each label.
-    """
-    pixels = size[0] * size[1]
-    least = 130 + 30 * labels
-    return pixels * least, pixels * (650 + 36 * labels + 48 * 4 * -(-labels // 4))
-
-
-def _apart(
-    picture: Picture, unary: np.ndarray, settings: dict[str, Any], most: int, free: int | None
-) -> np.ndarray:
-    """Run a CRF in a process of its own, and refuse the picture where that does not come back."""
-    labels, size = len(unary), picture.size
-    head = json.dumps({"size": [*size, labels], "settings": settings}).encode() + b"\n"
-    given = b"".join((head, picture.pixels.tobytes(), unary.astype(np.float32).tobytes()))
-    # what this process can import, that one can; its own folder (-P) is nothing to import from
-    paths = os.pathsep.join(filter(None, sys.path))
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", str(Path(worker.__file__).absolute())], input=given,
-            capture_output=True, check=False, env={**os.environ, "PYTHONPATH": paths},
-        )  # fmt: skip
-    except OSError as error:
-        raise FslabError(
-            f"{picture.name}: a large CRF runs in a process of its own, which could not be begun "
-            f"({error.strerror or error}); make the picture smaller, or take refinement.method "
-            "'pamr'"
-        ) from error
-    if done.returncode == 1:
-        reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise FslabError(f"{picture.name}: the process of the CRF failed: {reason}")
-    if done.returncode or len(done.stdout) != labels * size[0] * size[1] * 4:
-        raise _out_of_memory(picture, labels, most, free)
-    return np.frombuffer(done.stdout, np.float32).reshape(labels, *size)
-
-
-def _out_of_memory(picture: Picture, labels: int, most: int, free: int | None) -> OutOfMemory:
-    height, width = picture.size
-    there = f", and {free / 1e9:.1f} GB are free" if free is not None else ""
-    return OutOfMemory(
-        f"{picture.name}: memory ran out in the CRF of {height} x {width} pixels and {labels} "
-        f"labels, which takes up to {most / 1e9:.1f} GB{there}; "
-        "make the picture smaller, or run it where there is more"
+def _out_of_range(picture: Picture, recipe: Refinement) -> FslabError:
+    return FslabError(
+        f"{picture.name}: the CRF's numbers left their range; refinement.gaussian_compat is "
+        f"{recipe.gaussian_compat!r} and bilateral_compat {recipe.bilateral_compat!r}: take "
+        "smaller ones"
     )
+
+
+def _size(picture: Picture) -> str:
+    return f"{picture.size[0]} x {picture.size[1]}"

@@ -16,7 +16,7 @@ from fslab.records import (
     check_numbers,
 )
 from fslab.refine.adaptive import pamr
-from fslab.refine.dense import dense_crf
+from fslab.refine.dense import dense_crf, label_energy, mask_crfs
 
 _LEAST = 1e-4
 """The least belief that a CRF starts from: its energy, a logarithm, has to be finite."""
@@ -26,8 +26,8 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
     """Return the label map moved to the picture's edges; names and scores carry over.
 
     "crf": one two-label CRF for each class present, as the authors' released code runs one a
-    mask; a pixel belongs to the class whose CRF gives it the highest probability, if that is
-    above one half, and to the background where no class claims it.
+    mask, here all over one lattice; a pixel belongs to the class whose CRF gives it the highest
+    probability, if that is above one half, and to the background where no class claims it.
     "crf-joint": one CRF over the labels present, the background among them, which costs one
     pass instead of one a class and settles overlaps inside the model.
     "pamr": pixel-adaptive mask refinement over the labels present.
@@ -52,7 +52,7 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
     if recipe.method == "crf":
         sharp = _crf_each(picture, indices, present, recipe)
     elif recipe.method == "crf-joint":
-        unary = _belief_energy(labels) if voted else _label_energy(indices, recipe)
+        unary = _belief_energy(labels) if voted else label_energy(indices, recipe)
         sharp = present[dense_crf(picture, unary, recipe).argmax(0)]
     else:
         masks = list(labels.beliefs.values()) if voted else indices == _column(len(present))
@@ -75,27 +75,12 @@ def _crf_each(
     picture: Picture, indices: np.ndarray, present: np.ndarray, recipe: Refinement
 ) -> np.ndarray:
     classes = np.flatnonzero(present != 0)
-    claims = np.stack(
-        [
-            dense_crf(picture, _label_energy((indices == index).astype(int), recipe), recipe)[1]
-            for index in classes
-        ]
-    )
+    claims = mask_crfs(picture, indices == classes[:, None, None], recipe)
     return np.where(claims.max(0) > 0.5, present[classes][claims.argmax(0)], 0)
 
 
 def _column(count: int) -> np.ndarray:
     return np.arange(count)[:, None, None]
-
-
-def _label_energy(indices: np.ndarray, recipe: Refinement) -> np.ndarray:
-    """Return each label's energy at each pixel, f32 [L, pixels], of labels that may be wrong.
-
-    Label 0 is a label like any other: `zero_unsure` would let the background mean "unknown".
-    """
-    from pydensecrf.utils import unary_from_labels
-
-    return unary_from_labels(indices, int(indices.max()) + 1, recipe.certainty, zero_unsure=False)
 
 
 def _belief_energy(labels: LabelMap) -> np.ndarray:

@@ -39,7 +39,7 @@ LARGE = ("early-stop", "memory")
 BEGINS, ENDS = "<!-- figures begin -->", "<!-- figures end -->"
 PACKAGES = (
     "fslab", "numpy", "scipy", "scikit-learn", "torch", "torchmetrics", "diffusers",
-    "transformers", "pydensecrf2", "xxhash", "safetensors",
+    "transformers", "numba", "pydensecrf2", "xxhash", "safetensors",
 )  # fmt: skip
 
 
