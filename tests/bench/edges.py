@@ -24,6 +24,7 @@ def benches(setting: Setting) -> Iterator[Contest]:
     picture, labels = photograph(size), discs(size, 4)
     words = f"{size[1]} x {size[0]}"
     masks, joint = FREESEG_DIFF.refine, Refinement("crf-joint")
+    assert_alike(refine(picture, labels, masks).labels, each_by_pydensecrf(picture, labels, masks))
     for threads, target in ((1, 5.0), (2, 8.0)):
         yield Contest(
             f"crf-4-masks-{threads}",
@@ -34,7 +35,6 @@ def benches(setting: Setting) -> Iterator[Contest]:
             target=target,
             each=3,
         )
-    assert_alike(refine(picture, labels, masks).labels, each_by_pydensecrf(picture, labels, masks))
     for name, recipe in (("freeseg-diff", joint), ("fslab", FSLAB.refine)):
         assert_alike(
             refine(picture, labels, recipe).labels, by_pydensecrf(picture, labels, recipe).argmax(0)
