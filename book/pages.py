@@ -74,6 +74,9 @@ def page_of(source: str) -> str:
     """Return the place in the book of a file of the repository."""
     if source.startswith("notebooks/") and source.endswith(".ipynb"):
         return source.removesuffix(".ipynb") + ".md"
+    code = re.fullmatch(r"fslab/(\w+)(?:/.+)?\.py", source)
+    if code:  # the reference, in the place of the code
+        return f"api/{reference_pages().get(code[1], 'index')}.md"
     return ELSEWHERE.get(source, source.removeprefix("docs/"))
 
 

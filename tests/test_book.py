@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 import fslab
+from fslab.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,7 +83,24 @@ def test_a_link_for_the_repository_becomes_one_for_the_book(book):
     text = "[a](../../notebooks/00_quickstart.ipynb) [b](../protocols.md#ties) [c](https://x.org)"
     made = relinked(text, "docs/howto/paper.md", "howto/paper.md")
     assert made == "[a](../notebooks/00_quickstart.md) [b](../protocols.md#ties) [c](https://x.org)"
+    assert relinked("[e](../fslab/match/vote.py#x)", "docs/a.md", "a.md") == "[e](api/match.md#x)"
     assert relinked("[d](../docs/protocols.md)", "data/README.md", "data.md") == "[d](protocols.md)"
+
+
+def test_links_lead_to_files_of_the_repository_too():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data/*.md")]
+    for page in [*pages, ROOT / "fslab/mini/README.md"]:
+        for link in re.findall(r"\]\(([^)\s#:]+)[)#]", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
+
+
+def test_every_command_is_on_its_page():
+    page = (ROOT / "docs/commands.md").read_text()
+    (commands,) = re.findall(r"^```\n(.*?)^```", page, re.M | re.S)
+    told = set(re.findall(r"^fslab (\w+)", commands, re.M))
+    assert told == {
+        command.name or command.callback.__name__ for command in app.registered_commands
+    }
 
 
 def test_a_chapter_has_every_cell_and_figure_of_its_notebook(book):
