@@ -1,10 +1,12 @@
-"""How much memory there is still to be had."""
+"""How much memory there is still to be had, and the refusal of what would take more."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from fslab.records import OutOfMemory
 
 _GROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
@@ -18,6 +20,20 @@ def available() -> int | None:
     limits of its control groups, which containers have: each is asked where it can be.
     """
     return min([*_of_machine(), *_of_process(), *_of_groups()], default=None)
+
+
+def check_room(needed: int, what: str, advice: str) -> None:
+    """Refuse what would take more bytes than are free, before it takes any: OutOfMemory."""
+    free = available()
+    if free is not None and needed > free:
+        raise OutOfMemory(
+            f"{what} takes up to {spoken(needed)} of memory, and {spoken(free)} are free; {advice}"
+        )
+
+
+def spoken(count: int) -> str:
+    """Say a number of bytes."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _of_machine() -> Iterator[int]:

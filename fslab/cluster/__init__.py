@@ -3,7 +3,7 @@
 from fslab.cluster.cells import METHODS, best_by_silhouette
 from fslab.cluster.clusters import agglomerative, cluster, kmeans, merge, ncut, spectral
 from fslab.cluster.graph import affinity, normalised_cut, recursive_cut
-from fslab.cluster.joining import join, position, resize, unit_length
+from fslab.cluster.joining import coordinates, join, position, resize, unit_length
 from fslab.cluster.merging import aggregate, merge_maps
 from fslab.cluster.pixels import assign_pixels
 
@@ -15,6 +15,7 @@ __all__ = [
     "assign_pixels",
     "best_by_silhouette",
     "cluster",
+    "coordinates",
     "join",
     "kmeans",
     "merge",

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from sklearn import config_context
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import pairwise_distances, silhouette_score
+from sklearn.metrics import silhouette_score
 
 from fslab.cluster.graph import affinity, recursive_cut, spectral_embedding
 from fslab.cluster.seeding import Seeding, fits
@@ -48,6 +49,12 @@ METHODS: Mapping[str, Method] = {
 }
 """Clusterings of cells; "merge" works on whole attention maps instead."""
 
+AT_ONCE = 64
+"""MiB of distances between cells that a silhouette has at once: all of 2,896 cells, else rows."""
+
+GRAPHS = ("spectral", "ncut")
+"""Methods that look at cells once, for the edges of their graph."""
+
 FINDS_K = ("ncut", "merge")
 """Methods that find K for each picture by themselves."""
 
@@ -59,13 +66,13 @@ def best_by_silhouette(cells: np.ndarray, settings: Clustering) -> np.ndarray:
     other one (Rousseeuw, J. Comput. Appl. Math. 1987). Among equals the smallest K wins; cells
     that are all alike are one cluster.
     """
-    distances = pairwise_distances(cells)
     best, highest = np.zeros(len(cells), np.int64), -np.inf
     for k in range(2, settings.k + 1):
         labels = METHODS[settings.method](cells, k, settings)
         if len(np.unique(labels)) < 2:
             continue
-        silhouette = silhouette_score(distances, labels, metric="precomputed")
+        with config_context(working_memory=AT_ONCE):
+            silhouette = silhouette_score(cells, labels)
         if silhouette > highest:
             best, highest = labels, silhouette
     return best

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from fslab.cluster.cells import FINDS_K, METHODS, best_by_silhouette
-from fslab.cluster.joining import join, resize
+from fslab.cluster.bounds import check_bytes
+from fslab.cluster.cells import FINDS_K, GRAPHS, METHODS, best_by_silhouette
+from fslab.cluster.joining import coordinates, join, shape_of
 from fslab.cluster.merging import aggregate, merge_maps
-from fslab.cluster.pixels import assign_pixels, means, nearest, without_gaps
+from fslab.cluster.pixels import assign_pixels, lowest, means, nearest, without_gaps
 from fslab.process import memory_refused
 from fslab.records import (
     Clustering,
@@ -31,7 +32,8 @@ def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Se
     Clusters that no pixel takes are dropped, so ids stay without gaps. settings.also: the same
     for other values of K, in `others`.
     Raises FslabError where K does not fit the number of cells, for numbers that are not finite, by
-    their layer's name, and where "merge" is given features that are no self-attention.
+    their layer's name, and where "merge" is given features that are no self-attention; OutOfMemory,
+    which is one, where the clustering would take more memory than is free.
     """
     check_kind(features, Features, "features")
     for layer, value in features.items():
@@ -43,14 +45,23 @@ def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Se
 
 
 def _clustered(features: Features, settings: Clustering, candidates: int) -> Segments:
+    check_bytes(features, settings)
     if settings.method == "merge":
         return Segments(without_gaps(_merged(features, settings)))
-    joined = join(features, settings)
+    joined = (coordinates if _pays(features, settings) else join)(features, settings)
     first, *others = (
         Segments(_segmented(joined, features, replace(settings, k=k, also=()), candidates))
         for k in (settings.k, *settings.also)
     )
     return replace(first, others=tuple(others))
+
+
+def _pays(features: Features, settings: Clustering) -> bool:
+    """Tell whether fewer coordinates save more than they cost: a graph's edges are one product of
+    the cells, which is dear only where cells are enlarged."""
+    _, h, w = shape_of(features, settings)
+    enlarged = any(value[0].size < h * w for value in features.values())
+    return enlarged or settings.method not in GRAPHS
 
 
 def _segmented(
@@ -107,4 +118,4 @@ def _merged(features: Features, settings: Clustering) -> np.ndarray:
     merged = merge_maps(maps, settings.anchors, settings.rounds, settings.threshold)
     if settings.upsample == "nearest":
         return nearest(merged.argmax(0), features.size)
-    return resize(merged, features.size).argmax(0)
+    return lowest(-merged, features.size)

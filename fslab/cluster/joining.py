@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from fslab.records import Clustering, Features
+from fslab.records import Clustering, Features, FslabError
+from fslab.records.base import LARGEST
 
 
 def join(features: Features, settings: Clustering) -> np.ndarray:
@@ -18,15 +19,80 @@ def join(features: Features, settings: Clustering) -> np.ndarray:
     are resized to it bilinearly. With normalise="l2" each cell of each layer gets unit
     length first; `settings.position` adds the cell's row and column.
     """
-    maps = [
-        unit_length(value) if settings.normalise == "l2" else value for value in features.values()
-    ]
+    return _side_by_side(_maps(features, settings), features.name, settings)
+
+
+def coordinates(features: Features, settings: Clustering) -> np.ndarray:
+    """Return the cells of `join` in as few coordinates as they span: f32 [C or fewer, h, w].
+
+    Distances and inner products of cells, and of means of cells, are those of `join` to rounding.
+    Layers of one grid that have more channels than cells are written, before they are enlarged,
+    in an orthonormal basis of what their cells span; enlarging is linear. Others stay as they are.
+    """
+    maps = _maps(features, settings)
+    groups = list(_by_grid(maps).values())
+    if any(map(_is_wide, groups)):
+        maps = [
+            each for group in groups for each in (_spanned(group) if _is_wide(group) else group)
+        ]
+    return _side_by_side(maps, features.name, settings)
+
+
+def shape_of(features: Features, settings: Clustering) -> tuple[int, int, int]:
+    """Return the shape of what `coordinates` returns, without making it."""
+    groups = _by_grid(features.values())
+    channels = sum(min(sum(map(len, group)), h * w) for (h, w), group in groups.items())
+    return channels + 2 * bool(settings.position), *common_grid(list(groups), settings.grid)
+
+
+def spanned(cells: np.ndarray) -> np.ndarray:
+    """Return cells f32 [C, N] of more channels than cells in coordinates of their span, f32 [N, N].
+
+    R of their QR factors, whose columns have the distances and the inner products of the cells. It
+    is computed in f64, without a tolerance; each coordinate's sign makes R's diagonal positive,
+    and cells that are equal stay so. Another number of threads may move last bits.
+    """
+    cells = np.ascontiguousarray(cells)
+    factor = torch.linalg.qr(torch.tensor(cells, dtype=torch.float64), mode="r").R.numpy()
+    factor *= np.where(factor.diagonal() < 0, -1, 1)[:, None]
+    first: dict[bytes, int] = {}
+    same = [first.setdefault(cell.tobytes(), place) for place, cell in enumerate(cells.T)]
+    return factor[:, same].astype(np.float32)
+
+
+def _spanned(group: Sequence[np.ndarray]) -> list[np.ndarray]:
+    joined = np.concatenate(group)
+    return [spanned(joined.reshape(len(joined), -1)).reshape(-1, *joined.shape[1:])]
+
+
+def _by_grid(maps: Iterable[np.ndarray]) -> dict[tuple[int, int], list[np.ndarray]]:
+    groups: dict[tuple[int, int], list[np.ndarray]] = {}
+    for value in maps:
+        groups.setdefault(value.shape[1:], []).append(value)
+    return groups
+
+
+def _is_wide(group: Sequence[np.ndarray]) -> bool:
+    return sum(map(len, group)) > group[0][0].size
+
+
+def _maps(features: Features, settings: Clustering) -> list[np.ndarray]:
+    unit = settings.normalise == "l2"
+    return [unit_length(value) if unit else value for value in features.values()]
+
+
+def _side_by_side(maps: Sequence[np.ndarray], name: str, settings: Clustering) -> np.ndarray:
     size = common_grid([value.shape[1:] for value in maps], settings.grid)
     joined = np.concatenate([resize(value, size) for value in maps])
-    if settings.position:
-        spread = float(np.sqrt(joined.var(axis=(1, 2)).sum()))
-        joined = np.concatenate([joined, settings.position * spread * position(size)])
-    return joined
+    if not settings.position:
+        return joined
+    weight = settings.position * float(np.sqrt(joined.var(axis=(1, 2)).sum()))
+    if not weight <= LARGEST:
+        raise FslabError(
+            f"{name}: clustering.position is {settings.position!r}, which makes rows and columns "
+            f"of these features {weight:.3g}; numbers are at most {LARGEST:.0e}: take a smaller one"
+        )
+    return np.concatenate([joined, weight * position(size)])
 
 
 def position(size: tuple[int, int]) -> np.ndarray:

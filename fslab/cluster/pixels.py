@@ -6,6 +6,9 @@ import numpy as np
 
 from fslab.cluster.joining import resize
 
+AT_ONCE = 1 << 25
+"""Pixels of enlarged maps that are in memory together, where a picture has fewer."""
+
 
 def assign_pixels(joined: np.ndarray, means: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return each pixel's nearest mean, int64 [H, W], by features interpolated to `size`.
@@ -16,7 +19,21 @@ def assign_pixels(joined: np.ndarray, means: np.ndarray, size: tuple[int, int]) 
     """
     channels, h, w = joined.shape
     distances = (means**2).sum(1)[:, None] - 2 * means @ joined.reshape(channels, -1)
-    return resize(distances.reshape(-1, h, w), size).argmin(0)
+    return lowest(distances.reshape(-1, h, w), size)
+
+
+def lowest(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return which of maps f32 [K, h, w], resized to `size`, is lowest at each pixel, the first
+    among equals: int64 [H, W]. A few maps are enlarged at a time, however many there are."""
+    found, least = np.zeros(size, np.int64), np.full(size, np.inf, np.float32)
+    step = max(AT_ONCE // found.size, 1)
+    for start in range(0, len(maps), step):
+        large = resize(maps[start : start + step], size)
+        which = large.argmin(0)
+        value = np.take_along_axis(large, which[None], 0)[0]
+        lower = value < least
+        found[lower], least[lower] = which[lower] + start, value[lower]
+    return found
 
 
 def means(cells: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from fslab.process import memory_refused
 from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary, digest_of
 from fslab.score import ImageScore, find_metric, score_image
 
-FORMAT = "result-3"
+FORMAT = "result-4"
 """Part of every key: results of another format, or of other protocols, are not gone on from."""
 
 

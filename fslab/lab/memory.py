@@ -43,7 +43,7 @@ class Memory:
     ) -> Segments:
         """Return segments by what features hold, whoever made them."""
         named = [
-            "segments-2",
+            "segments-3",
             features.size,
             content({k: np.asarray(v) for k, v in features.items()}),
         ]

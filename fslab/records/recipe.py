@@ -13,8 +13,8 @@ import numpy as np
 
 from fslab.records.base import FslabError, digest_of
 
-MOST_ITERATIONS = 10_000
-"""Of a refinement: it has long settled by then."""
+MOST = 10_000
+"""Of iterations, rounds and restarts: all has long settled by then."""
 
 Precision = Literal["fp32", "fp16", "bf16"]
 """What models compute in; fp32 is exact enough to compare, the others halve the memory."""
@@ -62,6 +62,13 @@ def _check_positive(part: Any, *names: str) -> None:
         if getattr(part, name) < 1:
             setting = f"{type(part).__name__.lower()}.{name}"
             raise FslabError(f"{setting} is {getattr(part, name)}; it is a whole number from 1 up")
+
+
+def _check_most(part: Any, *names: str) -> None:
+    for name in names:
+        if getattr(part, name) > MOST:
+            setting = f"{type(part).__name__.lower()}.{name}"
+            raise FslabError(f"{setting} is {getattr(part, name)}; it is at most {MOST}")
 
 
 def _check_seed(part: Any) -> None:
@@ -163,6 +170,7 @@ class Clustering:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_positive(self, "restarts", "anchors", "rounds")
+        _check_most(self, "restarts", "rounds")
         _check_seed(self)
         if self.k_is == "fixed":
             _check_positive(self, "k")
@@ -336,10 +344,7 @@ class Refinement:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_positive(self, "iterations")
-        if self.iterations > MOST_ITERATIONS:
-            raise FslabError(
-                f"refinement.iterations is {self.iterations}; it is at most {MOST_ITERATIONS}"
-            )
+        _check_most(self, "iterations")
         if not 0.5 < self.certainty < 1:
             raise FslabError(
                 f"refinement.certainty is {self.certainty!r}; it lies between 0.5 and 1"

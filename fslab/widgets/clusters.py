@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 import ipywidgets as widgets
 import numpy as np
 
-from fslab.cluster import join
+from fslab.cluster import coordinates
 from fslab.lab import Lab
 from fslab.plots.colours import grey, segment_colours
 from fslab.plots.places import middle
@@ -218,16 +218,16 @@ class ClusterExplorer(RecipeExplorer):
             "segments", (picture.digest, recipe.extract, recipe.cluster),
             lambda: self._lab.cluster(features, **asdict(recipe.cluster)),
         )  # fmt: skip
-        joined = join(features, recipe.cluster)
+        cells = coordinates(features, recipe.cluster)
         spread = recipe.cluster.normalise, recipe.cluster.position, recipe.cluster.grid
         plane = self._once(
             "plane", (picture.digest, recipe.extract, spread, view.projection),
-            lambda: project(joined.reshape(len(joined), -1).T, view.projection),
+            lambda: project(cells.reshape(len(cells), -1).T, view.projection),
         )  # fmt: skip
-        cells = _cell_labels(segments, joined.shape[1:])
+        labels = _cell_labels(segments, cells.shape[1:])
         title = f"{view.subject.spoken}: {segments.count} clusters by {view.clustering[0][1]}"
         return ClusterResult(
-            view.subject, features, segments, cells, plane, view.projection,
+            view.subject, features, segments, labels, plane, view.projection,
             _oracle(view.subject, segments), recipe, title,
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 BENCHES = {
     "confusion": "counting",
     "crf": "edges",
+    "basis": "basis",
     "ncut": "cuts",
     "store": "keeping",
     "whole": "whole",
