@@ -41,8 +41,8 @@ GUIDES = {
 }
 """The rooms of the package that have a page each, as the reference lists them."""
 
-BELOW = "below"
-"""The page of all other rooms, which those stand on."""
+OTHERS = "others"
+"""The page of all other rooms."""
 
 FIGURE = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -161,23 +161,20 @@ def _fenced(text: str, kind: str) -> str:
 
 def _reference() -> Iterator[tuple[str, str]]:
     yield "api/index.md", _contents()
-    below = f"# Below\n\n{_STAND_ON}\n"
+    others = "# The other rooms\n\nOf interest to whoever changes fslab itself.\n"
     for room, page in reference_pages().items():
         entries = "\n\n".join(f"::: fslab.{room}.{name}" for name in public_names(room))
-        if page != BELOW:
+        if page != OTHERS:
             yield f"api/{page}.md", f"# fslab.{room}\n\n{said(room)}\n\n{entries}\n"
         elif entries:
-            below += f"\n## fslab.{room}\n\n{said(room)}\n\n{entries}\n"
-    yield f"api/{BELOW}.md", below
-
-
-_STAND_ON = "What the rooms of the reference stand on; of interest to whoever changes fslab itself."
+            others += f"\n## fslab.{room}\n\n{said(room)}\n\n{entries}\n"
+    yield f"api/{OTHERS}.md", others
 
 
 def reference_pages() -> dict[str, str]:
     """Return the page of the reference that each room of the package is on."""
     own = [room for rooms in GUIDES.values() for room in rooms]
-    return {room: room for room in own} | {room: BELOW for room in all_rooms() if room not in own}
+    return {room: room for room in own} | {room: OTHERS for room in all_rooms() if room not in own}
 
 
 def _contents() -> str:
@@ -192,7 +189,7 @@ def _contents() -> str:
     for title, rooms in GUIDES.items():
         lines += ["", f"## {title}", ""]
         lines += [f"- [`fslab.{room}`]({room}.md): {said(room)}" for room in rooms]
-    return "\n".join([*lines, "", f"Beside these: [what they stand on]({BELOW}.md)."]) + "\n"
+    return "\n".join([*lines, "", f"- [the other rooms]({OTHERS}.md)"]) + "\n"
 
 
 AXES = (
