@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from raw_pictures import GREY, SIGNATURE, chunk
 
-from fslab.datasets import Sample, read_mask, voc_palette, write_mask
+from fslab.datasets import Sample, read, read_mask, voc_palette, write_mask
 from fslab.records import VOID, FslabError
 
 PALETTE = voc_palette()
@@ -171,3 +175,35 @@ def test_another_size_without_a_turn_says_nothing_of_exif(tmp_path):
         warnings.simplefilter("error")
         with pytest.raises(FslabError, match=r"48 x 32.*32 x 48$"):
             sample.truth()
+
+
+@pytest.mark.parametrize("rows", [0, 20, 39, 40, 80])
+def test_pixel_data_that_end_early_are_refused_and_not_background(tmp_path, rows):
+    """Pillow takes a stream that is whole and too short, and leaves the rest at 0."""
+    lines = [b"\0" + row.tobytes() for row in (*LABELS, *LABELS)]
+    header = struct.pack(">IIBBBBB", 48, 40, 8, GREY, 0, 0, 0)
+    path = tmp_path / "m.png"
+    data = chunk(b"IDAT", zlib.compress(b"".join(lines[:rows])))
+    path.write_bytes(SIGNATURE + chunk(b"IHDR", header) + data + chunk(b"IEND"))
+    if rows >= 40:
+        assert (read_mask(path) == LABELS).all()
+        return
+    with pytest.raises(FslabError, match=f"damaged or cut short .*row {rows} of 40|cut short"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("reader", [read_mask, read])
+def test_a_changed_bit_in_the_pixel_data_is_refused(tmp_path, reader):
+    """Each is under a checksum that Pillow does not ask for: some such masks have other labels."""
+    path = tmp_path / "m.png"
+    labels = np.random.default_rng(0).integers(0, 21, (60, 70)).astype(np.uint8)
+    write_mask(labels, path)
+    whole = path.read_bytes()
+    first, others = whole.index(b"IDAT") + 4, 0
+    for place in range(first, len(whole) - 20, 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with contextlib.suppress(OSError, SyntaxError), Image.open(path) as image:
+            others += bool((np.array(image) != labels).any())
+        with pytest.raises(FslabError, match="damaged or cut short"):
+            reader(path)
+    assert others

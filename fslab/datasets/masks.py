@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fslab.datasets.places import Place, place
-from fslab.datasets.read import bytes_of, orientation, png, refusing
+from fslab.datasets.read import bytes_of, orientation, pixel_data, png, refusing
 from fslab.datasets.vocabularies import VOC_CLASSES
 from fslab.files import write_or_refuse
 from fslab.records import VOID, FslabError, voc_palette
@@ -40,6 +41,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         image.load()
     depth, kind = data[24], data[25]
     _check_plain(image, path)
+    _check_rows(image, data, path)
     if kind == _INDICES:
         return _by_palette(image, path)
     if kind == _GREY and depth == 8:
@@ -74,6 +76,22 @@ def _check_plain(image: Image.Image, path: Place) -> None:
             "drawn before or after the turn is not said; save it without the EXIF entry, upright "
             "like its picture"
         )
+
+
+def _check_rows(image: Image.Image, data: bytes, path: Place) -> None:
+    """Refuse pixel data that end before the last row: Pillow leaves it at 0, the background."""
+    depth, interlaced = data[24], data[28]
+    wanted = image.height * (1 + (image.width * depth + 7) // 8)
+    if not interlaced and data[25] in (_GREY, _INDICES):
+        try:
+            found = len(zlib.decompressobj().decompress(pixel_data(data, path), wanted))
+        except zlib.error as error:
+            raise FslabError(f"{str(path)!r} is damaged ({error}); get the file again") from error
+        if found < wanted:
+            raise FslabError(
+                f"{str(path)!r} is damaged or cut short (its pixel data end in row "
+                f"{found * image.height // wanted} of {image.height}); get the file again"
+            )
 
 
 def _by_palette(image: Image.Image, path: Place) -> np.ndarray:
