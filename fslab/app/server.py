@@ -137,7 +137,6 @@ def _settings(ip: str, port: int, visitors: int, browser: bool, own: bool) -> Co
     tornado: dict[str, Any] = {
         "allow_remote_access": not own,  # a page elsewhere whose name leads here is turned away
         "websocket_max_message_size": MOST_SENT,
-        "ws_ping_timeout": 30_000,
         "disable_check_xsrf": True,  # there is no login to abuse, and a closing tab cannot say more
     }
     if not own:  # a Space shows the page in a frame, and there is no login that a frame could steal
