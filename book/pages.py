@@ -125,7 +125,7 @@ def _output(output: dict[str, Any], name: str, pictures: dict[str, bytes]) -> st
     data = output["data"]
     if FIGURE in data:
         pictures[name] = base64.b64decode("".join(data["image/png"]))
-        return _figure(data[FIGURE], name)
+        return live_figure(data[FIGURE], name)
     if WIDGET in data:
         return EXPLORER.format("".join(data["text/plain"]).strip("<>"))
     return _fenced("".join(data["text/plain"]), "{ .text .output }")
@@ -137,7 +137,7 @@ EXPLORER = """!!! example "An explorer opens here"
     It needs a running notebook: `make lab`. [What the explorers do](../docs/explorers.md)."""
 
 
-def _figure(figure: dict[str, Any], name: str) -> str:
+def live_figure(figure: dict[str, Any], name: str) -> str:
     """Return a figure as its picture, with what figures.js makes it live by."""
     shown = {key: figure[key] for key in ("data", "layout")}
     layout = shown["layout"]

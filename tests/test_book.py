@@ -5,11 +5,14 @@ import inspect
 import json
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
+import plotly
 import pytest
 import yaml
+from browser.jupyter import FLAGS, chromium
 
 import fslab
 from fslab.cli.main import app
@@ -133,3 +136,53 @@ def test_the_check_follows_links_and_refuses_what_is_loaded_from_elsewhere(book,
         "loads https://cdn.org/x.js",
         "has no entry of fslab.refine.pamr",
     ]
+
+
+def figure_page(book, folder, scheme):
+    """A page of one figure, 700 px wide, as the book has it."""
+    assets = folder / "assets"
+    assets.mkdir()
+    shutil.copy(ROOT / "book/figures.js", assets)
+    shutil.copy(Path(plotly.__file__).parent / "package_data/plotly.min.js", assets)
+    layout = {
+        "width": 700, "height": 300, "paper_bgcolor": "white", "font": {"color": "#222"},
+        "title": {"text": "a < b"},
+    }  # fmt: skip
+    figure = {"data": [{"y": [1, 3, 2]}], "layout": layout}
+    holder = book["pages"]["live_figure"](figure, "x.png")
+    page = folder / "page.html"
+    page.write_text(
+        f'<!doctype html><body data-md-color-scheme="{scheme}" style="margin:0">{holder}'
+        '<script src="assets/figures.js"></script>'
+    )
+    return page
+
+
+@pytest.mark.skipif(chromium() is None, reason="there is no Chromium on the path")
+def test_a_figure_comes_alive_offline_in_the_page_s_colours_and_width(book, tmp_path):
+    sync = pytest.importorskip("playwright.sync_api")
+    asked, wrong = [], []
+    page = figure_page(book, tmp_path, "slate")
+    with sync.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        tab = browser.new_context(offline=True, viewport={"width": 350, "height": 600}).new_page()
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.goto(page.as_uri(), timeout=90_000)
+        tab.locator(".figure.alive .main-svg").first.wait_for(timeout=90_000)
+        live = tab.locator(".live")
+        assert live.bounding_box()["width"] == pytest.approx(350)
+        assert tab.locator(".figure").bounding_box()["height"] == pytest.approx(150)
+        title = tab.locator(".gtitle")
+        assert title.text_content() == "a < b"
+        dark = title.evaluate("text => getComputedStyle(text).fill")
+        tab.evaluate("document.body.dataset.mdColorScheme = 'default'")
+        tab.wait_for_function(
+            f"getComputedStyle(document.querySelector('.gtitle')).fill != '{dark}'", timeout=90_000
+        )
+        assert (dark, title.evaluate("text => getComputedStyle(text).fill")) == (
+            "rgb(216, 219, 230)", "rgb(34, 34, 34)",
+        )  # fmt: skip
+        browser.close()
+    assert wrong == []
+    assert {url.split(":")[0] for url in asked} <= {"file", "data", "blob"}
