@@ -1,18 +1,17 @@
 # The explorers as a page, for a machine without a GPU, also as a Space:
 #   docker build -t fslab . && docker run --rm -p 7860:7860 fslab
-# TORCH is what pip installs as PyTorch. As it stands, that brings gigabytes of CUDA; a CPU build's
-# file that lies in this folder, or pip's options that find one, keep the image small:
+# PyTorch is its build for the CPU, which uv fetches; TORCH is another file or requirement for pip:
 #   docker build --build-arg TORCH=torch-2.13.0+cpu-cp312-cp312-manylinux_2_28_x86_64.whl -t fslab .
 FROM python:3.12-slim
 
-ARG TORCH=torch
+ARG TORCH=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 RUN useradd --create-home --uid 1000 fslab
 WORKDIR /srv/fslab
 COPY . .
 # hadolint ignore=SC2086
-RUN python -m pip install --constraint constraints.txt $TORCH \
+RUN python .ci/torch.py $TORCH \
     && python -m pip install --constraint constraints.txt '.[app]'
 
 USER fslab

@@ -1,6 +1,7 @@
-# `make demo` and `make test` need Python 3.11 or 3.12 and a C++ compiler, and nothing else.
+# `make demo` and `make test` need a Python from 3.11 to 3.14, and nothing else.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell for one in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$one -c '' 2>/dev/null && echo $$one && break; done)
 BIN := .venv/bin
 READY := .venv/.installed
 BOOK := .venv/.book
@@ -57,7 +58,7 @@ ablations: $(READY)
 		--out notebooks/experiments/results/ceilings.csv
 	$(BIN)/python notebooks/experiments/ceilings.py data/minivoc --split val-hard \
 		--out notebooks/experiments/results/ceilings-hard.csv
-	$(BIN)/python notebooks/experiments/tables.py README.md docs/method.md docs/results.md
+	$(BIN)/python notebooks/experiments/tables.py README.md docs/results.md docs/method.md docs/results.md
 
 mini: $(READY)
 	$(BIN)/python -m fslab.mini.train --out out/mini
@@ -71,14 +72,14 @@ coco: $(READY)
 clean:
 	rm -rf .venv out .cache
 
-$(READY): pyproject.toml constraints.txt requirements.txt requirements-build.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || \
-		{ echo "fslab needs Python 3.11 or 3.12; this is $$($(PYTHON) --version). Give one: make PYTHON=python3.11"; exit 1; }
-	@{ command -v c++ || command -v g++ || command -v clang++; } >/dev/null || \
-		{ echo "fslab needs a C++ compiler to build pydensecrf2: apt-get install g++ (macOS: xcode-select --install)"; exit 1; }
+$(READY): pyproject.toml constraints.txt requirements.txt requirements-build.txt requirements-reference.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || \
+		{ echo "fslab needs Python 3.11 to 3.14; this is $$($(PYTHON) --version). Give one: make PYTHON=python3.13"; exit 1; }
 	$(PYTHON) -m venv .venv
+	$(BIN)/python .ci/torch.py $(TORCH)
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-build.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r requirements.txt
+	$(BIN)/python .ci/reference.py
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev,lab]'
 	@touch $@
 

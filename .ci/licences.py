@@ -1,7 +1,7 @@
 """Write docs/licences.md again: what the package ships, and what it is installed with.
 
 The second list is what the installed packages' own metadata say, for PyTorch and those
-of requirements.txt and requirements-build.txt that this platform installs.
+of its three lists of requirements that this platform installs.
 """
 
 import re
@@ -34,7 +34,7 @@ No fonts are shipped, and no code of others: every dependency is installed from 
 def main() -> None:
     """Write the page."""
     names = {"torch"}
-    for file in ("requirements.txt", "requirements-build.txt"):
+    for file in ("requirements.txt", "requirements-build.txt", "requirements-reference.txt"):
         names |= set(re.findall(r"^([\w.-]+)==", (ROOT / file).read_text(), re.MULTILINE))
     rows = [row for name in sorted(names, key=str.lower) if (row := _row(name))]
     (ROOT / "docs" / "licences.md").write_text(SHIPPED + "\n".join(rows) + "\n")

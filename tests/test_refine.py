@@ -76,6 +76,7 @@ def patches():
     return Picture(pixels), LabelMap(labels, tuple("abcdefgh"))
 
 
+@pytest.mark.reference
 def test_the_joint_crf_agrees_with_pydensecrf(patches):
     picture, labels = patches
     present, indices = np.unique(labels.labels, return_inverse=True)
@@ -87,6 +88,7 @@ def test_the_joint_crf_agrees_with_pydensecrf(patches):
     assert not np.array_equal(found.labels, labels.labels)
 
 
+@pytest.mark.reference
 def test_the_crf_of_each_mask_agrees_with_pydensecrf(patches):
     picture, labels = patches
     claims = {

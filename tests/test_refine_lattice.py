@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydensecrf.densecrf import DenseCRF2D
-from pydensecrf.utils import unary_from_labels
 
 from fslab.lab.recipes import FREESEG_DIFF, FSLAB
 from fslab.records import FslabError, LabelMap, Picture, Recipe, Refinement
@@ -39,6 +37,8 @@ def textured(size, seed=0):
 
 
 def theirs(picture, unary, recipe):
+    from pydensecrf.densecrf import DenseCRF2D
+
     crf = DenseCRF2D(picture.size[1], picture.size[0], len(unary))
     crf.setUnaryEnergy(np.array(unary, np.float32, order="C"))
     crf.addPairwiseGaussian(sxy=recipe.gaussian_sxy, compat=recipe.gaussian_compat)
@@ -51,6 +51,7 @@ def theirs(picture, unary, recipe):
 
 @pytest.mark.parametrize("size", [(90, 120), (75, 301)])
 @pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.reference
 def test_probabilities_are_pydensecrfs(name, size):
     recipe = SETTINGS[name]
     picture, labels = textured(size)
@@ -70,9 +71,12 @@ def test_probabilities_are_pydensecrfs(name, size):
 
 
 def _unary(labels, recipe):
+    from pydensecrf.utils import unary_from_labels
+
     return unary_from_labels(labels, int(labels.max()) + 1, recipe.certainty, zero_unsure=False)
 
 
+@pytest.mark.reference
 def test_energies_of_labels_are_pydensecrfs():
     _, labels = textured((30, 40))
     for recipe in (FREESEG_DIFF.refine, replace(FREESEG_DIFF.refine, certainty=0.6)):
@@ -80,6 +84,7 @@ def test_energies_of_labels_are_pydensecrfs():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 20])
+@pytest.mark.reference
 def test_any_number_of_labels_and_masks(count):
     """Channels are worked on by fours: what fills them up changes nothing."""
     picture, _ = textured((40, 50))

@@ -57,6 +57,7 @@ def test_a_setting_at_the_end_of_its_range_is_refused(end, engine):
     ],
     ids=str,
 )
+@pytest.mark.reference
 def test_a_setting_within_its_range_is_answered_alike_by_both_engines(end):
     for method in ("crf", "crf-joint"):
         picture = noise_picture(64, 64)
@@ -66,7 +67,9 @@ def test_a_setting_within_its_range_is_answered_alike_by_both_engines(end):
         assert np.array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "engine", ["fslab", pytest.param("pydensecrf", marks=pytest.mark.reference)]
+)
 def test_the_lattice_holds_at_the_bound_and_not_far_beyond(engine):
     """Just inside the bound a pixel is its own neighbourhood."""
     pixels = np.zeros((4, 4001, 3), np.uint8)
@@ -99,6 +102,7 @@ def test_all_points_that_a_lattice_may_hold_have_keys_of_their_own():
 
 
 @pytest.mark.parametrize("method", ["crf", "crf-joint"])
+@pytest.mark.reference
 def test_a_process_of_its_own_gives_the_same_bits(method, monkeypatch):
     picture, labels = noise_picture(60, 90), thirds((60, 90))
     seen, plain = [], reference.worker.infer
@@ -119,6 +123,7 @@ def test_a_process_of_its_own_gives_the_same_bits(method, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 @pytest.mark.parametrize("limit", [320 * 10**6, 360 * 10**6, 400 * 10**6])
+@pytest.mark.reference
 def test_memory_that_runs_out_in_pydensecrf_is_a_refusal(limit, monkeypatch):
     """The limits end the lattice's C++ at several places, and nothing is known of them before."""
     plain, codes = subprocess.run, []
@@ -141,6 +146,7 @@ def test_memory_that_runs_out_in_pydensecrf_is_a_refusal(limit, monkeypatch):
     assert codes[0] not in (0, 1)
 
 
+@pytest.mark.reference
 def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
     picture, labels = noise_picture(300, 300), thirds((300, 300))
     monkeypatch.setattr(reference, "available", lambda: 10**6)
@@ -193,6 +199,7 @@ def test_more_than_can_be_counted_is_refused_by_name():
 
 
 @pytest.mark.parametrize("executable", ["", "/no/such/python"])
+@pytest.mark.reference
 def test_a_process_that_cannot_be_begun_is_a_sentence(executable, monkeypatch):
     monkeypatch.setattr(reference, "HERE", 0)
     monkeypatch.setattr(sys, "executable", executable)

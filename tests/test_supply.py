@@ -13,7 +13,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKED = ("requirements.txt", "requirements-build.txt", "requirements-book.txt")
+INSTALLED = ("requirements.txt", "requirements-build.txt", "requirements-book.txt")
+LOCKED = (*INSTALLED, "requirements-reference.txt")
 
 
 def locked(name: str) -> dict[str, tuple[str, list[str]]]:
@@ -47,7 +48,7 @@ def project() -> dict:
 @pytest.mark.parametrize("name", LOCKED)
 def test_every_package_has_hashes(name):
     found = locked(name)
-    assert len(found) > 5
+    assert found
     assert not [package for package, (_, hashes) in found.items() if not hashes]
 
 
@@ -62,7 +63,7 @@ def test_the_versions_are_those_that_were_tried(name):
     assert not differing, "run .ci/lock"
 
 
-@pytest.mark.parametrize("python", ["3.11.0", "3.12.0"])
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0", "3.14.0"])
 def test_every_package_runs_on_the_first_release_of_each_python(python):
     known = locked("requirements.txt") | locked("requirements-build.txt")
     installed = [one for one in distributions() if canonicalize_name(one.name) in known]
@@ -103,7 +104,7 @@ def test_what_builds_the_project_is_locked():
 def test_installing_asks_for_hashes():
     makefile = (ROOT / "Makefile").read_text()
     installs = [line for line in makefile.splitlines() if " pip install " in line]
-    for name in LOCKED:
+    for name in INSTALLED:
         (line,) = [line for line in installs if line.endswith(f"-r {name}")]
         assert "--require-hashes" in line
         assert "--no-deps" in line

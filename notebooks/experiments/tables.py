@@ -1,6 +1,6 @@
 """Fill the tables of documents from the tables that ablations wrote.
 
-    python notebooks/experiments/tables.py README.md docs/method.md
+    python notebooks/experiments/tables.py README.md docs/results.md docs/method.md
 
 A table stands between two comments; the first says what it shows:
 
