@@ -225,6 +225,12 @@ def test_every_stage_of_a_lab_names_the_record_that_it_takes(tiny, wrong):
                 call()
 
 
+@pytest.mark.parametrize("layers", [None, 5, b"up_blocks.0", (3,), [None]])
+def test_layers_are_words(tiny, layers):
+    with pytest.raises(FslabError, match="layers"):
+        Lab(tiny).extract(noise_picture(*SIZE), layers)
+
+
 @pytest.mark.parametrize("candidates", ["dog", [3], None, b"dog"])
 def test_candidates_are_words(tiny, candidates):
     lab, picture = Lab(tiny), noise_picture(*SIZE)

@@ -132,7 +132,7 @@ class Lab(Models):
         `Extraction`. Raises FslabError for a layer or a timestep that does not exist.
         """
         timesteps = () if timestep is None else tuple(np.atleast_1d(timestep).tolist())
-        layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        layers = (layers,) if isinstance(layers, str) else layers
         part = build(Extraction, layers=layers, timesteps=timesteps, seed=seed, **settings)
         if isinstance(words, str) or (part.attention != "none" and not words):
             raise FslabError(f"words are {words!r}; attention to words needs a list of them")
