@@ -218,12 +218,15 @@ def _quiet() -> Iterator[None]:
     ]
     for log in shown:
         log.disable_progress_bar()
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    loggers = (diffusers_logging, transformers_logging)
+    levels = [log.get_verbosity() for log in loggers]
+    for log in loggers:
+        log.set_verbosity_error()  # diffusers warns of a setting that its own classes saved
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(level)
+        for log, level in zip(loggers, levels, strict=True):
+            log.set_verbosity(level)
         for log in shown:
             log.enable_progress_bar()
 
