@@ -256,7 +256,7 @@ def demo(
     out: Annotated[str, typer.Option(help="the folder to write to")] = "out",
     split: Annotated[str, typer.Option(help="the split's name")] = "val",
     preset: PresetOption = "mini",
-    limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
+    limit: Annotated[int, typer.Option(help="the first N pictures only")] = 50,
     pictures: Annotated[int, typer.Option(help="how many pictures the page shows")] = 24,
 ) -> None:
     """Evaluate the methods and their floors, and write a page of pictures."""
