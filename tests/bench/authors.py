@@ -51,9 +51,6 @@ if TYPE_CHECKING:
     from fslab.lab import Lab
     from fslab.score import ImageScore
 
-PROMPT = "a photo of "
-"""What mini's captions begin with; BLIP base's begin with "a picture of "."""
-
 
 def textblob_words(caption: str) -> list[str]:
     """Return a caption's nouns that are no stop words, as often as they are said."""
@@ -82,6 +79,9 @@ def spacy_words(model: str = "en_core_web_sm") -> Callable[[str], list[str]]:
 class Script:
     """Models, hooks, and one method a step. folder: weights as the package bundles them."""
 
+    prompt = "a photo of "
+    """What mini's captions begin with; BLIP base's begin with "a picture of "."""
+
     def __init__(
         self,
         folder: Path,
@@ -89,6 +89,22 @@ class Script:
         vocabulary: Vocabulary,
         words: Callable[[str], list[str]] = textblob_words,
     ) -> None:
+        self.load(folder)
+        self.side = self.unet.config.sample_size * 2 ** (
+            len(self.vae.config.block_out_channels) - 1
+        )
+        self.classes = vocabulary.classes
+        self.said = [vocabulary.texts(name)[0] for name in self.classes]
+        with torch.inference_mode():
+            self.class_states = np.stack([self.class_state(name) for name in self.said])
+        self.words, self.layers, self.kept = words, layers, {}
+        for path in layers:
+            self.unet.get_submodule(path).register_forward_hook(
+                lambda module, given, output, path=path: self.kept.__setitem__(path, output)
+            )
+
+    def load(self, folder: Path) -> None:
+        """Load every model, once."""
         logging.disable_progress_bar()
         diffusion, blip, clip = folder / "stable-diffusion", folder / "blip", folder / "clip"
         self.vae = AutoencoderKL.from_pretrained(diffusion / "vae").float().eval()
@@ -102,18 +118,6 @@ class Script:
         self.clip = CLIPModel.from_pretrained(clip).float().eval()
         self.clip_tokens = CLIPTokenizer.from_pretrained(clip)
         self.clip_pixels = CLIPImageProcessorPil.from_pretrained(clip)
-        self.side = self.unet.config.sample_size * 2 ** (
-            len(self.vae.config.block_out_channels) - 1
-        )
-        self.classes = vocabulary.classes
-        self.said = [vocabulary.texts(name)[0] for name in self.classes]
-        with torch.inference_mode():
-            self.class_states = np.stack([self.class_state(name) for name in self.said])
-        self.words, self.layers, self.kept = words, layers, {}
-        for path in layers:
-            self.unet.get_submodule(path).register_forward_hook(
-                lambda module, given, output, path=path: self.kept.__setitem__(path, output)
-            )
 
     @torch.inference_mode()
     def segment(self, picture: Picture) -> np.ndarray:
@@ -175,7 +179,7 @@ class Script:
         pixels = self.blip_pixels(images=[Image.fromarray(picture.pixels)], return_tensors="pt")
         tokens = self.blip.generate(
             pixels["pixel_values"],
-            input_ids=self.blip_tokens(PROMPT, return_tensors="pt").input_ids,
+            input_ids=self.blip_tokens(self.prompt, return_tensors="pt").input_ids,
             num_beams=3,
             min_length=10,
             max_length=30,
@@ -183,7 +187,7 @@ class Script:
             do_sample=False,
         )
         text = self.blip_tokens.decode(tokens[0, 1:], skip_special_tokens=True)
-        return text[len(PROMPT) :]
+        return text[len(self.prompt) :]
 
     @torch.inference_mode()
     def caption_as_then(self, picture: Picture) -> str:
@@ -195,7 +199,7 @@ class Script:
         beams, shortest, longest = 3, 10, 30
         pixels = self.blip_pixels(images=[Image.fromarray(picture.pixels)], return_tensors="pt")
         seen = self.blip.vision_model(pixels["pixel_values"])[0].expand(beams, -1, -1)
-        start = self.blip_tokens(PROMPT).input_ids[:-1]
+        start = self.blip_tokens(self.prompt).input_ids[:-1]
         start[0] = self.blip.config.text_config.bos_token_id
         end = self.blip.config.text_config.sep_token_id
         running = [(0.0 if number == 0 else -1e9, start) for number in range(beams)]
@@ -224,7 +228,7 @@ class Script:
         else:
             finished += [(score / longest, words) for score, words in running]
         text = self.blip_tokens.decode(max(finished)[1][1:], skip_special_tokens=True)
-        return text[len(PROMPT) :]
+        return text[len(self.prompt) :]
 
     @torch.inference_mode()
     def candidates(self, caption: str) -> list[str]:

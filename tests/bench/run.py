@@ -35,8 +35,11 @@ BENCHES = {
     "growth": "growth",
     "early-stop": "large",
     "memory": "memory",
+    "timers": "timers",
+    "opening": "opening",
+    "sized": "sized",
 }
-LARGE = ("early-stop", "memory")
+LARGE = ("early-stop", "memory", "timers", "opening", "sized")
 BEGINS, ENDS = "<!-- figures begin -->", "<!-- figures end -->"
 PACKAGES = (
     "fslab", "numpy", "scipy", "scikit-learn", "torch", "torchmetrics", "diffusers",

@@ -78,6 +78,7 @@ class Ours:
         """Open a lab with an empty store and no text encoded before."""
         lab, loaded = Lab("mini", store=self.folder / f"whole{next(self.numbers)}"), self.loaded
         lab.backbone, lab.captioner = loaded.backbone, loaded.captioner
+        lab.backbone.store, lab.backbone._encoded = lab.store, None
         old = loaded.matcher
         lab.matcher = Matcher(old.model, old.tokenizer, old.image_processor)
         lab.captioner_fingerprint = loaded.captioner_fingerprint

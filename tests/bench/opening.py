@@ -1,0 +1,83 @@
+"""A lab of sd15's true sizes on the disk, with all features in the store: no weights are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from contest import Contest, Setting
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from standins import PAPER, photographs, write_settings
+from transformers import CLIPTextConfig, CLIPTextModel
+from true import TEXT, UNET, VAE
+
+from fslab.backbones import StableDiffusion
+from fslab.lab import Lab
+
+NAME = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+def benches(setting: Setting) -> Iterator[Contest]:
+    """Files of true size that take no room on the disk, as a hub's cache keeps them."""
+    cache, store = setting.folder / "hub", setting.folder / "store"
+    size = write_cache(cache)
+    (picture,) = photographs(1)
+    maps = {(path, 0): torch.ones(1280, 16, 16) for path in PAPER}
+
+    def extract() -> None:
+        with patch("huggingface_hub.constants.HF_HUB_CACHE", str(cache)):
+            lab = Lab("sd15", store=store, captioner=None, clip=None)
+            found = lab.extract(picture, PAPER)
+        assert all(np.array_equal(found[path], maps[path, 0]) for path in PAPER)
+
+    with patch.object(StableDiffusion, "run", lambda *_: maps):
+        extract()
+    with (
+        patch.object(StableDiffusion, "run", None),
+        patch("fslab.backbones.weights.load", None),
+    ):
+        yield Contest(
+            "opening-stored",
+            f"Lab('sd15') of {size / 1e9:.2f} GB of weights, and features that are in the store",
+            "a clock", extract, lambda: None, 1.0, "seconds",
+        )  # fmt: skip
+
+
+def write_cache(cache: Path) -> int:
+    """Write Stable Diffusion 1.5 into a hub's cache; return the bytes of its weights."""
+    home = cache / f"models--{NAME.replace('/', '--')}"
+    snapshot = write_settings(home / "snapshots" / ("0" * 40))
+    index = {"_class_name": "StableDiffusionPipeline"}
+    (snapshot / "model_index.json").write_text(json.dumps(index))
+    (home / "blobs").mkdir()
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    with torch.device("meta"):
+        networks = {
+            "unet/diffusion_pytorch_model": UNet2DConditionModel(**UNET),
+            "vae/diffusion_pytorch_model": AutoencoderKL(**VAE),
+            "text_encoder/model": CLIPTextModel(CLIPTextConfig(**TEXT)),
+        }
+    for number, (name, network) in enumerate(networks.items()):
+        blob, link = home / "blobs" / (f"{number}" * 64), snapshot / f"{name}.safetensors"
+        write_hollow(blob, network)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return sum((snapshot / f"{name}.safetensors").stat().st_size for name in networks)
+
+
+def write_hollow(path: Path, network: torch.nn.Module) -> None:
+    """Write a safetensors file of a network's size of which only the header is on the disk."""
+    header, end = {}, 0
+    for name, tensor in network.state_dict().items():
+        start, end = end, end + 4 * tensor.numel()
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
