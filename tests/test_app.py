@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from browser.jupyter import browse, chromium, free_port
+from typer.main import get_command
 
 import fslab
 from fslab.cli.app import serve_page
+from fslab.cli.main import app
 from fslab.datasets import voc
 from fslab.evaluate import evaluate
 from fslab.records import FslabError
@@ -55,6 +60,20 @@ def test_what_cannot_be_shown_is_refused_before_the_page_is_served(tmp_path):
     ):
         with pytest.raises(FslabError, match=words):
             serve(**given)
+
+
+def test_the_image_s_commands_are_those_that_fslab_takes():
+    text = (Path(ROOT) / "Dockerfile").read_text().replace("\\\n", "")
+    lines = re.findall(r"\bfslab ((?:scenes|evaluate|app) [^&\n]+?)(?:\"\]|&&|\n)", text)
+    given = {}
+    for line in lines:
+        name, *words = shlex.split(line.replace('\\"${PORT:-7860}\\"', "7860"))
+        given[name] = get_command(app).commands[name].make_context(name, words).params
+    assert given["app"]["results"] == Path(given["evaluate"]["out"])
+    assert (
+        given["app"]["dataset"] == given["evaluate"]["dataset"] == str(given["scenes"]["out_dir"])
+    )
+    assert (given["app"]["ip"], given["app"]["port"]) == ("0.0.0.0", 7860)
 
 
 def test_pictures_that_are_given_are_all_there_is_to_read(tmp_path):
