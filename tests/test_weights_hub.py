@@ -452,10 +452,12 @@ def test_a_repository_of_the_cache_says_where_its_snapshots_lie(tmp_path):
         open_backbone(tmp_path / "models--a--b")
 
 
-def test_no_command_of_the_hub_s_own_is_offered_for_what_is_there_as_a_pickle_only():
+def test_the_hub_s_own_command_for_a_pickled_model_says_what_it_needs():
     """It would bring BLIP's configuration and no weights."""
     from fslab.lab.needs import advice_for
     from fslab.weights.sources import BLIP, SD15
 
-    assert advice_for("sd15", [BLIP]) == "`fslab fetch sd15` fetches what is missing"
+    alone = advice_for("sd15", [BLIP])
+    assert alone.startswith("`fslab fetch sd15` fetches what is missing (one model by hand, where")
+    assert "where a hub has it as safetensors: `hf download Salesforce/" in alone
     assert "hf download stable-diffusion-v1-5" in advice_for("sd15", [BLIP, SD15])

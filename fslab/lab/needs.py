@@ -97,6 +97,7 @@ def advice_for(asked: str, sources: list[Source]) -> str:
             for one, source in zip(commands, sources, strict=True)
         ]
         return " and ".join(dict.fromkeys(alone))
-    alone = [by_hand(source) for source in sources if not source.pickled]
-    more = f" (one model by hand: `{alone[0]}`)" if alone else ""
-    return f"`{commands[0]}` fetches what is missing{more}"
+    first = min(sources, key=lambda source: source.pickled)
+    where = ", where a hub has it as safetensors" if first.pickled else ""
+    more = f"one model by hand{where}: `{by_hand(first)}`"
+    return f"`{commands[0]}` fetches what is missing ({more})"
