@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fslab.backbones import Backbone, Layer, pick_layers
-from fslab.process import memory_refused
+from fslab.process import ordinary, stage
 from fslab.records import Extraction, Features, FslabError, Picture, digest_of
 from fslab.store import Store
 
@@ -31,6 +31,7 @@ def complete(settings: Extraction, backbone: Backbone) -> Extraction:
     )
 
 
+@stage
 def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: Store) -> Features:
     """Return the wanted layers' maps f32 [C, h, w], from the store or in one pass a timestep.
 
@@ -51,8 +52,7 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
         if (path, timestep) not in found:
             wanted.setdefault(timestep, []).append(path)
     if wanted:
-        with memory_refused(picture.name):
-            maps = backbone.run(picture, size, wanted, settings)
+        maps = backbone.run(picture, size, wanted, settings)
         for pair, value in maps.items():
             found[pair] = np.ascontiguousarray(value.numpy())
             found[pair].setflags(write=False)  # as the store gives them
@@ -62,6 +62,7 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
     return Features(maps, picture.size, picture.name)
 
 
+@ordinary()
 def listed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
     """Return the backbone's layers, from the store if they were listed before."""
     if backbone.listing is None:

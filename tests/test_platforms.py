@@ -30,7 +30,10 @@ def careful(name, globals=None, *rest, **named):
 
 builtins.__import__ = careful
 sys.modules["fcntl"] = None
-for name in ("pread", "pwrite", "fchmod", "fork", "sched_getaffinity", "statvfs", "O_DIRECTORY"):
+for name in (
+    "pread", "pwrite", "fchmod", "fchown", "fork", "sched_getaffinity", "statvfs", "O_DIRECTORY",
+    "getpgid", "killpg", "symlink", "link", "posix_fadvise", "mkfifo", "nice",
+):
     delattr(os, name)
 """
 """Takes away what Windows lacks: from fslab and its locks what other libraries ask of Linux,
@@ -55,7 +58,9 @@ lab = fslab.Lab(preset, store=f"{out}/store")
 picture = fslab.read(f"{data}/JPEGImages/noise_0.png")
 print(lab.extract(picture).size, lab.store.usage().entries > 0, lab.store.prune(0).entries > 0)
 evaluate = ["evaluate", data, "--preset", preset, "--cluster", "kmeans", "--metric", "mbo", "--out", f"{out}/e"]
-for words in (["cache"], ["layers", preset], evaluate):
+segment = ["segment", f"{data}/JPEGImages", "--backbone", "rgb", "--preset", preset, "--classes", "dog", "--out", f"{out}/s"]
+check, score = ["check", data], ["score", f"{data}/SegmentationClass", f"{data}/SegmentationClass"]
+for words in (["cache"], ["layers", preset], evaluate, segment, check, score):
     sys.argv = ["fslab", *words]
     try:
         main()
@@ -65,7 +70,7 @@ for words in (["cache"], ["layers", preset], evaluate):
     done = run_without_posix(code, str(tiny), str(data), str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "(64, 96) True True" in done.stdout
-    assert done.stdout.count("ended 0") + done.stdout.count("ended None") == 3, done.stderr
+    assert done.stdout.count("ended 0") + done.stdout.count("ended None") == 6, done.stderr
     assert (tmp_path / "e" / "report.json").is_file()
     assert not (tmp_path / "e" / ".running").exists()
 

@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fslab"
 
-GROUND = ("names", "records", "files", "overtaking", "tap", "process", "room")
+GROUND = ("names", "records", "files", "overtaking", "tap", "process", "room", "devices")
 SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")
 FLOORS = [

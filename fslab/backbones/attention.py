@@ -16,12 +16,14 @@ from torch.nn.functional import interpolate
 from fslab.backbones.base import pick_layers
 from fslab.backbones.diffusion import StableDiffusion
 from fslab.backbones.probabilities import attention_probabilities, heads_and_scale
+from fslab.process import stage
 from fslab.records import Extraction, FslabError, Picture
 
 _BEGINNING, _BETWEEN = "a photo of a ", " and a "
 """What stands before and between the words of a prompt that only lists them."""
 
 
+@stage
 @torch.no_grad()
 def word_attention(
     backbone: StableDiffusion,

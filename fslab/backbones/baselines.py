@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from fslab.backbones.base import Backbone, Layer
+from fslab.process import stage
 from fslab.records import Extraction, Picture
 
 STRIDE = 4
@@ -40,6 +41,7 @@ class Descriptor(Backbone):
         """List the maps."""
         return tuple(Layer(path, count, STRIDE) for path, count in self.channels.items())
 
+    @stage
     def run(
         self,
         picture: Picture,

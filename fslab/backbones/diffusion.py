@@ -34,6 +34,7 @@ from fslab.backbones.understood import (
 )
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
 from fslab.overtaking import giving_way
+from fslab.process import ordinary, stage
 from fslab.records import Extraction, FslabError, Picture, check_unicode, digest_of
 from fslab.tap import tap
 from fslab.weights import files_of, name_of
@@ -136,6 +137,7 @@ class StableDiffusion(MetaListing, Backbone):
         coarsest = max((layer.stride for layer in queries), default=0)
         return tuple(layer.path for layer in queries if layer.stride == coarsest)
 
+    @stage
     def run(
         self,
         picture: Picture,
@@ -171,6 +173,7 @@ class StableDiffusion(MetaListing, Backbone):
         """Return a module of the UNet, in the backbone's own precision if none is named."""
         return self._part("unet", self.dtype(precision)).get_submodule(path)
 
+    @stage
     def latent(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Tensor:
         """Return the scaled latent f32 [1, 4, h, w] of a picture, on the CPU.
 
@@ -187,11 +190,13 @@ class StableDiffusion(MetaListing, Backbone):
         self.store.put(key, {"latent": latent.numpy()})
         return latent
 
+    @ordinary()
     @torch.no_grad()
     def text_states(self, prompt: str, precision: str | None = None) -> Tensor:
         """Return a prompt's text states [1, tokens, D] as the UNet reads them."""
         return self._encode_prompt(prompt, self.dtype(precision))[0]
 
+    @ordinary()
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's mean token state, f32 [N, D], padding included."""

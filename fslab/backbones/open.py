@@ -12,6 +12,7 @@ from fslab.backbones.diffusion import StableDiffusion
 from fslab.backbones.single import SingleFile
 from fslab.backbones.vision import VisionTransformer
 from fslab.backbones.weights import locate
+from fslab.devices import checked_device
 from fslab.records import FslabError
 from fslab.store import Store
 from fslab.weights import name_of
@@ -39,8 +40,9 @@ def open_backbone(
     layers: defaults of the preset. store: keeps digests of weights, so that they are read once.
     without: parts whose weights the caller has no use for. encoder: a folder of a tiny autoencoder
     in a diffusion model's VAE's place. Raises FslabError where there are no weights, or none that
-    fslab reads.
+    fslab reads, and for a device that is not there.
     """
+    device = checked_device(device)
     if source in DESCRIPTORS:
         _check_has_vae(source, encoder)
         return DESCRIPTORS[source]()

@@ -17,6 +17,7 @@ from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.towers import Tower
 from fslab.backbones.weights import check_finite, fingerprint, load_finite, seeded
+from fslab.process import stage
 from fslab.records import Extraction, Picture
 from fslab.tap import tap
 from fslab.weights import files_of, name_of
@@ -62,6 +63,7 @@ class VisionTransformer(MetaListing, Backbone):
         """The last layer with a spatial output: the final norm where the class token shares it."""
         return (self.layers()[-1].path,)
 
+    @stage
     @torch.no_grad()
     def run(
         self,

@@ -15,6 +15,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from fslab.backbones.adapters import ADAPTER, TENSORS
+from fslab.devices import checked_device
+from fslab.process import is_of_memory, ordinary
 from fslab.records import FslabError, digest_of
 from fslab.store import Store
 from fslab.weights import file_digest, files_of, find, source_of
@@ -50,7 +52,7 @@ def locate(
 def seeded(seed: int) -> Iterator[None]:
     """Initialise inside from a seed, and leave the global generator, all that the libraries'
     initialisers know, as it was."""
-    with _building, torch.random.fork_rng(devices=[]):
+    with _building, ordinary(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
@@ -72,6 +74,8 @@ def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
         with building():
             return kind.from_pretrained(folder, local_files_only=True, **settings)
     except (*UNBUILT, OSError, SafetensorError) as error:
+        if isinstance(error, FslabError) or is_of_memory(error):
+            raise  # which says nothing of the folder
         reason = str(error).strip().partition("\n")[0]
         raise FslabError(f"{folder} cannot be loaded as {kind.__name__}: {reason}") from error
 
@@ -192,8 +196,10 @@ def load_parts(
 ) -> tuple[Any, Any, Any]:
     """Load a text-side model, its tokenizer and its image processor from one folder.
 
-    kinds: their classes. Raises FslabError as `load_finite` and `load_tokenizer` do.
+    kinds: their classes. Raises FslabError as `load_finite` and `load_tokenizer` do, and for a
+    device that is not there.
     """
+    device = checked_device(device)
     (model, tokenizer, processor), folder = kinds, Path(folder)
     loaded = load_finite(model, folder, dtype).to(device)
     return loaded, load_tokenizer(tokenizer, folder), load(processor, folder)
@@ -202,7 +208,7 @@ def load_parts(
 @contextmanager
 def building() -> Iterator[None]:
     """Let one thread at a time build a network inside, and keep the libraries' reports off."""
-    with _building, _quiet():
+    with _building, _quiet(), ordinary():
         yield
 
 

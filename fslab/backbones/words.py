@@ -14,10 +14,12 @@ from torch import Tensor
 
 from fslab.backbones.attention import word_columns
 from fslab.backbones.diffusion import StableDiffusion
+from fslab.process import ordinary
 
 PROMPT = "a photo of a {}"
 
 
+@ordinary()
 @torch.no_grad()
 def word_keys(
     backbone: StableDiffusion, layer: str, words: Sequence[str], precision: str | None = None

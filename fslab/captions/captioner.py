@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fslab.backbones.limits import check_length
 from fslab.backbones.weights import load_parts
+from fslab.process import ordinary
 from fslab.records import FslabError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Captioner:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
 
+    @ordinary()
     @torch.inference_mode()
     def caption(
         self,

@@ -15,6 +15,7 @@ import typer
 from fslab.cli.options import check_is_new, chosen_recipe, local_folder, parse_settings, parse_size
 from fslab.lab.models import PRESETS_OWN
 from fslab.lab.presets import DEFAULT as DEFAULT_PRESET
+from fslab.process import memory_refused
 from fslab.records import FslabError
 
 app = typer.Typer(
@@ -66,8 +67,9 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.showwarning = partial(_say_warning, warnings.showwarning)
         try:
-            app()
-        except FslabError as error:
+            with memory_refused("this command"):
+                app()
+        except (FslabError, Warning) as error:  # warnings are errors by -W error alone
             print(f"fslab: {error}", file=sys.stderr)
             raise SystemExit(2) from error
 

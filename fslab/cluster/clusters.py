@@ -11,7 +11,7 @@ from fslab.cluster.cells import FINDS_K, GRAPHS, METHODS, best_by_silhouette
 from fslab.cluster.joining import coordinates, join, shape_of
 from fslab.cluster.merging import aggregate, merge_maps
 from fslab.cluster.pixels import assign_pixels, lowest, means, nearest, without_gaps
-from fslab.process import memory_refused
+from fslab.process import stage
 from fslab.records import (
     Clustering,
     Features,
@@ -22,6 +22,7 @@ from fslab.records import (
 )
 
 
+@stage
 def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Segments:
     """Return segments at the picture's own size.
 
@@ -40,11 +41,6 @@ def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Se
         check_numbers(value, f"{features.name}: layer {layer!r}")
     if not features:
         raise FslabError(f"{features.name}: there are no features to cluster")
-    with memory_refused(features.name):
-        return _clustered(features, settings, candidates)
-
-
-def _clustered(features: Features, settings: Clustering, candidates: int) -> Segments:
     check_bytes(features, settings)
     if settings.method == "merge":
         return Segments(without_gaps(_merged(features, settings)))

@@ -217,10 +217,9 @@ def refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator[
     except FslabError:
         raise
     except _BOMBS as error:
-        limit = 2 * min(Image.MAX_IMAGE_PIXELS or _MOST_PIXELS, _MOST_PIXELS) // 10**6
-        raise FslabError(
-            f"{named} has more than {limit} million pixels; make it smaller"
-        ) from error
+        limit = 2 * min(Image.MAX_IMAGE_PIXELS or _MOST_PIXELS, _MOST_PIXELS)
+        words = f"{limit // 10**6} million" if limit >= 10**6 else f"{limit:,}"
+        raise FslabError(f"{named} has more than {words} pixels; make it smaller") from error
     except MemoryError as error:
         raise FslabError(f"{named} takes more memory than there is; make it smaller") from error
     except UnidentifiedImageError as error:

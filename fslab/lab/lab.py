@@ -26,7 +26,7 @@ from fslab.lab.words import (
     sentence_of,
     with_words,
 )
-from fslab.process import ordinary
+from fslab.process import ordinary, stage
 from fslab.records import (
     Caption,
     Captioning,
@@ -138,7 +138,7 @@ class Lab(Models):
             raise FslabError(f"words are {words!r}; attention to words needs a list of them")
         return self._extract(picture, part, asked_for(words))
 
-    @ordinary()
+    @stage
     def attention(
         self,
         picture: Picture,
@@ -280,7 +280,7 @@ class Lab(Models):
             picture, recipe, vocabulary, caption, features, segments, named, labels, clock.seconds
         )
 
-    @ordinary()
+    @stage
     def _extract(
         self, picture: Picture, settings: Extraction, words: Sequence[str] = ()
     ) -> Features:
@@ -292,7 +292,7 @@ class Lab(Models):
         settings = replace(settings, precision=settings.precision or self.backbone.precision)
         return with_words(features, words, settings, self.backbone, self._memory)
 
-    @ordinary()
+    @stage
     def _cluster(self, features: Features, settings: Clustering, candidates: int) -> Segments:
         check_kind(features, Features, "features")
 
@@ -303,7 +303,7 @@ class Lab(Models):
 
         return self._memory.segments(features, [asdict(settings), candidates], compute)
 
-    @ordinary()
+    @stage
     def _caption(
         self, picture: Picture, vocabulary: Vocabulary, settings: Captioning
     ) -> tuple[Caption, Vocabulary]:
@@ -345,7 +345,7 @@ class Lab(Models):
         rows = [kept(["text-1", weights, text], lambda text=text: encode(text)) for text in texts]
         return np.stack(rows)
 
-    @ordinary()
+    @stage
     def _match(
         self,
         picture: Picture,
@@ -366,7 +366,7 @@ class Lab(Models):
             lambda: evidence_for(*asked, self.backbone, read),
         )  # fmt: skip
 
-    @ordinary()
+    @stage
     def _score(
         self,
         picture: Picture,
@@ -393,7 +393,7 @@ class Lab(Models):
         inputs = [self.clip_fingerprint, picture.digest, texts, tuple(candidates), asdict(settings)]
         return self._memory.match(segments, inputs, compute)
 
-    @ordinary()
+    @stage
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:
         check_kind(picture, Picture, "picture")
         check_kind(labels, LabelMap, "labels")

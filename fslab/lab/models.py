@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from fslab.lab.devices import checked_device
+from fslab.devices import checked_device
 from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
 from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
 from fslab.records import FslabError, Precision
@@ -42,6 +43,11 @@ class Models:
         precision: str | None = None,
         encoder: str | os.PathLike[str] | None = None,
     ) -> None:
+        if sys.flags.optimize > 1:
+            raise FslabError(
+                "Python runs without docstrings (-OO, PYTHONOPTIMIZE=2), and transformers cannot "
+                "be imported so; leave it out, or take -O"
+            )
         preset = default_preset() if preset is None else preset
         given = {"preset": preset, "backbone": backbone, "captioner": captioner, "clip": clip}
         given["encoder"] = encoder
@@ -50,14 +56,16 @@ class Models:
         self.store = store if isinstance(store, Store) else Store(store)
         if backbone is not None and not os.fspath(backbone).strip():
             raise FslabError("backbone is empty; give a folder, rgb, handmade or random")
-        self._backbone_source = os.fspath(backbone) if backbone is not None else None
+        source = os.fspath(backbone) if backbone is not None else None
+        self._backbone_source = source if source in (None, *BASELINES) else _absolute(source)
         self._device = device
         if precision not in (None, *get_args(Precision)):
             names = ", ".join(get_args(Precision))
             raise FslabError(f"precision is {precision!r}; it is one of {names}")
         self._precision = precision
         self._encoder = None if encoder is None else folder_given(encoder, "encoder")
-        self._asked, self._text_side = os.fspath(preset), (captioner, clip)
+        self._asked = os.fspath(preset)
+        self._text_side = tuple(each and _absolute(os.fspath(each)) for each in (captioner, clip))
         check(self._asked, self._needs, named=self._asked in PRESETS)
 
     def __repr__(self) -> str:
@@ -72,13 +80,13 @@ class Models:
         """
         backbone, store = self._backbone_source, self.store.location
         return (
-            self._asked if self._asked in PRESETS else _absolute(self.preset.diffusion),
-            backbone if backbone is None or backbone in BASELINES else _absolute(backbone),
+            self._asked if self._asked in PRESETS else self.preset.diffusion,
+            backbone,
             store if ":" in store else os.path.abspath(Path(store).expanduser()),
             self.device,
-            *(each and _absolute(os.fspath(each)) for each in self._text_side),
+            *self._text_side,
             self.precision,
-            self._encoder and _absolute(os.fspath(self._encoder)),
+            self._encoder and os.fspath(self._encoder),
         )
 
     @cached_property
@@ -239,13 +247,17 @@ def _with_text_side(
     for name, source in given.items():
         if source is not None and not os.fspath(source).strip():
             raise FslabError(f"{name} is empty; give a folder, an id of the hub, or None for none")
-    others = {name: each and os.fspath(each) for name, each in given.items() if each != PRESETS_OWN}
+    others = {
+        name: each and _absolute(os.fspath(each))
+        for name, each in given.items()
+        if each != PRESETS_OWN
+    }
     return replace(preset, **others)
 
 
 def folder_given(source: str | os.PathLike[str], what: str) -> Path:
-    """Return a folder that was given; FslabError where there is none."""
-    folder = Path(source).expanduser()
+    """Return a folder that was given, absolute; FslabError where there is none."""
+    folder = Path(os.path.abspath(Path(source).expanduser()))
     if not folder.is_dir():
         raise FslabError(f"{what} is {os.fspath(source)!r}, which is no folder; give the folder")
     return folder

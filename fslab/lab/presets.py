@@ -129,10 +129,10 @@ def find_preset(source: str | os.PathLike[str]) -> Preset:
     name = os.fspath(source)
     if name in PRESETS:
         return PRESETS[name]
-    folder = Path(name).expanduser()
+    folder = Path(os.path.abspath(Path(name).expanduser())) if name.strip() else Path()
     if name.strip() and is_single_file(name):
         check_single_file(folder)
-        beside = _around(folder.parent, folder.stem, os.path.abspath(folder))
+        beside = _around(folder.parent, folder.stem, str(folder))
         return replace(beside, words="diffusion")
     if name.strip() and folder.is_dir():
         return _known(name_of(folder), str(folder)) or _around(folder, name_of(folder), str(folder))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fslab.backbones.limits import check_length
 from fslab.backbones.weights import load_parts
+from fslab.process import ordinary
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
@@ -42,6 +43,7 @@ class Matcher:
         """What CLIP multiplies cosines by before its softmax: the learnt inverse temperature."""
         return float(self.model.logit_scale.detach().float().exp())
 
+    @ordinary()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Return f32 [N, D] of unit length; a text is encoded once in the matcher's life."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
@@ -50,6 +52,7 @@ class Matcher:
             self._texts.update(zip(batch, self._encode_texts(batch), strict=True))
         return self._rows([self._texts[text] for text in texts])
 
+    @ordinary()
     @torch.inference_mode()
     def mean_states(self, texts: Sequence[str]) -> np.ndarray:
         """Return each text's mean token state before projection, f32 [N, D], padding included."""
@@ -60,6 +63,7 @@ class Matcher:
         states = self.model.text_model(tokens["input_ids"]).last_hidden_state
         return states.float().mean(1).cpu().numpy()
 
+    @ordinary()
     def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return f32 [N, D] of unit length for u8 [H, W, 3] arrays, all in one batch.
 

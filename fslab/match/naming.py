@@ -11,6 +11,7 @@ import numpy as np
 from fslab.match.matcher import Matcher, unit
 from fslab.match.patches import Patches
 from fslab.match.views import views
+from fslab.process import stage
 from fslab.records import (
     VOID,
     FslabError,
@@ -77,6 +78,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return (exponents / exponents.sum(1, keepdims=True)).astype(np.float32)
 
 
+@stage
 def score_segments(
     picture: Picture,
     segments: Segments,

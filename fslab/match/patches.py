@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fslab.match.matcher import Matcher, middle, unit
+from fslab.process import ordinary
 from fslab.records import FslabError, Picture
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Patches:
         self._picture = picture
         self._matcher = matcher
 
+    @ordinary()
     def encode(self, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Return f32 [N, D] of unit length for masks of the picture, bool [H, W] each.
 

@@ -10,6 +10,7 @@ from fslab.match.matcher import Matcher
 from fslab.match.naming import Match, check_count, paint, resolve, score_segments
 from fslab.match.patches import Patches
 from fslab.match.views import check_size
+from fslab.process import stage
 from fslab.records import (
     FslabError,
     LabelMap,
@@ -26,6 +27,7 @@ _LEAST = 1e-3
 """The least probability that evidence can give: a word's map that is zero shall not forbid."""
 
 
+@stage
 def match(
     picture: Picture,
     segments: Segments,

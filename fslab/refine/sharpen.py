@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fslab.process import stage
 from fslab.records import (
     FslabError,
     LabelMap,
@@ -22,6 +23,7 @@ _LEAST = 1e-4
 """The least belief that a CRF starts from: its energy, a logarithm, has to be finite."""
 
 
+@stage
 def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
     """Return the label map moved to the picture's edges; names and scores carry over.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fslab.process import memory_refused
 from fslab.records import FslabError, Segments
 from fslab.score.count import check_map
 from fslab.score.image import ImageScore, score_image
@@ -116,10 +117,11 @@ def count_pairs(
     how = find_metric(metric, names) if metric is not None else None
     per_image = []
     for name, truth, guess in pairs:
-        try:
-            per_image.append(_count_pair(truth, guess, names, how))
-        except FslabError as error:
-            raise type(error)(f"{name!r}: {error}") from error
+        with memory_refused(name):
+            try:
+                per_image.append(_count_pair(truth, guess, names, how))
+            except FslabError as error:
+                raise type(error)(f"{name!r}: {error}") from error
     return per_image
 
 

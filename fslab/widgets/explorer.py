@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import ipywidgets as widgets
 
 from fslab.lab import Lab
+from fslab.process import memory_refused
 from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.controls import FULL, Hush, Knob
 from fslab.widgets.figure import ANSWER
@@ -145,7 +146,7 @@ class Explorer(widgets.VBox):
         self._worker.submit(lambda newest: self._work(view, newest), self._needs(view))
 
     def _work(self, view: Any, newest: Newest) -> None:
-        with _Reporting(self, newest):
+        with _Reporting(self, newest), memory_refused(type(self).__name__):
             start = time.perf_counter()
             result = self._compute(view)
             with self._drawing:

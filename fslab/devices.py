@@ -13,7 +13,7 @@ def checked_device(given: object) -> str:
     there["mps"] = int(torch.backends.mps.is_available())
     if given is None:
         return next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
-    name = str(given)
+    name = "cpu" if str(given) == "cpu:0" else str(given)
     kind, _, number = name.partition(":")
     index = number or "0"
     if not (kind in there and index.isdecimal() and int(index) < there[kind]):
