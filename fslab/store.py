@@ -73,7 +73,7 @@ class Store:
         self.location = os.fspath(location) if location is not None else default_location()
         try:
             self._files, self._root = fsspec.url_to_fs(self.location)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:
             raise FslabError(f"the store {self.location!r} cannot be opened: {error}") from error
         self._local = isinstance(self._files, LocalFileSystem)
         self._warned: set[str] = set()

@@ -330,6 +330,18 @@ def test_a_lab_and_its_files_are_found_from_another_folder(tiny, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_in_a_folder_that_is_gone_the_sentence_names_what_was_asked_for(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert Lab("mini", "rgb", store=tmp_path / "store").extract(noise_picture(32, 32))
+    with pytest.raises(FslabError, match=r"no folder '\./mine'"):
+        Lab("./mine")
+    with pytest.raises(FslabError, match="the store 'mine' cannot be opened"):
+        Lab("mini", store="mine")
+
+
 def test_without_docstrings_the_sentence_says_what_to_leave_out(tiny):
     done = subprocess.run(
         [sys.executable, "-OO", "-c", f"import fslab; fslab.Lab({str(tiny)!r})"],

@@ -129,7 +129,9 @@ def find_preset(source: str | os.PathLike[str]) -> Preset:
     name = os.fspath(source)
     if name in PRESETS:
         return PRESETS[name]
-    folder = Path(os.path.abspath(Path(name).expanduser())) if name.strip() else Path()
+    folder = Path(name).expanduser()
+    if name.strip() and folder.exists():
+        folder = Path(os.path.abspath(folder))
     if name.strip() and is_single_file(name):
         check_single_file(folder)
         beside = _around(folder.parent, folder.stem, str(folder))
