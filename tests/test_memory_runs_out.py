@@ -117,7 +117,7 @@ def test_a_model_that_cannot_be_loaded_for_want_of_memory_says_so(tiny, tmp_path
 
 
 def test_clusters_called_without_a_lab_refuse_the_features(monkeypatch):
-    monkeypatch.setattr("fslab.cluster.clusters.join", lambda *_: huge_array())
+    monkeypatch.setattr("fslab.cluster.clusters._label", lambda *_: huge_array())
     features = Features({"a": np.ones((2, 4, 4), np.float32)}, (8, 8), "mine")
     with pytest.raises(OutOfMemory, match=r"^mine: memory ran out"):
         kmeans(features)
