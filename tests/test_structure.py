@@ -126,8 +126,8 @@ def test_the_conda_environment_is_python_pip_a_compiler_and_the_package():
     assert {re.split(r"[ =<>]", entry)[0] for entry in plain} == {"python", "pip", "cxx-compiler"}
     (python,) = [entry for entry in plain if entry.startswith("python")]
     version = tuple(map(int, python.split("=")[1].split(".")))
-    assert project()["requires-python"] == ">=3.11,<3.13"
-    assert (3, 11) <= version < (3, 13)
+    assert project()["requires-python"] == ">=3.11,<3.15"
+    assert (3, 11) <= version < (3, 15)
     (editable,) = [line for line in pip if line.startswith("-e")]
     extras = re.fullmatch(r"-e \.\[([\w,]+)\]", editable)[1].split(",")
     assert set(extras) <= set(project()["optional-dependencies"])
