@@ -316,7 +316,7 @@ def test_attention_reads_whole_words(tiny, picture):
     assert not np.array_equal(whole, other)
     with pytest.raises(FslabError, match="beyond the tokens"):
         lab.attention(picture, ["dog"], prompt="a " * 60 + "dog", timestep=50)
-    with pytest.raises(FslabError, match="give a list"):
+    with pytest.raises(FslabError, match="give a tuple"):
         lab.attention(picture, "dog", timestep=50)
 
 
