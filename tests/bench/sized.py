@@ -22,7 +22,8 @@ from fslab.records import Extraction, Picture
 from fslab.tap import tap
 from fslab.widgets import explore_features
 
-ROUNDS = 2
+ROUNDS = 3
+"""The first pays for first uses, so three."""
 LAYER = PAPER[-1]
 
 
