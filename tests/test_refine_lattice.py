@@ -141,6 +141,32 @@ def test_where_nothing_can_be_kept_on_disk_it_is_compiled_for_the_process(monkey
     assert lanes.compiled(twice)(21) == 42
 
 
+def test_a_disk_that_is_full_when_code_is_kept_is_a_sentence(monkeypatch):
+    from numba.core import caching
+
+    def full(*given, **named):
+        raise OSError(28, "No space left on device")
+
+    def thrice(x):
+        return 3 * x
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
+    monkeypatch.setattr(filtering, "merge", lanes.compiled(thrice))
+    monkeypatch.setattr(field, "infer", lambda *given: filtering.merge(2))
+    picture, labels = textured((20, 20))
+    with pytest.raises(FslabError, match=r"\(No space left on device\); make room there, or name"):
+        refine(picture, LabelMap(labels, tuple("abcd")), FSLAB.refine)
+
+
+def test_python_in_place_of_compiled_code_is_refused(monkeypatch):
+    import numba
+
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    picture, labels = textured((20, 20))
+    with pytest.raises(FslabError, match="NUMBA_DISABLE_JIT is set"):
+        refine(picture, LabelMap(labels, tuple("abcd")), FSLAB.refine)
+
+
 def test_a_whole_recipe_runs_without_pydensecrf(monkeypatch):
     import fslab
 

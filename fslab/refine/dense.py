@@ -65,8 +65,12 @@ def _infer(
     picture: Picture, odds: np.ndarray, terms: tuple[Term, Term], recipe: Refinement, together: bool
 ) -> np.ndarray:
     """Return log odds [C, H, W] after inference by this package's own lattice."""
+    from numba import config
+
     from fslab.refine import field
 
+    if config.DISABLE_JIT:
+        raise FslabError("NUMBA_DISABLE_JIT is set; the CRF's lattice runs as compiled code only")
     if odds[0].size * field.filtering.CORNERS >= 2**32:
         raise FslabError(
             f"{picture.name}: {_size(picture)} pixels are more than the CRF can count; make the "
@@ -83,10 +87,18 @@ def _infer(
                 "smaller, or run it where there is more"
             )
 
-    with memory_refused(picture.name):
-        found = field.infer(
-            picture.pixels, odds, terms, recipe.iterations, together, torch.get_num_threads(), spend
-        )
+    try:
+        with memory_refused(picture.name):
+            found = field.infer(
+                picture.pixels, odds, terms, recipe.iterations, together,
+                torch.get_num_threads(), spend,
+            )  # fmt: skip
+    except OSError as error:  # of numba, which keeps what it compiled
+        raise FslabError(
+            f"{picture.name}: the CRF's compiled code could not be kept on the disk "
+            f"({error.strerror or error}); make room there, or name another folder in the "
+            "environment's NUMBA_CACHE_DIR"
+        ) from error
     return _finite(picture, found, recipe)
 
 
