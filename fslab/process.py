@@ -23,8 +23,9 @@ _OF_MEMORY = re.compile(
     r"std::bad_alloc|\bbad allocation$|_ALLOC_FAILED\b"
     r"|\b(CUDA|HIP|XPU|MPS)\b.{0,20} out of memory\b"
     r"|(can't allocate|not enough) memory: you tried|\(Cannot allocate memory\)"
+    r"|^can't start new thread$"
 )
-"""What torch's errors say where memory ran out, on processors and on GPUs."""
+"""What errors of torch and of threads say where memory ran out, on processors and on GPUs."""
 
 _PRECISIONS = (
     "", "mkldnn", "cudnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn", "cuda.matmul",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fslab.lab.recipes import FREESEG_DIFF, FSLAB
-from fslab.records import FslabError, LabelMap, Picture, Recipe, Refinement
+from fslab.records import FslabError, LabelMap, OutOfMemory, Picture, Recipe, Refinement
 from fslab.refine import dense, embedding, field, filtering, lanes, lattice, refine
 from fslab.refine.reach import Term
 
@@ -155,6 +155,19 @@ def test_a_disk_that_is_full_when_code_is_kept_is_a_sentence(monkeypatch):
     monkeypatch.setattr(field, "infer", lambda *given: filtering.merge(2))
     picture, labels = textured((20, 20))
     with pytest.raises(FslabError, match=r"\(No space left on device\); make room there, or name"):
+        refine(picture, LabelMap(labels, tuple("abcd")), FSLAB.refine)
+
+
+def test_threads_that_cannot_be_had_are_a_refusal(monkeypatch):
+    import threading
+
+    def refused(*given):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(dense.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threading, "_start_new_thread", refused)
+    picture, labels = textured((80, 150))
+    with pytest.raises(OutOfMemory, match="memory ran out .can't start new thread"):
         refine(picture, LabelMap(labels, tuple("abcd")), FSLAB.refine)
 
 

@@ -166,6 +166,33 @@ def test_what_cannot_fit_is_refused_before_it_is_tried(monkeypatch):
     assert len(asked) == calls - 1 == 6
     for words in asked:
         assert "memory ran out in the CRF of 300 x 300 pixels and 3 labels" in words
+        assert words.count(" MB more, and 0 MB are free") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_memory_that_runs_out_anywhere_in_a_crf_is_a_refusal(monkeypatch):
+    """The limits end it at several places, and nothing is known of them before."""
+    monkeypatch.setattr(dense, "available", lambda: None)
+    rng = np.random.default_rng(0)
+    for side, size in (("small", (30, 30)), ("huge", (1000, 1000))):
+        picture = Picture(rng.integers(0, 256, (*size, 3), dtype=np.uint8), side)
+        labels = LabelMap(rng.integers(0, 3, size, dtype=np.uint8), NAMES)
+        if side == "small":
+            refine(picture, labels, JOINT)  # what is compiled and loaded once is there by now
+    usual, ended = resource.getrlimit(resource.RLIMIT_AS), []
+    for megabytes in (10, 60, 200, 400):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + megabytes * 10**6
+        resource.setrlimit(resource.RLIMIT_AS, (limit, usual[1]))
+        try:
+            refine(picture, labels, JOINT)
+        except OutOfMemory as error:
+            ended.append(str(error))
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, usual)
+    assert len(ended) == 4
+    assert all(words.startswith("huge: memory ran out (Unable to allocate") for words in ended)
+    assert len(set(ended)) > 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")

@@ -83,7 +83,7 @@ def _infer(
             raise OutOfMemory(
                 f"{picture.name}: memory ran out in the CRF of {_size(picture)} pixels and "
                 f"{len(odds) + together} {'labels' if together else 'masks'}, which takes "
-                f"{size / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free; make the picture "
+                f"{size / 1e6:.0f} MB more, and {free / 1e6:.0f} MB are free; make the picture "
                 "smaller, or run it where there is more"
             )
 
