@@ -21,3 +21,8 @@ def checked_device(given: object) -> str:
         known = ", ".join(["cpu", *found])
         raise FslabError(f"device is {given!r}, which is not on this machine; there is {known}")
     return name
+
+
+def on_processors(device: str) -> bool:
+    """Tell whether a device is this machine's processors."""
+    return device.partition(":")[0] == "cpu"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fslab.backbones import Backbone, Layer, pick_layers
+from fslab.batches import Batch, batched_key, look_up
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, Features, FslabError, Picture, digest_of
 from fslab.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def complete(settings: Extraction, backbone: Backbone) -> Extraction:
@@ -38,28 +44,115 @@ def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: S
     Layers of one timestep that are missing share a pass, which ends after the last of them.
     Raises FslabError for an unknown layer or timestep.
     """
-    if not isinstance(picture, Picture):
-        kind = type(picture).__name__
-        raise FslabError(f"picture is {kind}; give a Picture: fslab.read(path) or Picture(pixels)")
     settings = complete(settings, backbone)
-    size = backbone.input_size(picture, settings)
-    paths = _paths(settings, backbone, store)
-    pairs = [(path, timestep) for timestep in settings.timesteps for path in paths]
-    keys = {pair: _key(picture, settings, backbone, size, *pair) for pair in pairs}
-    found = {pair: entry["map"] for pair in pairs if (entry := store.get(keys[pair]))}
-    wanted: dict[int, list[str]] = {}
-    for path, timestep in pairs:
-        if (path, timestep) not in found:
-            wanted.setdefault(timestep, []).append(path)
-    if wanted:
-        maps = backbone.run(picture, size, wanted, settings)
+    read = _Read(picture, settings, backbone, store, _pairs(settings, backbone, store))
+    if read.wanted:
+        _pass([read], 1)
+    return read.features()
+
+
+@ordinary()
+def extract_many(
+    pictures: Sequence[Picture],
+    settings: Extraction,
+    backbone: Backbone,
+    store: Store,
+    batch: Batch,
+) -> list[Features | FslabError]:
+    """Return each picture's features, as `extract` does; those of one size pass together.
+
+    With a batch of one, the bits and the keys are those of `extract`, which reads no others. What
+    several passes gave together is filed under keys that say so. A picture that fails has its
+    FslabError in its place. Raises FslabError for an unknown layer or timestep.
+    """
+    settings = complete(settings, backbone)
+    together = backbone.batches and batch.size > 1
+    pairs = _pairs(settings, backbone, store)
+    reads = [_Read(picture, settings, backbone, store, pairs, together) for picture in pictures]
+    groups: dict[Any, list[_Read]] = {}
+    for each in reads:
+        if each.wanted:
+            groups.setdefault((each.size, *each.wanted.items()), []).append(each)
+    found: dict[_Read, FslabError | None] = {}
+    for group in groups.values():
+        most = batch if together else Batch(1)
+        passed = most.passes(group, lambda some, most=most: _pass(some, most.size), _name_of)
+        found.update(zip(group, passed, strict=True))
+    return [found.get(each) or each.features() for each in reads]
+
+
+def _pairs(settings: Extraction, backbone: Backbone, store: Store) -> list[tuple[str, int]]:
+    layers = pick_layers(settings.layers, listed_layers(backbone, store))
+    return [(layer.path, timestep) for timestep in settings.timesteps for layer in layers]
+
+
+class _Read:
+    """What is known of one picture's maps, and what is missing: `wanted`, timestep -> paths."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        settings: Extraction,
+        backbone: Backbone,
+        store: Store,
+        pairs: Sequence[tuple[str, int]],
+        together: bool = False,
+    ) -> None:
+        if not isinstance(picture, Picture):
+            kind = type(picture).__name__
+            raise FslabError(
+                f"picture is {kind}; give a Picture: fslab.read(path) or Picture(pixels)"
+            )
+        self.picture, self.settings, self.backbone, self.store = picture, settings, backbone, store
+        self.size = backbone.input_size(picture, settings)
+        self._keys = {pair: _key(picture, settings, backbone, self.size, *pair) for pair in pairs}
+        self._found = {
+            pair: look_up(store, key) if together else store.get(key)
+            for pair, key in self._keys.items()
+        }
+        self.wanted: dict[int, tuple[str, ...]] = {}
+        for path, timestep in pairs:
+            if self._found[path, timestep] is None:
+                self.wanted[timestep] = (*self.wanted.get(timestep, ()), path)
+
+    def keep(self, maps: Mapping[tuple[str, int], Tensor], several: bool) -> None:
+        """File what a pass gave; several: whether there was more in it."""
         for pair, value in maps.items():
-            found[pair] = np.ascontiguousarray(value.numpy())
-            found[pair].setflags(write=False)  # as the store gives them
-            store.put(keys[pair], {"map": found[pair]})
-    several = len(settings.timesteps) > 1
-    maps = {f"{path}@{step}" if several else path: found[path, step] for path, step in pairs}
-    return Features(maps, picture.size, picture.name)
+            array = np.ascontiguousarray(value.numpy())
+            array.setflags(write=False)  # as the store gives them
+            self._found[pair] = {"map": array}
+            key = self._keys[pair]
+            self.store.put(batched_key(key) if several else key, self._found[pair])
+
+    def features(self) -> Features:
+        """Return all maps, by path, or by path@timestep where there is more than one."""
+        several = len(self.settings.timesteps) > 1
+        maps = {
+            f"{path}@{step}" if several else path: entry["map"]
+            for (path, step), entry in self._found.items()
+        }
+        return Features(maps, self.picture.size, self.picture.name)
+
+
+def _pass(reads: Sequence[_Read], most: int) -> list[None]:
+    """Pass pictures of one size through the network, at most so many at once, and file the maps."""
+    first = reads[0]
+    passes = len(reads) * len(first.wanted) * first.settings.draws
+    several = most > 1 and passes > 1
+    if several:
+        pictures = [each.picture for each in reads]
+        found = first.backbone.run_many(pictures, first.size, first.wanted, first.settings, most)
+    else:
+        found = [
+            each.backbone.run(each.picture, each.size, each.wanted, each.settings) for each in reads
+        ]
+    for each, maps in zip(reads, found, strict=True):
+        each.keep(maps, several)
+    return [None] * len(reads)
+
+
+def _name_of(read: _Read) -> str:
+    return read.picture.name
 
 
 @ordinary()
@@ -81,12 +174,6 @@ def _filed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
         return layers
     paths = json.loads(entry["paths"].tobytes())
     return tuple(Layer(*one) for one in zip(paths, *entry["shapes"].T.tolist(), strict=True))
-
-
-def _paths(settings: Extraction, backbone: Backbone, store: Store) -> tuple[str, ...]:
-    return tuple(
-        layer.path for layer in pick_layers(settings.layers, listed_layers(backbone, store))
-    )
 
 
 def _key(

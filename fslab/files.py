@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from fslab.records import FslabError
+from fslab.records import FslabError, Unwritable
 
 with warnings.catch_warnings():  # a Python without fcntl is what `hold` is prepared for
     warnings.simplefilter("ignore", UserWarning)
@@ -139,11 +139,11 @@ def one_file(name: str) -> str:
 
 
 def write_or_refuse(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file as `write_aside` does; what the disk refuses is one sentence, an FslabError."""
+    """Write a file as `write_aside` does; what the disk refuses is one sentence, Unwritable."""
     try:
         write_aside(path, data)
     except OSError as error:
-        raise FslabError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise Unwritable(f"{path} cannot be written ({error.strerror or error})") from error
 
 
 @contextlib.contextmanager

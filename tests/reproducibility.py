@@ -1,8 +1,7 @@
 """What the same recipe gives again: twice, in batches, with other threads, over Dask.
 
 `python tests/reproducibility.py --pictures 30` prints the README's table. Each run is a process and
-a store of its own, so that nothing is compared with itself. The package passes one picture at a
-time; "batched" puts pictures of one size through the UNet together, as a faster loop would.
+a store of its own, so that nothing is compared with itself.
 """
 
 from __future__ import annotations
@@ -13,23 +12,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from fslab import datasets
-from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.evaluate import evaluate
 from fslab.evaluate.workers import connected
 from fslab.lab import Lab
-from fslab.records import Extraction, Picture
-from fslab.tap import tap
 
 BATCH = 8
 DATA = Path(__file__).parents[1] / "data" / "minivoc"
@@ -115,13 +108,11 @@ def write_run(out: Path, count: int, method: str, batched: bool) -> None:
     """Write each picture's features and labels into a folder."""
     out.mkdir(parents=True)
     lab = Lab("mini", store=out / "store")
-    pictures = [sample.picture() for sample in _data(count)]
-    if batched:
-        _pass_together(lab, pictures, lab.recipe(method).extract)
-    for picture in pictures:
-        result = lab.segment(picture, method)
+    pictures = (sample.picture() for sample in _data(count))
+    batch = BATCH if batched else 1
+    for result in lab.segment_many(pictures, method, batch=batch, processes=0):
         maps = {name: np.asarray(value) for name, value in result.features.items()}
-        np.savez(out / f"{picture.name}.npz", labels=result.labels.labels, **maps)
+        np.savez(out / f"{result.picture.name}.npz", labels=result.labels.labels, **maps)
 
 
 def _data(count: int) -> datasets.Dataset:
@@ -137,62 +128,6 @@ def _run(out: Path, count: int, method: str, threads: int, batched: bool = False
         env={**os.environ, **dict.fromkeys(limits, str(threads))}, check=True,
     )  # fmt: skip
     return out
-
-
-def _pass_together(lab: Lab, pictures: Sequence[Picture], settings: Extraction) -> None:
-    """Let the lab's backbone answer with maps that batches gave."""
-    backbone = lab.backbone
-    sizes = {picture.digest: backbone.input_size(picture, settings) for picture in pictures}
-    answers: dict[tuple[str, str, int], Tensor] = {}
-
-    def run(picture, size, wanted, settings):
-        for step, paths in wanted.items():
-            if (picture.digest, paths[0], step) not in answers:
-                for together in _batches(pictures, sizes):
-                    answers.update(
-                        _maps(backbone, together, size_of(together), step, paths, settings)
-                    )
-        pairs = [(path, step) for step, paths in wanted.items() for path in paths]
-        return {pair: answers[picture.digest, *pair] for pair in pairs}
-
-    def size_of(together):
-        return sizes[together[0].digest]
-
-    backbone.run = run
-
-
-def _batches(pictures: Sequence[Picture], sizes: dict) -> Iterator[list[Picture]]:
-    """Yield pictures of one size, so many at a time."""
-    ordered = sorted(pictures, key=lambda picture: sizes[picture.digest])
-    for _, alike in groupby(ordered, key=lambda picture: sizes[picture.digest]):
-        alike = list(alike)
-        yield from (alike[start : start + BATCH] for start in range(0, len(alike), BATCH))
-
-
-@torch.no_grad()
-def _maps(
-    backbone, together, size, timestep, paths, settings
-) -> dict[tuple[str, str, int], Tensor]:
-    """Return the maps of one UNet call, each averaged over the noise draws."""
-    starts = [backbone._start(picture, size, settings) for picture in together]
-    latents = torch.cat([latent for latent, _ in starts])
-    unet, step = backbone.module(""), torch.tensor([timestep])
-    states = backbone.text_states(settings.prompt).expand(len(together), -1, -1)
-    strides = {path: layer.stride for path, layer in backbone.layers_by_path().items()}
-    sums: dict[tuple[str, str, int], Tensor] = {}
-    for draw in range(settings.draws):
-        noise = torch.cat([noises[draw] for _, noises in starts])
-        noisy = backbone._schedule.noised(latents, noise, timestep)
-        with tap(unet, *sources(paths, unet), stop=True) as seen:
-            unet(noisy, step, states)
-        seen = with_derived(seen, paths, unet)
-        for place, picture in enumerate(together):
-            one = {path: seen[path][[place]] for path in paths}
-            for path in paths:
-                value = fold_layer(one, path, size, strides[path]).float()
-                key = picture.digest, path, timestep
-                sums[key] = sums[key] + value if key in sums else value
-    return {key: total / settings.draws for key, total in sums.items()}
 
 
 def as_table(found: dict[str, Distance | bool], count: int, method: str) -> str:

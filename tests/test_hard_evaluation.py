@@ -19,6 +19,7 @@ from conftest import write_dataset
 from faults import survived
 
 from fslab import datasets
+from fslab.backbones.baselines import Rgb
 from fslab.cli import evaluate as command
 from fslab.datasets import read_mask
 from fslab.evaluate import Log, draw, evaluate, write_page
@@ -335,7 +336,7 @@ HUNGRY = [exhaust_torch, exhaust_numpy, exhaust_pillow, bad_alloc, cublas]
 @pytest.mark.parametrize("hungry", HUNGRY, ids=lambda each: each.__name__)
 @pytest.mark.parametrize("how", ["score", "draw"])
 def test_real_exhaustion_is_one_picture(dataset, tmp_path, monkeypatch, hungry, how):
-    plain = Lab._extract
+    plain = Rgb.run
 
     def one_is_hungry(self, picture, *rest):
         if picture.name == "noise_1":
@@ -344,7 +345,7 @@ def test_real_exhaustion_is_one_picture(dataset, tmp_path, monkeypatch, hungry, 
 
     lab = Lab("mini", "rgb")
     run(dataset, limit=1)  # all is imported before the limit
-    monkeypatch.setattr(Lab, "_extract", one_is_hungry)
+    monkeypatch.setattr(Rgb, "run", one_is_hungry)
     with memory_of(2**31):
         if how == "score":
             report = evaluate(lab, dataset, PLAIN, "oracle", progress=False)

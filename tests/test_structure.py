@@ -19,6 +19,7 @@ MODELS = ("extract", "captions", "match")
 FLOORS = [
     *({name} for name in GROUND),
     {"store"},
+    {"batches"},
     {"weights"},
     {*SIDE_BY_SIDE},
     {*MODELS},

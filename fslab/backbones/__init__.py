@@ -1,6 +1,6 @@
 """One interface over Stable Diffusion UNets, vision transformers and hand-made descriptors."""
 
-from fslab.backbones.attention import word_attention
+from fslab.backbones.attention import word_attention, word_attentions
 from fslab.backbones.base import Backbone, Layer, pick_layers, written_for_unet
 from fslab.backbones.baselines import Handmade, Rgb
 from fslab.backbones.diffusion import StableDiffusion
@@ -20,6 +20,7 @@ __all__ = [
     "open_backbone",
     "pick_layers",
     "word_attention",
+    "word_attentions",
     "word_keys",
     "word_maps",
     "written_for_unet",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.nn.functional import interpolate
 from fslab.backbones.base import pick_layers
 from fslab.backbones.diffusion import StableDiffusion
 from fslab.backbones.probabilities import attention_probabilities, heads_and_scale
-from fslab.process import stage
+from fslab.process import ordinary, stage
 from fslab.records import Extraction, FslabError, Picture
 
 _BEGINNING, _BETWEEN = "a photo of a ", " and a "
@@ -24,7 +25,6 @@ _BEGINNING, _BETWEEN = "a photo of a ", " and a "
 
 
 @stage
-@torch.no_grad()
 def word_attention(
     backbone: StableDiffusion,
     picture: Picture,
@@ -43,31 +43,66 @@ def word_attention(
     nouns: nouns that follow each other there ("dog house"), whose parts are the last choice.
     Raises FslabError for a word that the prompt does not hold, and for other layers.
     """
-    if isinstance(words, str) or not words:
-        raise FslabError(f"words are {words!r}; give a list of at least one word")
+    asked = (picture, words, settings, compounds, nouns)
+    return word_attentions(backbone, [asked], size)[0]
+
+
+@ordinary()
+@torch.no_grad()
+def word_attentions(
+    backbone: StableDiffusion,
+    asked: Sequence[tuple[Any, ...]],
+    size: tuple[int, int],
+    most: int = 1,
+) -> list[Tensor]:
+    """Return `word_attention` for each of its arguments asked, `most` passes at once.
+
+    asked: (picture, words, settings), with compounds and nouns if there are any. All pictures are
+    seen at one size, and their settings differ in the prompt at most.
+    """
+    settings = asked[0][2]
     queries = pick_layers(settings.layers, backbone.layers())
     others = [layer.path for layer in queries if not layer.path.endswith("attn2.to_q")]
     if others:
         raise FslabError(f"{others[0]!r} is no cross-attention query; such paths end in attn2.to_q")
-    columns = [
+    columns = [_columns_of(backbone, *how) for _, *how in asked]
+    keys = [layer.path.removesuffix("to_q") + "to_k" for layer in queries]
+    wanted = [path for layer, key in zip(queries, keys, strict=True) for path in (layer.path, key)]
+    found: list[dict[str, list[Tensor]]] = [{layer.path: [] for layer in queries} for _ in asked]
+    given = [(picture, each) for picture, _, each, *_ in asked]
+    steps = dict.fromkeys(settings.timesteps, wanted)
+    for place, _, seen in backbone.passes(given, size, steps, most):
+        for layer, key in zip(queries, keys, strict=True):
+            attention = backbone.module(layer.path.removesuffix(".to_q"), settings.precision)
+            how = heads_and_scale(attention)
+            weights = attention_probabilities(seen[layer.path], seen[key], *how)[0]
+            picked = torch.stack([weights[:, each].sum(1) for each in columns[place]])
+            h, w = size[0] // layer.stride, size[1] // layer.stride
+            found[place][layer.path].append(picked.reshape(len(picked), h, w))
+    return [_mean_over(each) for each in found]
+
+
+def _columns_of(
+    backbone: StableDiffusion,
+    words: Sequence[str],
+    settings: Extraction,
+    compounds: Mapping[str, Sequence[str]] | None = None,
+    nouns: Sequence[str] = (),
+) -> list[list[int]]:
+    """Return the places of each word's tokens in the prompt."""
+    if isinstance(words, str) or not words:
+        raise FslabError(f"words are {words!r}; give a list of at least one word")
+    return [
         word_columns(
             backbone, settings.prompt, word, [*words, *(compounds or {}).get(word, ())], nouns
         )
         for word in words
     ]
-    keys = [layer.path.removesuffix("to_q") + "to_k" for layer in queries]
-    wanted = [path for layer, key in zip(queries, keys, strict=True) for path in (layer.path, key)]
-    found: dict[str, list[Tensor]] = {layer.path: [] for layer in queries}
-    steps = dict.fromkeys(settings.timesteps, wanted)
-    for _, seen in backbone.passes(picture, size, steps, settings):
-        for layer, key in zip(queries, keys, strict=True):
-            attention = backbone.module(layer.path.removesuffix(".to_q"), settings.precision)
-            how = heads_and_scale(attention)
-            weights = attention_probabilities(seen[layer.path], seen[key], *how)[0]
-            picked = torch.stack([weights[:, each].sum(1) for each in columns])
-            h, w = size[0] // layer.stride, size[1] // layer.stride
-            found[layer.path].append(picked.reshape(len(words), h, w))
-    maps = [torch.stack(each).mean(0) for each in found.values()]
+
+
+def _mean_over(layers: Mapping[str, Sequence[Tensor]]) -> Tensor:
+    """Return the mean over passes, then over layers on the grid of the finest."""
+    maps = [torch.stack(list(each)).mean(0) for each in layers.values()]
     grid = max((each.shape[1:] for each in maps), key=lambda shape: shape[0] * shape[1])
     resized = [interpolate(each[None], grid, mode="bilinear", align_corners=False) for each in maps]
     return torch.cat(resized).mean(0).cpu()

@@ -35,6 +35,7 @@ class Backbone(ABC):
     name: what tables call it. resolution: its own shorter side, in pixels. multiple: what
     both sides are multiples of. timestep: the default; None where time has no meaning.
     precision: what it computes in where a recipe names none.
+    batches: whether several pictures pass at once, by `run_many`.
     imposed: clustering settings that its features need whatever a recipe says. listing: its
     layers once they are known, so that they are listed once. store: keeps digests of weights.
     """
@@ -45,6 +46,7 @@ class Backbone(ABC):
     device: torch.device | str = "cpu"
     timestep: int | None = None
     precision: str = "fp32"
+    batches: bool = False
     listing: tuple[Layer, ...] | None = None
     store: Store | None = None
     imposed: Mapping[str, Any] = {}
@@ -75,6 +77,17 @@ class Backbone(ABC):
 
         size: the height and width that the network sees, from `input_size`.
         """
+
+    def run_many(
+        self,
+        pictures: Sequence[Picture],
+        size: tuple[int, int],
+        wanted: Mapping[int, Sequence[str]],
+        settings: Extraction,
+        most: int,
+    ) -> list[dict[tuple[str, int], Tensor]]:
+        """Return what `run` does of each picture, up to `most` passes' worth at once."""
+        return [self.run(picture, size, wanted, settings) for picture in pictures]
 
     def input_size(self, picture: Picture, settings: Extraction) -> tuple[int, int]:
         """Return the height and width, in pixels, that the network sees of a picture.

@@ -33,6 +33,7 @@ from fslab.backbones.understood import (
     tiny_config,
 )
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
+from fslab.batches import batched_key, look_up
 from fslab.overtaking import giving_way
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, FslabError, Picture, check_unicode, digest_of
@@ -56,6 +57,8 @@ class StableDiffusion(MetaListing, Backbone):
     configuration, the floor that trained features are held against; None loads the weights.
     encoder: a folder of diffusers' AutoencoderTiny, which gives the latents in the VAE's place.
     """
+
+    batches = True
 
     def __init__(
         self,
@@ -146,28 +149,58 @@ class StableDiffusion(MetaListing, Backbone):
         settings: Extraction,
     ) -> dict[tuple[str, int], Tensor]:
         """Return the wanted maps, averaged over the noise draws; see `Backbone.run`."""
-        strides = {path: layer.stride for path, layer in self.layers_by_path().items()}
-        sums: dict[tuple[str, int], Tensor] = {}
-        for timestep, seen in self.passes(picture, size, wanted, settings):
-            for path in wanted[timestep]:
-                value = fold_layer(seen, path, size, strides[path]).float()
-                key = path, timestep
-                sums[key] = sums[key] + value if key in sums else value
-        return {key: (total / settings.draws).cpu() for key, total in sums.items()}
+        return self.run_many([picture], size, wanted, settings, 1)[0]
 
-    def passes(
+    @ordinary()
+    def run_many(
         self,
-        picture: Picture,
+        pictures: Sequence[Picture],
         size: tuple[int, int],
         wanted: Mapping[int, Sequence[str]],
         settings: Extraction,
-    ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """Yield (timestep, what its layers output by path), a pass for each noise draw."""
+        most: int,
+    ) -> list[dict[tuple[str, int], Tensor]]:
+        """Return what `run` does of each picture; see `Backbone.run_many`."""
+        strides = {path: layer.stride for path, layer in self.layers_by_path().items()}
+        sums: list[dict[tuple[str, int], Tensor]] = [{} for _ in pictures]
+        asked = [(picture, settings) for picture in pictures]
+        for place, timestep, seen in self.passes(asked, size, wanted, most):
+            for path in wanted[timestep]:
+                value = fold_layer(seen, path, size, strides[path]).float()
+                key = path, timestep
+                sums[place][key] = sums[place][key] + value if key in sums[place] else value
+        return [
+            {key: (total / settings.draws).cpu() for key, total in each.items()} for each in sums
+        ]
+
+    def passes(
+        self,
+        asked: Sequence[tuple[Picture, Extraction]],
+        size: tuple[int, int],
+        wanted: Mapping[int, Sequence[str]],
+        most: int = 1,
+    ) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
+        """Yield (place in `asked`, timestep, what its layers output by path) for each noise draw.
+
+        asked: pictures of one size and how they are read, which differs in the prompt at most. So
+        many at most pass at once, of all pictures, timesteps and draws that read the same layers.
+        """
         self._check_timesteps(wanted)
-        latent, noises = self._start(picture, size, settings)
+        starts = self._starts(asked, size)
+        layers: dict[tuple[str, ...], list[tuple[int, int, Tensor]]] = {}
         for timestep, paths in wanted.items():
-            for noise in noises:
-                yield timestep, self._pass(latent, noise, timestep, paths, size, settings)
+            layers.setdefault(tuple(paths), []).extend(
+                (place, timestep, self._given(latent, noise, timestep, asked[place][1]))
+                for place, (latent, noises) in enumerate(starts)
+                for noise in noises
+            )
+        for paths, rows in layers.items():
+            for start in range(0, len(rows), most):
+                some = rows[start : start + most]
+                prompts = [asked[place][1].prompt for place, _, _ in some]
+                seen = self._pass(some, prompts, paths, size, asked[0][1].precision)
+                for row, (place, timestep, _) in enumerate(some):
+                    yield place, timestep, {path: each[[row]] for path, each in seen.items()}
 
     def module(self, path: str, precision: str | None = None) -> nn.Module:
         """Return a module of the UNet, in the backbone's own precision if none is named."""
@@ -180,14 +213,7 @@ class StableDiffusion(MetaListing, Backbone):
         It is kept in the backbone's store, so that another timestep or layer of a picture costs a
         pass of the UNet alone and the VAE is not even loaded.
         """
-        if self.store is None:
-            return self._encode(picture, size, settings)
-        key = self._latent_key(picture, size, settings)
-        entry = self.store.get(key)
-        if entry is not None:
-            return torch.from_numpy(entry["latent"].copy())
-        latent = self._encode(picture, size, settings)
-        self.store.put(key, {"latent": latent.numpy()})
+        (latent,) = self._latents([picture], size, settings).values()
         return latent
 
     @ordinary()
@@ -227,18 +253,59 @@ class StableDiffusion(MetaListing, Backbone):
             kept = self._encoded = key, (latent, noises(latent.shape, settings)[:-1])
         return kept[1]
 
+    def _starts(
+        self, asked: Sequence[tuple[Picture, Extraction]], size: tuple[int, int]
+    ) -> list[tuple[Tensor, list[Tensor]]]:
+        """Return `_start` of each; the latents of several pictures are had in one go."""
+        settings = asked[0][1]
+        if len({picture.digest for picture, _ in asked}) == 1:
+            return [self._start(picture, size, settings) for picture, _ in asked]
+        latents = self._latents([picture for picture, _ in asked], size, settings)
+        found = [latents[picture.digest] for picture, _ in asked]
+        return [(latent, noises(latent.shape, settings)[:-1]) for latent in found]
+
+    def _latents(
+        self, pictures: Sequence[Picture], size: tuple[int, int], settings: Extraction
+    ) -> dict[str, Tensor]:
+        """Return latents by pictures' digests, from the store where it has them.
+
+        What the VAE made of several together has a key of its own, which one picture is not
+        answered from.
+        """
+        by_digest = {picture.digest: picture for picture in pictures}
+        found: dict[str, Tensor] = {}
+        keys = {
+            digest: self._latent_key(picture, size, settings)
+            for digest, picture in by_digest.items()
+            if self.store is not None
+        }
+        for digest, key in keys.items():
+            entry = look_up(self.store, key) if len(by_digest) > 1 else self.store.get(key)
+            if entry is not None:
+                found[digest] = torch.from_numpy(entry["latent"].copy())
+        missing = [digest for digest in by_digest if digest not in found]
+        if missing:
+            codes = self._encode([by_digest[digest] for digest in missing], size, settings)
+            found |= zip(missing, codes.split(1), strict=True)
+        for digest in missing if keys else ():
+            key = batched_key(keys[digest]) if len(missing) > 1 else keys[digest]
+            self.store.put(key, {"latent": found[digest].numpy()})
+        return found
+
     @torch.no_grad()
-    def _encode(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Tensor:
+    def _encode(
+        self, pictures: Sequence[Picture], size: tuple[int, int], settings: Extraction
+    ) -> Tensor:
         dtype = self._vae_dtype(settings)
         vae = self._part("vae", dtype)
-        pixels = prepare(picture, size, settings.resize)
+        pixels = torch.cat([prepare(picture, size, settings.resize) for picture in pictures])
         with giving_way(vae, "latent"):
             found = vae.encode(pixels.to(self.device, dtype))
         if self.encoder is not None:
             return to_scale(found.latents, self._vae_config).float().cpu()
         code = found.latent_dist.mean
         if settings.posterior == "sample":
-            extra = noises(code.shape, settings)[-1]
+            extra = noises(code[:1].shape, settings)[-1]
             code = code + found.latent_dist.std * extra.to(self.device, dtype)
         return to_scale(code, self._vae_config).float().cpu()
 
@@ -255,32 +322,39 @@ class StableDiffusion(MetaListing, Backbone):
             how += [settings.seed, settings.draws]
         return digest_of(["latent-1", self.vae_fingerprint, picture.digest, size, how])
 
+    def _given(self, latent: Tensor, noise: Tensor, timestep: int, settings: Extraction) -> Tensor:
+        """Return what the UNet reads: the latent with a timestep's noise, or as it is."""
+        clean = settings.noise == "none"
+        return latent if clean else self._schedule.noised(latent, noise, timestep)
+
     @torch.no_grad()
     def _pass(
         self,
-        latent: Tensor,
-        noise: Tensor,
-        timestep: int,
+        rows: Sequence[tuple[int, int, Tensor]],
+        prompts: Sequence[str],
         paths: Sequence[str],
         size: tuple[int, int],
-        settings: Extraction,
+        precision: str | None,
     ) -> dict[str, Tensor]:
-        dtype = self.dtype(settings.precision)
-        states, pooled = self._encode_prompt(settings.prompt, dtype)
-        clean = settings.noise == "none"
-        given = latent if clean else self._schedule.noised(latent, noise, timestep)
-        step = torch.tensor([timestep], device=self.device)
+        """Pass rows of (place, timestep, what the UNet reads) through it, each with its prompt."""
+        dtype = self.dtype(precision)
+        encoded = [self._encode_prompt(prompt, dtype) for prompt in prompts]
+        states = torch.cat([tokens for tokens, _ in encoded])
+        given = torch.cat([one for _, _, one in rows]).to(self.device, dtype)
+        steps = torch.tensor([timestep for _, timestep, _ in rows], device=self.device)
         unet = self._part("unet", dtype)
         with tap(unet, *sources(paths, unet), stop=True) as seen:
-            unet(given.to(self.device, dtype), step, states, **self._added(pooled, size))
+            unet(given, steps, states, **self._added([pooled for _, pooled in encoded], size))
         return with_derived(check_finite(seen, self.folder), paths, unet)
 
-    def _added(self, pooled: Tensor | None, size: tuple[int, int]) -> dict[str, Any]:
+    def _added(self, pooled: Sequence[Tensor | None], size: tuple[int, int]) -> dict[str, Any]:
         """Return SDXL's added conditions: pooled text, and size, crop and target size."""
         if not self._is_sdxl:
             return {}
-        ids = torch.tensor([[*size, 0, 0, *size]], dtype=pooled.dtype, device=pooled.device)
-        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
+        text = torch.cat(list(pooled))
+        ids = torch.tensor([[*size, 0, 0, *size]], dtype=text.dtype, device=text.device)
+        given = {"text_embeds": text, "time_ids": ids.expand(len(text), -1)}
+        return {"added_cond_kwargs": given}
 
     def _encode_prompt(self, prompt: str, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         if (prompt, dtype) not in self._states:

@@ -17,7 +17,7 @@ from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.towers import Tower
 from fslab.backbones.weights import check_finite, fingerprint, load_finite, seeded
-from fslab.process import stage
+from fslab.process import ordinary, stage
 from fslab.records import Extraction, Picture
 from fslab.tap import tap
 from fslab.weights import files_of, name_of
@@ -27,6 +27,8 @@ from fslab.weights.trust import check_shapes, read_config
 
 class VisionTransformer(MetaListing, Backbone):
     """A transformers folder of a vision transformer; its default layer is the last one."""
+
+    batches = True
 
     def __init__(
         self,
@@ -64,7 +66,6 @@ class VisionTransformer(MetaListing, Backbone):
         return (self.layers()[-1].path,)
 
     @stage
-    @torch.no_grad()
     def run(
         self,
         picture: Picture,
@@ -73,17 +74,37 @@ class VisionTransformer(MetaListing, Backbone):
         settings: Extraction,
     ) -> dict[tuple[str, int], Tensor]:
         """Return the wanted maps; see `Backbone.run`."""
+        return self.run_many([picture], size, wanted, settings, 1)[0]
+
+    @ordinary()
+    @torch.no_grad()
+    def run_many(
+        self,
+        pictures: Sequence[Picture],
+        size: tuple[int, int],
+        wanted: Mapping[int, Sequence[str]],
+        settings: Extraction,
+        most: int,
+    ) -> list[dict[tuple[str, int], Tensor]]:
+        """Return what `run` does of each picture; see `Backbone.run_many`."""
         strides = {path: layer.stride for path, layer in self.layers_by_path().items()}
         dtype = self.dtype(settings.precision)
-        pixels = self.prepare(picture, size).to(self.device, dtype)
         net = self._net(dtype)
-        found = {}
-        for timestep, paths in wanted.items():
-            with tap(net, *sources(paths, net), stop=True) as tapped:
-                self._tower.call(net, pixels)
-            seen = with_derived(check_finite(tapped, self.folder), paths, net)
-            for path in paths:
-                found[path, timestep] = fold_layer(seen, path, size, strides[path]).float().cpu()
+        found: list[dict[tuple[str, int], Tensor]] = []
+        for start in range(0, len(pictures), most):
+            some = pictures[start : start + most]
+            pixels = torch.cat([self.prepare(picture, size) for picture in some])
+            maps: list[dict[tuple[str, int], Tensor]] = [{} for _ in some]
+            for timestep, paths in wanted.items():
+                with tap(net, *sources(paths, net), stop=True) as tapped:
+                    self._tower.call(net, pixels.to(self.device, dtype))
+                seen = with_derived(check_finite(tapped, self.folder), paths, net)
+                for row, one in enumerate(maps):
+                    each = {path: seen[path][[row]] for path in paths}
+                    for path in paths:
+                        value = fold_layer(each, path, size, strides[path])
+                        one[path, timestep] = value.float().cpu()
+            found += maps
         return found
 
     def prepare(self, picture: Picture, size: tuple[int, int]) -> Tensor:

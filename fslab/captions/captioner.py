@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,38 +33,46 @@ class Captioner:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
 
+    def caption(self, pixels: np.ndarray, *given: Any, **settings: Any) -> str:
+        """Describe pixels, u8 [H, W, 3], in one sentence, as `captions` does."""
+        return self.captions([pixels], *given, **settings)[0]
+
     @ordinary()
     @torch.inference_mode()
-    def caption(
+    def captions(
         self,
-        pixels: np.ndarray,
+        pictures: Sequence[np.ndarray],
         max_new_tokens: int = 20,
         beams: int = 1,
         prompt: str = "",
         min_length: int = 0,
         max_length: int | None = None,
-    ) -> str:
-        """Describe pixels, u8 [H, W, 3], in one sentence; the same pixels give the same words.
+    ) -> list[str]:
+        """Describe pictures, u8 [H, W, 3] each, in one sentence each and in one pass.
+
+        The same pixels give the same words; in a pass of several, but for ties in the last bits.
 
         prompt: how the sentence must begin; it is not returned. min_length, max_length: tokens
         of the whole sequence, the start token and the prompt counted; max_length takes the place
         of max_new_tokens. Raises FslabError where prompt or length is more than the decoder can
         hold, and where min_length is more than a caption may have.
         """
-        given = self.image_processor(images=[Image.fromarray(pixels)], return_tensors="pt")
+        images = [Image.fromarray(pixels) for pixels in pictures]
+        given = self.image_processor(images=images, return_tensors="pt")
         start = self._start(prompt)
         self._check_lengths(start.shape[1], min_length, max_length, max_new_tokens)
         bound = {"max_new_tokens": max_new_tokens} if max_length is None else {}
         tokens = self.model.generate(
             given["pixel_values"].to(self.model.device, self.model.dtype),
-            input_ids=start.to(self.model.device),
+            input_ids=start.repeat(len(images), 1).to(self.model.device),
             num_beams=beams,
             do_sample=False,
             min_length=min_length,
             **(bound or {"max_length": max_length}),
         )
-        said = tokens[0, start.shape[1] - 1 :]
-        return self.tokenizer.decode(said, skip_special_tokens=True).strip()
+        said = tokens[:, start.shape[1] - 1 :]
+        sentences = self.tokenizer.batch_decode(said, skip_special_tokens=True)
+        return [sentence.strip() for sentence in sentences]
 
     def _start(self, prompt: str) -> Tensor:
         """Return the prompt's tokens, int64 [1, N], between a start and an end token.

@@ -55,13 +55,14 @@ def evaluate_set(
     out: Path | None,
     client: Client | None,
     as_json: bool,
+    batch: int | None = None,
 ) -> None:
     """Evaluate, print, and write the page where there is a folder.
 
     Raises FslabError, after all else is done, where pictures were left out that nobody asked to
     leave out: a figure over a part shall not pass for one over the whole.
     """
-    report = evaluate(lab, data, recipe, metric, limit, out, client=client)
+    report = evaluate(lab, data, recipe, metric, limit, out, client=client, batch=batch)
     if out is not None:
         page = write_page(report, lab, data, out)
     if report.caveat:
@@ -76,7 +77,13 @@ def evaluate_set(
 
 
 def draw_set(
-    lab: Lab, data: Dataset, recipe: Recipe, limit: int | None, out: Path | None, named: bool
+    lab: Lab,
+    data: Dataset,
+    recipe: Recipe,
+    limit: int | None,
+    out: Path | None,
+    named: bool,
+    batch: int | None = None,
 ) -> None:
     """Write what a method makes of pictures without truth, and say that there is no score."""
     if out is None:
@@ -86,7 +93,7 @@ def draw_set(
     left = [each for each in data.oddities if each.kind == LEFT]
     print(said_of_folder(data.name, len(data), left), file=sys.stderr)
     data = data.limit(limit)
-    drawn = draw(lab, data, recipe, out, named)
+    drawn = draw(lab, data, recipe, out, named, batch=batch)
     if drawn.beyond:
         print(f"fslab: {caveat_of(drawn.beyond, len(drawn.written))}", file=sys.stderr)
     print(

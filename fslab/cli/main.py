@@ -46,6 +46,12 @@ PrecisionOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="fp32, fp16 or bf16; fp32 on a CPU and fp16 on a GPU if left out"),
 ]
+BatchOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        help="pictures that pass at once through the networks; if left out 1 on a CPU, 8 on a GPU"
+    ),
+]
 MethodOption = Annotated[str, typer.Option(help="a method by name")]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -98,6 +104,7 @@ def segment(
     captioner: CaptionerOption = PRESETS_OWN,
     clip: ClipOption = PRESETS_OWN,
     encoder: EncoderOption = None,
+    batch: BatchOption = None,
 ) -> None:
     """Write an index PNG, an overlay PNG and a JSON for each picture that can be read."""
     from fslab.cli.segment import segment_files
@@ -112,7 +119,7 @@ def segment(
         raise FslabError(f"--classes {classes!r} names none; leave it out to ask the captioner")
     models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
     lab = Lab(preset, backbone, **models)
-    segment_files(lab, pictures, recipe, names, open_words, folder)
+    segment_files(lab, pictures, recipe, names, open_words, folder, batch)
 
 
 @app.command()
@@ -151,6 +158,7 @@ def evaluate(
     captioner: CaptionerOption = PRESETS_OWN,
     clip: ClipOption = PRESETS_OWN,
     encoder: EncoderOption = None,
+    batch: BatchOption = None,
 ) -> None:
     """Score a method on a dataset by every protocol; a folder without truth gives pictures."""
     from fslab.cli import evaluate as work
@@ -163,11 +171,11 @@ def evaluate(
     models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
     lab = Lab(preset, backbone, **models)
     if not any(sample.has_truth for sample in data):
-        work.draw_set(lab, data, recipe, limit, folder, named=cluster is None)
+        work.draw_set(lab, data, recipe, limit, folder, cluster is None, batch)
         return
     metric = work.chosen_metric(metric, data, cluster)
     with connected(dask, workers) as client:
-        work.evaluate_set(lab, data, recipe, metric, limit, folder, client, as_json)
+        work.evaluate_set(lab, data, recipe, metric, limit, folder, client, as_json, batch)
 
 
 @app.command()

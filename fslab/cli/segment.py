@@ -7,21 +7,26 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from fslab.batches import chosen_batch
 from fslab.datasets import VOC, read, write_mask
 from fslab.datasets.folders import said_of_folder, sorted_out
 from fslab.datasets.read import SUFFIXES, write_picture
 from fslab.evaluate.pictures import check_name
 from fslab.files import one_file, portable, write_or_refuse
 from fslab.lab import Lab, Result
+from fslab.lab.courses import run_many
 from fslab.lab.drawn import caveat_of
 from fslab.lab.facts import facts
+from fslab.lab.processes import chosen_processes
+from fslab.lab.together import Order
 from fslab.plots import overlay
 from fslab.process import memory_refused
-from fslab.records import FslabError, Recipe, Vocabulary
+from fslab.records import FslabError, Picture, Recipe, Vocabulary
 
 ENDINGS = (".png", ".overlay.png", ".json")
 """How the three files of a picture end."""
@@ -37,11 +42,13 @@ def segment_files(
     classes: Sequence[str],
     open_words: bool,
     out: Path,
+    batch: int | None = None,
 ) -> None:
     """Segment pictures and write NAME.png, NAME.overlay.png and NAME.json into `out`.
 
     NAME is a picture's own as `portable` writes it. A folder stands for the pictures in it; what
-    it holds beside them is said on stderr.
+    it holds beside them is said on stderr. batch: pictures that pass at once, as in
+    `Lab.segment_many`.
 
     A picture that cannot be read or segmented is left out and said on stderr, the others go on,
     and FslabError counts those left out in the end; one picture alone is refused by its own
@@ -49,30 +56,28 @@ def segment_files(
     classes are refused before anything is read, and settings that fit none of the first few
     pictures end the work.
     """
+    batch = chosen_batch(batch, lab.device)
     vocabulary, candidates = _look_for(classes, open_words)
     recipe = lab.recipe(recipe)
     paths = [file for path in paths for file in _files_of(path)]
     _check(paths, out)
+    order = Order(recipe, vocabulary, candidates, last=partial(_write, out))
+    processes = chosen_processes(None, batch, lab.device)
+    read: set[Path] = set()
+    sources = (partial(_read, path, read) for path in paths)
     refused: list[str] = []
     seen = written = beyond = 0
-    bar = tqdm(paths, desc=recipe.name)
-    for path in bar:
-        try:
-            check_name(path.stem)
-            with memory_refused(path.name):
-                picture = read(path)
-                seen += 1
-                result = lab.segment(picture, recipe, vocabulary, candidates, bar.set_postfix_str)
-        except FslabError as error:
-            refused.append(str(error))
+    with tqdm(total=len(paths), desc=recipe.name) as bar:
+        made = run_many(lab, sources, order, batch, processes, bar.set_postfix_str)
+        for path, found in zip(paths, made, strict=True):
+            bar.update()
+            seen += path in read
+            if not isinstance(found, FslabError):
+                written, beyond = written + 1, beyond + found
+                continue
+            refused.append(str(found))
             if not written and seen >= _HOPELESS:
                 break
-            continue
-        caveat = lab.caveat(picture)
-        beyond += bool(caveat)
-        _write(result, caveat, portable(path.stem), out)
-        written += 1
-    bar.close()
     if beyond:
         print(f"fslab: {caveat_of(beyond, written)}", file=sys.stderr)
     if refused:
@@ -146,8 +151,18 @@ def _check(paths: Sequence[Path], out: Path) -> None:
             )
 
 
-def _write(result: Result, caveat: str, name: str, out: Path) -> None:
-    shown = overlay(result.picture, result.labels)
+def _read(path: Path, seen: set[Path]) -> tuple[Picture, str]:
+    check_name(path.stem)
+    with memory_refused(path.name):
+        picture = read(path)
+    seen.add(path)
+    return picture, portable(path.stem)
+
+
+def _write(out: Path, lab: Lab, result: Result, name: str) -> bool:
+    """Write a picture's three files; tell whether something must be said of its names."""
+    caveat, shown = lab.caveat(result.picture), overlay(result.picture, result.labels)
     write_mask(result.labels.labels, out / f"{name}.png")
     write_picture(shown, out / f"{name}.overlay.png")
     write_or_refuse(out / f"{name}.json", json.dumps(facts(result, caveat), indent=1).encode())
+    return bool(caveat)

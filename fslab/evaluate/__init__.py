@@ -2,7 +2,7 @@
 
 from fslab.evaluate.ablation import Ablation, AblationRow, ablate, read_table
 from fslab.evaluate.experiment import Experiment, Variant, read_experiment
-from fslab.evaluate.job import ImageResult, Job, plan, score_sample, within
+from fslab.evaluate.job import ImageResult, Job, plan, score_sample, score_samples, within
 from fslab.evaluate.log import Log
 from fslab.evaluate.page import report_page, write_page
 from fslab.evaluate.pictures import Drawn, draw
@@ -27,6 +27,7 @@ __all__ = [
     "read_table",
     "report_page",
     "score_sample",
+    "score_samples",
     "within",
     "write_page",
 ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from fslab.datasets import Sample
-from fslab.lab import Lab
+from fslab.lab import Lab, Result
+from fslab.lab.courses import run_many
+from fslab.lab.together import Order
 from fslab.process import memory_refused
 from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary, digest_of
 from fslab.score import ImageScore, find_metric, score_image
@@ -25,14 +28,16 @@ class Job:
 
     recipe: complete, as `Lab.recipe` gives it. named: whether segments get names; a run that
     only class-agnostic metrics are asked of needs no text side. base: names all that changes a
-    result beside the picture and its truth: settings, weights, vocabulary, device. The number of
-    threads is not in it, as it is not in the store's keys: it moves features in their last bits.
+    result beside the picture and its truth: settings, weights, vocabulary, device, and whether
+    pictures pass together, however many. The number of threads is not in it, as it is not in the
+    store's keys: it moves features in their last bits. batch: pictures that pass at once.
     """
 
     recipe: Recipe
     vocabulary: Vocabulary
     named: bool
     base: str
+    batch: int = 1
 
     def key(self, name: str, picture: Picture, truth: np.ndarray) -> str:
         """Name a picture's result by all that it depends on; truth is u8 [H, W]."""
@@ -40,9 +45,13 @@ class Job:
 
 
 def plan(
-    lab: Lab, method: str | Recipe, vocabulary: Vocabulary, metrics: Iterable[str] = ("voc21",)
+    lab: Lab,
+    method: str | Recipe,
+    vocabulary: Vocabulary,
+    metrics: Iterable[str] = ("voc21",),
+    batch: int = 1,
 ) -> Job:
-    """Return the job that serves all the metrics asked for.
+    """Return the job that serves all the metrics asked for, `batch` pictures at once.
 
     Raises FslabError for an unknown method or metric, and where weights are missing: before
     any picture is touched.
@@ -58,7 +67,8 @@ def plan(
     else:
         parts += [stages["extract"], stages["cluster"]]
         parts += [texts] if recipe.extract.attention != "none" else []
-    return Job(recipe, vocabulary, named, digest_of([FORMAT, named, *parts]))
+    parts += ["batched"] if batch > 1 else []
+    return Job(recipe, vocabulary, named, digest_of([FORMAT, named, *parts]), batch)
 
 
 @dataclass(frozen=True)
@@ -129,18 +139,55 @@ def score_sample(lab: Lab, job: Job, sample: Sample) -> ImageResult:
         return ImageResult(sample.name, refused=str(error), refused_by=doing)
 
 
+def score_samples(
+    lab: Lab, job: Job, samples: Iterable[Sample], processes: int = 0
+) -> Iterator[ImageResult]:
+    """Yield what `score_sample` gives of each, the job's batch at once.
+
+    processes: how many others do what needs no network, meanwhile.
+    """
+    if job.batch == 1 and not processes:
+        yield from (score_sample(lab, job, sample) for sample in samples)
+        return
+    samples, unread = list(samples), set()
+    order = Order(job.recipe, job.vocabulary, None, job.named, _counted)
+    sources = (partial(_read, job, sample, unread) for sample in samples)
+    made = run_many(lab, sources, order, job.batch, processes)
+    for sample, found in zip(samples, made, strict=True):
+        if isinstance(found, FslabError):
+            by = "reading" if sample.name in unread else "stage"
+            by = "memory" if isinstance(found, OutOfMemory) else by
+            yield ImageResult(sample.name, refused=str(found), refused_by=by)
+        else:
+            yield found
+
+
 def within(labels: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
     """Return labels u8 [H, W] with words outside the dataset's vocabulary as background."""
     return np.where(labels < len(vocabulary.names), labels, 0).astype(np.uint8)
 
 
 def _run(lab: Lab, job: Job, name: str, picture: Picture, truth: np.ndarray) -> ImageResult:
-    key, names = job.key(name, picture, truth), job.vocabulary.names
+    key = job.key(name, picture, truth)
     if not job.named:
         segments, seconds = lab.timed_segments(picture, job.recipe, job.vocabulary)
-        return ImageResult(name, key, score_image(truth, names, segments=segments), seconds)
-    result = lab.segment(picture, job.recipe, job.vocabulary)
-    guess = within(result.labels.labels, job.vocabulary)
-    score = score_image(truth, names, guess, result.segments)
+        score = score_image(truth, job.vocabulary.names, segments=segments)
+        return ImageResult(name, key, score, seconds)
+    return _counted(lab, lab.segment(picture, job.recipe, job.vocabulary), (job, name, key, truth))
+
+
+def _read(job: Job, sample: Sample, unread: set[str]) -> tuple[Picture, tuple[Any, ...]]:
+    """Return a picture and what it is scored by; note the name of one that cannot be read."""
+    unread.add(sample.name)
+    with memory_refused(sample.name):
+        picture, truth = read_sample(sample)
+    unread.remove(sample.name)
+    return picture, (job, sample.name, job.key(sample.name, picture, truth), truth)
+
+
+def _counted(lab: Lab, result: Result, beside: tuple[Job, str, str, np.ndarray]) -> ImageResult:
+    job, name, key, truth = beside
+    guess = within(result.labels.labels, job.vocabulary) if job.named else None
+    score = score_image(truth, job.vocabulary.names, guess, result.segments)
     caption = result.caption
     return ImageResult(name, key, score, result.seconds, caption.text, tuple(caption.candidates))

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from fslab.datasets import Dataset, local, write_mask
+from fslab.batches import chosen_batch
+from fslab.datasets import Dataset, Sample, local, write_mask
 from fslab.datasets.read import write_picture
 from fslab.evaluate.job import within
 from fslab.files import one_file, portable
-from fslab.lab import Lab
+from fslab.lab import Lab, Result
+from fslab.lab.courses import run_many
+from fslab.lab.processes import chosen_processes
+from fslab.lab.together import Order
 from fslab.plots import overlay, segment_picture
 from fslab.process import memory_refused
-from fslab.records import VOID, FslabError, Picture, Recipe
+from fslab.records import VOID, FslabError, Picture, Recipe, Vocabulary
 
 ENDINGS = (".png", ".overlay.png")
 """How the two files of a picture end."""
@@ -44,33 +49,33 @@ def draw(
     out: str | os.PathLike[str],
     named: bool = True,
     progress: bool = True,
+    batch: int | None = None,
+    processes: int | None = None,
 ) -> Drawn:
     """Write NAME.png, labels with VOC's palette, and NAME.overlay.png for each picture.
 
     A name is written as `portable` has it. named: give segments their names; without, the labels
-    are the segments' numbers. A picture that cannot be read or run is reported, the others go on.
-    Raises FslabError where a file would take the place of one of the pictures or of another file,
-    and where the folder cannot be written.
+    are the segments' numbers. batch, processes: as in `evaluate`. A picture that cannot be read or
+    run is reported, the others go on. Raises FslabError where a file would take the place of one of
+    the pictures or of another file, and where the folder cannot be written.
     """
     from tqdm.auto import tqdm
 
     recipe, out = lab.recipe(method), local(out)
+    batch = chosen_batch(batch, lab.device)
+    processes = chosen_processes(processes, batch, lab.device)
     _check_place(dataset, out)
-    written, refused, beyond = [], {}, 0
-    for sample in tqdm(dataset, desc=f"{recipe.name} on {dataset.name}", disable=not progress):
-        try:
-            check_name(sample.name)
-            with memory_refused(sample.name):
-                picture = sample.picture()
-                labels, shown = _run(lab, dataset, recipe, picture, named)
-        except FslabError as error:
-            refused[sample.name] = str(error)
-            continue
-        write_mask(labels, out / f"{portable(sample.name)}{ENDINGS[0]}")
-        write_picture(shown, out / f"{portable(sample.name)}{ENDINGS[1]}")
-        written.append(sample.name)
-        beyond += named and bool(lab.caveat(picture))
-    return Drawn(tuple(written), refused, beyond)
+    write = partial(_write, out, dataset.vocabulary, named)
+    order = Order(recipe, dataset.vocabulary, None, named, write)
+    sources = (partial(_read, sample) for sample in dataset)
+    title = f"{recipe.name} on {dataset.name}"
+    made = tqdm(
+        run_many(lab, sources, order, batch, processes), title, len(dataset), disable=not progress
+    )
+    found = {sample.name: each for sample, each in zip(dataset, made, strict=True)}
+    refused = {name: str(each) for name, each in found.items() if isinstance(each, FslabError)}
+    written = tuple(name for name in found if name not in refused)
+    return Drawn(written, refused, sum(found[name] for name in written))
 
 
 def check_name(name: str) -> None:
@@ -92,17 +97,26 @@ def check_name(name: str) -> None:
         )
 
 
-def _run(
-    lab: Lab, dataset: Dataset, recipe: Recipe, picture: Picture, named: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels, u8 [H, W], and their drawing, u8 [nH, nW, 3]."""
+def _read(sample: Sample) -> tuple[Picture, str]:
+    check_name(sample.name)
+    with memory_refused(sample.name):
+        return sample.picture(), portable(sample.name)
+
+
+def _write(
+    out: Path, vocabulary: Vocabulary, named: bool, lab: Lab, result: Result, name: str
+) -> bool:
+    """Write labels, u8 [H, W], and their drawing; tell whether the names mean nothing."""
+    picture, segments = result.picture, result.segments
     if named:
-        result = lab.segment(picture, recipe, dataset.vocabulary)
-        return within(result.labels.labels, dataset.vocabulary), overlay(picture, result.labels)
-    segments = lab.segments(picture, recipe, dataset.vocabulary)
-    if segments.count > VOID:
+        labels, shown = within(result.labels.labels, vocabulary), overlay(picture, result.labels)
+    elif segments.count > VOID:
         raise FslabError(f"{picture.name}: {segments.count} segments; a PNG holds {VOID} labels")
-    return segments.labels.astype(np.uint8), segment_picture(picture, segments)
+    else:
+        labels, shown = segments.labels.astype(np.uint8), segment_picture(picture, segments)
+    write_mask(labels, out / f"{name}{ENDINGS[0]}")
+    write_picture(shown, out / f"{name}{ENDINGS[1]}")
+    return named and bool(lab.caveat(picture))
 
 
 def _check_place(dataset: Dataset, out: Path) -> None:

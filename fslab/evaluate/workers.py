@@ -20,7 +20,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from fslab.datasets import Sample
-from fslab.evaluate.job import ImageResult, Job, plan, read_sample, score_sample
+from fslab.evaluate.job import ImageResult, Job, plan, read_sample, score_samples
 from fslab.lab import Lab
 from fslab.records import FslabError
 
@@ -46,7 +46,7 @@ STRAGGLER = 4.0
 """A batch that takes so many times the median of the others is given to a second worker too."""
 
 _one_at_a_time = Lock()
-"""Layers are read by hooks on shared models, so a process scores one picture at a time."""
+"""Layers are read by hooks on shared models, so a process has one task at a time."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ def score_batch(specification: Specification, job: Job, samples: Sequence[Sample
     with _one_at_a_time:
         lab = _lab(specification)
         metric = "voc21" if job.named else "oracle"
-        if plan(lab, job.recipe, job.vocabulary, [metric]).base != job.base:
+        if plan(lab, job.recipe, job.vocabulary, [metric], job.batch).base != job.base:
             raise FslabError(
                 f"worker {address} has other weights or another version of fslab than this "
                 "process; give all workers the same"
             )
-        return Batch(address, tuple(score_sample(lab, job, sample) for sample in samples))
+        return Batch(address, tuple(score_samples(lab, job, samples)))
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +85,7 @@ def _lab(specification: Specification) -> Lab:
 def map_samples(
     client: Client, lab: Lab, job: Job, samples: Iterable[Sample]
 ) -> Iterator[ImageResult]:
-    """Yield what `score_sample` gives for each sample, in the order in which workers finish.
+    """Yield what `score_samples` gives for each sample, in the order in which workers finish.
 
     A batch whose worker is lost is done again elsewhere, and one that takes far longer than the
     others is given to a second worker too; the result is the same whoever is first. A picture
@@ -99,6 +99,7 @@ def map_samples(
     workers = _count_workers(client)
     size = -(-len(samples) // (BATCHES_A_WORKER * workers))
     size = min(LARGEST_BATCH, size)
+    size = max(size, min(job.batch, -(-len(samples) // workers)))  # else none passes so many
     batches = [samples[start : start + size] for start in range(0, len(samples), size)]
     by_name = {sample.name: sample for sample in samples}
     for batch in _Spread(client, partial(score_batch, lab.specification, job), batches, workers):

@@ -11,14 +11,16 @@ import numpy as np
 
 from fslab.datasets import VOC
 from fslab.lab.clock import Clock
+from fslab.lab.many import Many
 from fslab.lab.memory import Memory
 from fslab.lab.models import Models
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
-from fslab.lab.settings import build
+from fslab.lab.settings import build, extraction
 from fslab.lab.words import (
     AS_USUAL,
     asked_for,
+    check_agnostic,
     check_reads_text,
     compounds_by_word,
     evidence_for,
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from fslab.match import Match, Patches
 
 
-class Lab(Models):
+class Lab(Many, Models):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
     preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b" (left out: what the environment
@@ -131,9 +133,7 @@ class Lab(Models):
         for a map each; words: their attention maps join the layers; settings: the rest of
         `Extraction`. Raises FslabError for a layer or a timestep that does not exist.
         """
-        timesteps = () if timestep is None else tuple(np.atleast_1d(timestep).tolist())
-        layers = (layers,) if isinstance(layers, str) else layers
-        part = build(Extraction, layers=layers, timesteps=timesteps, seed=seed, **settings)
+        part = extraction(layers, timestep, seed=seed, **settings)
         if isinstance(words, str) or (part.attention != "none" and not words):
             raise FslabError(f"words are {words!r}; attention to words needs a list of them")
         return self._extract(picture, part, asked_for(words))
@@ -155,24 +155,45 @@ class Lab(Models):
         does not hold, or only inside a compound of another meaning ("dog" in "hot dog"), and for a
         backbone that reads no text.
         """
-        from fslab.backbones import word_attention
         from fslab.captions import noun_runs
+
+        check_reads_text(self.backbone)
+        words = asked_for(words)
+        given = (picture, words, prompt, layers, timestep, settings)
+        part, size, inputs = self._attention_inputs(*given)
+        beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
+        asked = [(picture, words, part, *beside)]
+        maps = self._memory.array(inputs, lambda: self._look(asked, size)[0])
+        return dict(zip(words, maps, strict=True))
+
+    def _attention_inputs(
+        self,
+        picture: Picture,
+        words: Sequence[str],
+        prompt: str | None,
+        layers: Sequence[str],
+        timestep: int | None,
+        settings: dict[str, Any],
+    ) -> tuple[Extraction, tuple[int, int], list[Any]]:
+        """Return how words are looked for, at which size, and what names the maps."""
         from fslab.extract import complete
 
         backbone = self.backbone
-        check_reads_text(backbone)
-        words = asked_for(words)
         steps = () if timestep is None else (timestep,)
         said = prompt or sentence_of(words)
         part = build(Extraction, layers=layers, timesteps=steps, prompt=said, **settings)
-        beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
-        inputs = ["attention-4", backbone.fingerprint, picture.digest, words, asdict(part)]
-        maps = self._memory.array(
-            inputs, lambda: word_attention(backbone, picture, size, words, part, *beside).numpy()
-        )
-        return dict(zip(words, maps, strict=True))
+        named = [backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
+        return part, size, ["attention-4", *named]
+
+    def _look(
+        self, asked: Sequence[tuple[Any, ...]], size: tuple[int, int], most: int = 1
+    ) -> list[np.ndarray]:
+        """Return `fslab.backbones.word_attentions` of pictures of one size as arrays."""
+        from fslab.backbones import word_attentions
+
+        return [maps.numpy() for maps in word_attentions(self.backbone, asked, size, most)]
 
     def cluster(self, features: Features, candidates: int = 0, **settings: Any) -> Segments:
         """Return segments at the picture's size; settings as in `Clustering`."""
@@ -233,11 +254,7 @@ class Lab(Models):
     ) -> tuple[Segments, dict[str, float]]:
         """Return what `segments` does, and the seconds of its two stages."""
         recipe, clock = self.recipe(method), Clock()
-        for what, setting in (("K", recipe.cluster.k_is), ("attention", recipe.extract.attention)):
-            if setting == "candidates":
-                raise FslabError(
-                    f"{what} of {recipe.name} depends on the caption; run the whole method"
-                )
+        check_agnostic(recipe)
         with clock.stage("extract"):
             words = looked_for(recipe.extract, vocabulary, ())
             features = self._extract(picture, recipe.extract, words)
@@ -286,7 +303,13 @@ class Lab(Models):
     ) -> Features:
         from fslab.extract import extract
 
-        features = extract(picture, settings, self.backbone, self.store)
+        return self._with_words(
+            extract(picture, settings, self.backbone, self.store), settings, words
+        )
+
+    def _with_words(
+        self, features: Features, settings: Extraction, words: Sequence[str]
+    ) -> Features:
         if settings.attention == "none" and not words:
             return features
         settings = replace(settings, precision=settings.precision or self.backbone.precision)
@@ -307,11 +330,15 @@ class Lab(Models):
     def _caption(
         self, picture: Picture, vocabulary: Vocabulary, settings: Captioning
     ) -> tuple[Caption, Vocabulary]:
-        from fslab.captions import candidates
-
         check_kind(picture, Picture, "picture")
         check_kind(vocabulary, Vocabulary, "vocabulary")
         text = "" if settings.words == "all" else self._caption_text(picture, settings)
+        return self._candidates(text, vocabulary, settings)
+
+    def _candidates(
+        self, text: str, vocabulary: Vocabulary, settings: Captioning
+    ) -> tuple[Caption, Vocabulary]:
+        from fslab.captions import candidates
 
         def embed(texts: Sequence[str]) -> np.ndarray:
             return self._embed(texts, settings.encoder)
@@ -319,17 +346,23 @@ class Lab(Models):
         return candidates(text, vocabulary, settings, embed)
 
     def _caption_text(self, picture: Picture, settings: Captioning) -> str:
-        asked = {
+        asked = self._asked_of_captioner(settings)
+        return self._memory.text(
+            self._caption_inputs(picture, asked),
+            lambda: self.captioner.caption(picture.pixels, **asked),
+        )
+
+    def _asked_of_captioner(self, settings: Captioning) -> dict[str, Any]:
+        return {
             "max_new_tokens": settings.max_new_tokens,
             "beams": settings.beams,
             "prompt": self.preset.prompt if settings.prompted else "",
             "min_length": settings.min_length,
             "max_length": settings.max_length,
         }
-        return self._memory.text(
-            ["caption-2", self.captioner_fingerprint, picture.digest, asked],
-            lambda: self.captioner.caption(picture.pixels, **asked),
-        )
+
+    def _caption_inputs(self, picture: Picture, asked: dict[str, Any]) -> list[Any]:
+        return ["caption-2", self.captioner_fingerprint, picture.digest, asked]
 
     def _embed(self, texts: Sequence[str], encoder: str) -> np.ndarray:
         """Return mean text states f32 [N, D], each text encoded once for good."""
@@ -356,15 +389,20 @@ class Lab(Models):
         read: Extraction = AS_USUAL,
     ) -> LabelMap:
         """read: how the features were taken, so that the evidence is taken likewise."""
-        from fslab.match import Patches, name_segments
+        from fslab.match import name_segments
 
-        patches = cache(lambda: Patches(picture, self.matcher))
+        patches = cache(lambda: self._patches(picture))
         asked = (self.attention, picture, candidates, vocabulary, settings)
         return name_segments(
             picture, segments, vocabulary, candidates, settings,
             lambda one: self._score(picture, one, vocabulary, candidates, settings, patches),
             lambda: evidence_for(*asked, self.backbone, read),
         )  # fmt: skip
+
+    def _patches(self, picture: Picture) -> Patches:
+        from fslab.match import Patches
+
+        return Patches(picture, self.matcher)
 
     @stage
     def _score(
@@ -389,9 +427,18 @@ class Lab(Models):
                 patches and patches(),
             )  # fmt: skip
 
-        texts = [vocabulary.names, dict(vocabulary.spoken), dict(vocabulary.synonyms)]
-        inputs = [self.clip_fingerprint, picture.digest, texts, tuple(candidates), asdict(settings)]
+        inputs = self._score_inputs(picture, vocabulary, candidates, settings)
         return self._memory.match(segments, inputs, compute)
+
+    def _score_inputs(
+        self,
+        picture: Picture,
+        vocabulary: Vocabulary,
+        candidates: Sequence[str],
+        settings: Matching,
+    ) -> list[Any]:
+        texts = [vocabulary.names, dict(vocabulary.spoken), dict(vocabulary.synonyms)]
+        return [self.clip_fingerprint, picture.digest, texts, tuple(candidates), asdict(settings)]
 
     @stage
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:
@@ -403,6 +450,6 @@ class Lab(Models):
         def compute() -> LabelMap:
             from fslab.refine import refine
 
-            return refine(picture, labels, settings)
+            return refine(picture, labels, settings, self.device)
 
         return self._memory.labels(labels, [picture.digest, asdict(settings)], compute)

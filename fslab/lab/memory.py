@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
 
-from fslab.records import Features, LabelMap, Segments, digest_of
+from fslab.batches import Batch, Entry, found_or_made
+from fslab.records import Features, FslabError, LabelMap, Segments, digest_of
 from fslab.store import Store
 
 if TYPE_CHECKING:
@@ -36,7 +37,18 @@ class Memory:
 
     def text(self, inputs: list[Any], compute: Callable[[], str]) -> str:
         """Return a text by the digest of its inputs."""
-        return _text(self.array(inputs, lambda: _bytes(compute())))
+        return text_of(self._kept(inputs, lambda: text_entry(compute())))
+
+    def together(
+        self,
+        inputs: Sequence[Sequence[list[Any]]],
+        make: Callable[[Sequence[int]], Sequence[Sequence[Entry]]],
+        batch: Batch,
+        names: Sequence[str],
+    ) -> list[list[Entry] | FslabError]:
+        """Return the entries of each picture's inputs, by `fslab.batches.found_or_made`."""
+        keys = [[self._key(one) for one in each] for each in inputs]
+        return found_or_made(self._store, keys, make, batch, names)
 
     def segments(
         self, features: Features, inputs: list[Any], compute: Callable[[], Segments]
@@ -58,20 +70,7 @@ class Memory:
 
     def match(self, segments: Segments, inputs: list[Any], compute: Callable[[], Match]) -> Match:
         """Return a matrix of segments against texts, with its assignment."""
-        from fslab.match import Match
-
-        def arrays() -> dict[str, np.ndarray]:
-            found = compute()
-            return {
-                "probabilities": found.probabilities,
-                "assigned": found.assigned,
-                "texts": _bytes(json.dumps(found.texts)),
-                "classes": np.array(found.classes),
-            }
-
-        entry = self._kept(["match-2", content({"labels": segments.labels}), *inputs], arrays)
-        texts = tuple(json.loads(_text(entry["texts"])))
-        return Match(entry["probabilities"], texts, entry["assigned"], int(entry["classes"]))
+        return match_of(self._kept(on_segments(segments, inputs), lambda: match_entry(compute())))
 
     def labels(
         self, labels: LabelMap, inputs: list[Any], compute: Callable[[], LabelMap]
@@ -84,12 +83,48 @@ class Memory:
     def _kept(
         self, inputs: list[Any], compute: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
-        key = digest_of([self._device, *inputs])
+        key = self._key(inputs)
         entry = self._store.get(key)
         if entry is None:
             entry = {name: _read_only(array) for name, array in compute().items()}
             self._store.put(key, entry)
         return entry
+
+    def _key(self, inputs: list[Any]) -> str:
+        return digest_of([self._device, *inputs])
+
+
+def on_segments(segments: Segments, inputs: list[Any]) -> list[Any]:
+    """Return the inputs of a match together with its segments."""
+    return ["match-2", content({"labels": segments.labels}), *inputs]
+
+
+def match_entry(match: Match) -> dict[str, np.ndarray]:
+    """Return a match as arrays."""
+    return {
+        "probabilities": match.probabilities,
+        "assigned": match.assigned,
+        "texts": _bytes(json.dumps(match.texts)),
+        "classes": np.array(match.classes),
+    }
+
+
+def match_of(entry: Entry) -> Match:
+    """Return the match that `match_entry` made arrays of."""
+    from fslab.match import Match
+
+    texts = tuple(json.loads(_text(entry["texts"])))
+    return Match(entry["probabilities"], texts, entry["assigned"], int(entry["classes"]))
+
+
+def text_entry(text: str) -> dict[str, np.ndarray]:
+    """Return a text as arrays."""
+    return {"array": _bytes(text)}
+
+
+def text_of(entry: Entry) -> str:
+    """Return the text that `text_entry` made arrays of."""
+    return _text(entry["array"])
 
 
 def content(arrays: dict[str, np.ndarray]) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from fslab.devices import checked_device
+from fslab.devices import checked_device, on_processors
 from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
 from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
 from fslab.records import FslabError, Precision
@@ -109,7 +109,7 @@ class Models:
 
         A recipe that names a precision of its own has its features in that one.
         """
-        return self._precision or ("fp32" if self.device.partition(":")[0] == "cpu" else "fp16")
+        return self._precision or ("fp32" if on_processors(self.device) else "fp16")
 
     @cached_property
     def backbone(self) -> Backbone:

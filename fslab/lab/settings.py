@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from fslab.records import FslabError
+import numpy as np
+
+from fslab.records import Extraction, FslabError
 
 
 def build(kind: type, **settings: Any) -> Any:
@@ -16,3 +19,12 @@ def build(kind: type, **settings: Any) -> Any:
                 f"{kind.__name__.lower()} has no setting {name!r}; it has {', '.join(known)}"
             )
     return kind(**settings)
+
+
+def extraction(
+    layers: Sequence[str] | str, timestep: int | Sequence[int] | None, **settings: Any
+) -> Extraction:
+    """Build how features are taken: of which layers, at which timesteps, the usual for None."""
+    timesteps = () if timestep is None else tuple(np.atleast_1d(timestep).tolist())
+    layers = (layers,) if isinstance(layers, str) else layers
+    return build(Extraction, layers=layers, timesteps=timesteps, **settings)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fslab.datasets import COCO_OBJECT, VOC
 from fslab.lab.memory import Memory
-from fslab.records import Extraction, Features, FslabError, Matching, Picture, Vocabulary, words_of
+from fslab.records import (
+    Extraction,
+    Features,
+    FslabError,
+    Matching,
+    Picture,
+    Recipe,
+    Vocabulary,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from fslab.backbones import Backbone
@@ -38,6 +47,15 @@ def asked_for(words: Sequence[str]) -> tuple[str, ...]:
         if not word.strip():
             raise FslabError(f"words hold {word!r}; a blank has no place in a prompt")
     return tuple(dict.fromkeys(found))
+
+
+def check_agnostic(recipe: Recipe) -> None:
+    """Refuse a recipe whose features or K depend on words that only a caption gives."""
+    for what, setting in (("K", recipe.cluster.k_is), ("attention", recipe.extract.attention)):
+        if setting == "candidates":
+            raise FslabError(
+                f"{what} of {recipe.name} depends on the caption; run the whole method"
+            )
 
 
 def check_reads_text(backbone: Backbone) -> None:
@@ -97,25 +115,38 @@ def evidence_for(
 ) -> dict[str, np.ndarray]:
     """Return where the diffusion model looks for each candidate: f32 [h, w] of 0..1 by candidate.
 
-    attention: the lab's own. read: how features are taken, whose noise, or none, and precision the
-    evidence has too. Candidates are named in one prompt, in more where the text encoder
-    reads no more words; empty where the weight is 0.
+    attention: the lab's own, asked as `evidence_asked` says. Candidates are named in one prompt, in
+    more where the text encoder reads no more words; empty where the weight is 0.
+    """
+    words = spoken(candidates, vocabulary)
+    maps: dict[str, np.ndarray] = {}
+    for together, how in evidence_asked(words.values(), settings, backbone, read):
+        maps |= attention(picture, together, **how)
+    return {name: maps[word] for name, word in words.items() if maps}
+
+
+def spoken(candidates: Sequence[str], vocabulary: Vocabulary) -> dict[str, str]:
+    """Return the word that each candidate is said by."""
+    return {name: vocabulary.texts(name)[0] for name in candidates}
+
+
+def evidence_asked(
+    words: Iterable[str], settings: Matching, backbone: Backbone, read: Extraction = AS_USUAL
+) -> list[tuple[list[str], dict[str, Any]]]:
+    """Return the words of each prompt and the settings of `Lab.attention`; none for weight 0.
+
+    read: how features are taken, whose noise, or none, and precision the evidence has too.
     """
     if not settings.attention:
-        return {}
-    words = {name: vocabulary.texts(name)[0] for name in candidates}
-    maps: dict[str, np.ndarray] = {}
-    for together in _prompts(list(dict.fromkeys(words.values())), backbone):
-        maps |= attention(
-            picture,
-            together,
-            layers=settings.attention_layers,
-            timestep=settings.attention_timestep,
-            draws=settings.attention_draws if read.noise == "added" else 1,
-            noise=read.noise,
-            precision=read.precision,
-        )
-    return {name: maps[word] for name, word in words.items()}
+        return []
+    how = {
+        "layers": settings.attention_layers,
+        "timestep": settings.attention_timestep,
+        "draws": settings.attention_draws if read.noise == "added" else 1,
+        "noise": read.noise,
+        "precision": read.precision,
+    }
+    return [(together, how) for together in _prompts(list(dict.fromkeys(words)), backbone)]
 
 
 def compounds_by_word(prompt: str, words: Sequence[str]) -> dict[str, list[str]]:

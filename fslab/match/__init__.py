@@ -1,8 +1,8 @@
 """Names for segments, from CLIP."""
 
 from fslab.match.matcher import Matcher, load_matcher
-from fslab.match.naming import Match, paint, score_segments, text_scores
-from fslab.match.patches import Patches
+from fslab.match.naming import Match, encode_views, paint, score_segments, text_scores
+from fslab.match.patches import Patches, read_together
 from fslab.match.views import views
 from fslab.match.vote import match, name_segments, vote
 
@@ -10,10 +10,12 @@ __all__ = [
     "Match",
     "Matcher",
     "Patches",
+    "encode_views",
     "load_matcher",
     "match",
     "name_segments",
     "paint",
+    "read_together",
     "score_segments",
     "text_scores",
     "views",

@@ -87,10 +87,12 @@ def score_segments(
     recipe: Matching,
     matcher: Matcher,
     patches: Patches | None = None,
+    seen: np.ndarray | None = None,
 ) -> Match:
     """Score every segment against the texts, and assign classes as the recipe says.
 
-    patches: the picture's, where other segments of it were or will be read from them too.
+    patches: the picture's, where other segments of it were or will be read from them too. seen:
+    CLIP's vectors of the segments' views, f32 [K, D], where they were had with other pictures'.
 
     A background word that names a class of the vocabulary ("bed", "grass" in an open one) is
     left out: it is a class there. Raises FslabError for a candidate that the vocabulary lacks,
@@ -107,7 +109,7 @@ def score_segments(
     columns += [(word,) for word in words]
     readings = [
         _logits(images, columns, recipe.templates, matcher)
-        for images in _vectors(picture, segments, recipe, matcher, patches)
+        for images in _vectors(picture, segments, recipe, matcher, patches, seen)
     ]
     probabilities = _softmax(np.mean(readings, 0))
     chosen = _assign(probabilities, [name in allowed for name in names], recipe.assignment)
@@ -116,16 +118,33 @@ def score_segments(
     return Match(probabilities, (*names, *words), meanings[chosen], len(names))
 
 
+def encode_views(
+    asked: Sequence[tuple[Picture, Segments]], recipe: Matching, matcher: Matcher
+) -> list[np.ndarray | None]:
+    """Return CLIP's vectors of each one's views, f32 [K, D], of all in one batch.
+
+    None for segments of which the recipe shows no views.
+    """
+    shown = [
+        views(picture, segments, recipe) if recipe.shows(segments.count) else []
+        for picture, segments in asked
+    ]
+    vectors = matcher.encode_images([image for images in shown for image in images])
+    parts = np.split(vectors, np.cumsum([len(images) for images in shown[:-1]]))
+    return [part if images else None for images, part in zip(shown, parts, strict=True)]
+
+
 def _vectors(
     picture: Picture,
     segments: Segments,
     recipe: Matching,
     matcher: Matcher,
     patches: Patches | None,
+    seen: np.ndarray | None,
 ) -> Iterator[np.ndarray]:
     """Yield CLIP's vectors of the segments, f32 [K, D]: of views, of mask tokens, or of both."""
     if recipe.shows(segments.count):
-        yield matcher.encode_images(views(picture, segments, recipe))
+        yield matcher.encode_images(views(picture, segments, recipe)) if seen is None else seen
     if recipe.tokens:
         yield (patches or Patches(picture, matcher)).encode(segments.masks())
 

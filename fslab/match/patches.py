@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -75,30 +75,46 @@ class Patches:
         return round(cells * rows / shorter), round(cells * columns / shorter)
 
     @cached_property
-    @torch.inference_mode()
     def _read(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Return the class token, [1, D], and each layer's keys and values of the patches."""
-        model, processor = self._matcher.model, self._matcher.image_processor
-        height, width = (side * model.config.vision_config.patch_size for side in self._grid)
-        given = processor(
-            images=[Image.fromarray(middle(self._picture.pixels))],
-            size={"height": height, "width": width}, do_center_crop=False, return_tensors="pt",
-        )  # fmt: skip
-        pixels = given["pixel_values"].to(model.device, model.dtype)
-        states = model.vision_model(
-            pixels, interpolate_pos_encoding=True, output_hidden_states=True
-        ).hidden_states
+        return next(_readings([self]))
+
+
+def read_together(several: Sequence[Patches]) -> None:
+    """Make the pass over pictures that were not read yet, for those of one grid at once."""
+    grids: dict[tuple[int, int], list[Patches]] = {}
+    for each in several:
+        if "_read" not in vars(each):
+            grids.setdefault(each._grid, []).append(each)
+    for alike in grids.values():
+        for each, read in zip(alike, _readings(alike), strict=True):
+            vars(each)["_read"] = read
+
+
+@torch.inference_mode()
+def _readings(alike: Sequence[Patches]) -> Iterator[tuple[Tensor, list[tuple[Tensor, Tensor]]]]:
+    """Yield what `Patches._read` is for pictures of one grid, of one pass."""
+    model, processor = alike[0]._matcher.model, alike[0]._matcher.image_processor
+    height, width = (side * model.config.vision_config.patch_size for side in alike[0]._grid)
+    given = processor(
+        images=[Image.fromarray(middle(each._picture.pixels)) for each in alike],
+        size={"height": height, "width": width}, do_center_crop=False, return_tensors="pt",
+    )  # fmt: skip
+    pixels = given["pixel_values"].to(model.device, model.dtype)
+    states = model.vision_model(
+        pixels, interpolate_pos_encoding=True, output_hidden_states=True
+    ).hidden_states
+    for place in range(len(alike)):
         layers = []
         for layer, state in zip(model.vision_model.encoder.layers, states[:-1], strict=True):
-            patches = layer.layer_norm1(state[0, 1:])
-            attention = layer.self_attn
+            patches, attention = layer.layer_norm1(state[place, 1:]), layer.self_attn
             layers.append(
                 (
                     _heads(attention.k_proj(patches), attention.num_heads),
                     _heads(attention.v_proj(patches), attention.num_heads),
                 )
             )
-        return states[0][0, :1], layers
+        yield states[0][place, :1], layers
 
 
 def _pass(

@@ -35,6 +35,10 @@ class OutOfMemory(FslabError):
     """One picture for which memory ran out."""
 
 
+class Unwritable(FslabError):
+    """A place that takes no files: every picture's would be refused."""
+
+
 LARGEST = 1e15
 """The largest size of a feature: squares of such numbers still add up in f32."""
 

@@ -19,8 +19,9 @@ def pamr(
     masks: np.ndarray,
     iterations: int = 10,
     dilations: Sequence[int] = (1, 2, 4, 8, 12, 24),
+    device: str = "cpu",
 ) -> np.ndarray:
-    """Return soft masks, f32 [K, H, W], spread over pixels of like colour.
+    """Return soft masks, f32 [K, H, W], spread over pixels of like colour; computed on a device.
 
     Pixel-adaptive mask refinement (Araslanov and Roth, CVPR 2020): each step replaces a pixel
     by the mean of its eight neighbours at every dilation, weighted by the softmax of
@@ -33,12 +34,13 @@ def pamr(
     # A neighbour beyond the rim is the rim's own pixel, so reaching past the picture is no gain.
     reach = min(max(dilations), max(height, width))
     steps = [min(step, reach) for step in dilations]
-    weights = _affinities(torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1), steps)
-    soft = torch.from_numpy(np.ascontiguousarray(masks, dtype=np.float32))
+    colours = torch.from_numpy(pixels.astype(np.float32)).to(device).permute(2, 0, 1)
+    weights = _affinities(colours, steps)
+    soft = torch.from_numpy(np.ascontiguousarray(masks, dtype=np.float32)).to(device)
     for _ in range(iterations):
         around = _neighbours(soft, steps)
         soft = sum(weight * near for weight, near in zip(weights, around, strict=True))
-    return soft.numpy()
+    return soft.cpu().numpy()
 
 
 def _affinities(colours: Tensor, steps: Sequence[int]) -> Tensor:

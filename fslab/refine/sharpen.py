@@ -24,7 +24,7 @@ _LEAST = 1e-4
 
 
 @stage
-def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
+def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str = "cpu") -> LabelMap:
     """Return the label map moved to the picture's edges; names and scores carry over.
 
     "crf": one two-label CRF for each class present, as the authors' released code runs one a
@@ -32,7 +32,7 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
     probability, if that is above one half, and to the background where no class claims it.
     "crf-joint": one CRF over the labels present, the background among them, which costs one
     pass instead of one a class and settles overlaps inside the model.
-    "pamr": pixel-adaptive mask refinement over the labels present.
+    "pamr": pixel-adaptive mask refinement over the labels present, on a device of torch's.
     The last two start from the map's beliefs where it has them, from its labels otherwise.
     A map with one label only is returned as it is. Raises FslabError if the sizes differ, and as
     `dense_crf` does.
@@ -59,7 +59,7 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
     else:
         masks = list(labels.beliefs.values()) if voted else indices == _column(len(present))
         masks = np.asarray(masks, np.float32)
-        soft = pamr(picture.pixels, masks, recipe.iterations, recipe.dilations)
+        soft = pamr(picture.pixels, masks, recipe.iterations, recipe.dilations, device)
         sharp = present[soft.argmax(0)]
     return LabelMap(sharp.astype(np.uint8), labels.names, labels.scores)
 

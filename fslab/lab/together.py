@@ -1,0 +1,289 @@
+"""What the networks do for several pictures at once, beside what `Lab` has them do for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fslab.batches import Batch, Entry
+from fslab.devices import on_processors
+from fslab.lab.clock import Clock
+from fslab.lab.memory import match_entry, match_of, on_segments, text_entry, text_of
+from fslab.lab.words import evidence_asked, looked_for, spoken
+from fslab.process import memory_refused, ordinary
+from fslab.records import (
+    Caption,
+    Features,
+    FslabError,
+    LabelMap,
+    Picture,
+    Recipe,
+    Segments,
+    Vocabulary,
+)
+
+if TYPE_CHECKING:
+    from fslab.lab.lab import Lab
+    from fslab.match import Match
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is done with every picture: plain data, so that other processes can be given it.
+
+    recipe: as `Lab.recipe` gives it. candidates: the classes to look for, or None where the caption
+    finds them. named: whether segments get names; without, all is background and no network of the
+    text side is asked. last: what is made of each result, `last(lab, result, beside)`, by the
+    process that has it; the result's features are left out there. None gives the result itself.
+    """
+
+    recipe: Recipe
+    vocabulary: Vocabulary
+    candidates: tuple[str, ...] | None = None
+    named: bool = True
+    last: Callable[[Lab, Any, Any], Any] | None = None
+
+
+@dataclass(eq=False)
+class Course:
+    """One picture on its way through a method, and what it has so far.
+
+    beside: whatever the caller keeps with the picture. refused: why it went no further.
+    """
+
+    picture: Picture
+    beside: Any
+    vocabulary: Vocabulary
+    caption: Caption = field(default_factory=lambda: Caption("", (), ()))
+    features: Features | None = None
+    evidence: dict[str, np.ndarray] = field(default_factory=dict)
+    segments: Segments | None = None
+    matches: list[Match] = field(default_factory=list)
+    named: LabelMap | None = None
+    labels: LabelMap | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    refused: FslabError | None = None
+
+    @property
+    def voters(self) -> tuple[Segments, ...]:
+        """The segmentations that have a say on names."""
+        return (self.segments, *self.segments.others)
+
+    def name(self, lab: Lab, order: Order) -> None:
+        """Name the segments by their matches and sharpen them, if that is not done yet."""
+        from fslab.match import name_segments
+
+        if self.labels is not None:
+            return
+        if not order.named:
+            labels = np.zeros(self.segments.size, np.uint8)
+            self.named = self.labels = LabelMap(labels, self.vocabulary.names)
+            return
+        clock, scored = Clock(), iter(self.matches)
+        with clock.stage("match"):
+            self.named = name_segments(
+                self.picture, self.segments, self.vocabulary, self.caption.candidates,
+                order.recipe.match, lambda one: next(scored), lambda: self.evidence,
+            )  # fmt: skip
+        with clock.stage("refine"):
+            self.labels = lab._refine(self.picture, self.named, order.recipe.refine)
+        for stage, seconds in clock.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+class Networks:
+    """A lab's networks for several pictures at a time; what a picture is refused for is kept in it.
+
+    What several passes gave together lies under keys of its own in the store, see `fslab.batches`.
+    """
+
+    def __init__(
+        self, lab: Lab, order: Order, batch: Batch, on_stage: Callable[[str], object]
+    ) -> None:
+        self.on_stage = on_stage
+        self._lab, self._order, self._batch = lab, order, batch
+        self._memory = lab._memory
+
+    @ordinary()
+    def begin(self, courses: Sequence[Course]) -> None:
+        """Caption pictures and read their features, and the evidence for their names."""
+        recipe = self._order.recipe
+        if self._order.named:
+            with self._stage("caption", courses):
+                self._caption(courses)
+        with self._stage("extract", courses):
+            self._extract(_left(courses))
+        if recipe.match.attention and recipe.match.assignment == "vote" and self._order.named:
+            with self._stage("match", courses):
+                self._evidence([each for each in _left(courses) if each.caption.candidates])
+
+    @ordinary()
+    def match(self, courses: Sequence[Course]) -> None:
+        """Score all segments of the pictures against the texts.
+
+        Where the networks run on a GPU, PAMR does too, and comes right after.
+        """
+        if not self._order.named:
+            return
+        with self._stage("match", courses):
+            self._match([course for course in courses if course.caption.candidates])
+        if self._order.recipe.refine.method == "pamr" and not on_processors(self._lab.device):
+            for course in _left(courses):
+                with _refusing(course):
+                    course.name(self._lab, self._order)
+
+    @contextmanager
+    def _stage(self, name: str, courses: Sequence[Course]) -> Iterator[None]:
+        """Share the seconds that a stage takes among its pictures."""
+        self.on_stage(name)
+        start = perf_counter()
+        yield
+        for course in courses:
+            share = (perf_counter() - start) / len(courses)
+            course.seconds[name] = course.seconds.get(name, 0.0) + share
+
+    def _caption(self, courses: Sequence[Course]) -> None:
+        given, settings = self._order.candidates, self._order.recipe.caption
+        if given is None and settings.words != "all":
+            texts = self._texts(courses)
+        else:
+            texts = [""] * len(courses)
+        for course, text in zip(courses, texts, strict=True):
+            if isinstance(text, FslabError):
+                course.refused = text
+            elif given is not None:
+                course.caption = Caption("", (), given)
+            else:
+                with _refusing(course):
+                    found = self._lab._candidates(text, course.vocabulary, settings)
+                    course.caption, course.vocabulary = found
+
+    def _texts(self, courses: Sequence[Course]) -> list[str | FslabError]:
+        asked = self._lab._asked_of_captioner(self._order.recipe.caption)
+        inputs = [[self._lab._caption_inputs(course.picture, asked)] for course in courses]
+
+        def make(places: Sequence[int]) -> list[list[Entry]]:
+            pictures = [courses[place].picture.pixels for place in places]
+            return [[text_entry(each)] for each in self._lab.captioner.captions(pictures, **asked)]
+
+        found = self._memory.together(inputs, make, self._batch, _names(courses))
+        return [each if isinstance(each, FslabError) else text_of(each[0]) for each in found]
+
+    def _extract(self, courses: Sequence[Course]) -> None:
+        from fslab.extract import extract_many
+
+        lab, settings = self._lab, self._order.recipe.extract
+        pictures = [course.picture for course in courses]
+        found = extract_many(pictures, settings, lab.backbone, lab.store, self._batch)
+        for course, features in zip(courses, found, strict=True):
+            if isinstance(features, FslabError):
+                course.refused = features
+                continue
+            with _refusing(course):
+                words = looked_for(settings, course.vocabulary, course.caption.candidates)
+                course.features = lab._with_words(features, settings, words)
+
+    def _evidence(self, courses: Sequence[Course]) -> None:
+        """Look for the candidates' words; pictures of one size pass together."""
+        sizes: dict[tuple[int, int], list[tuple[Course, list[Any]]]] = {}
+        for course in courses:
+            with _refusing(course):
+                asked, size = self._evidence_asked(course)
+                sizes.setdefault(size, []).append((course, asked))
+        for size, group in sizes.items():
+            self._look(size, group)
+
+    def _evidence_asked(self, course: Course) -> tuple[list[Any], tuple[int, int]]:
+        """Return what each prompt asks, ((words, settings), inputs), and the pictures' size."""
+        lab, recipe, found, size = self._lab, self._order.recipe, [], (0, 0)
+        words = spoken(course.caption.candidates, course.vocabulary).values()
+        for together, how in evidence_asked(words, recipe.match, lab.backbone, recipe.extract):
+            how = dict(how)
+            layers, step = how.pop("layers"), how.pop("timestep")
+            given = (course.picture, together, None, layers, step, how)
+            part, size, inputs = lab._attention_inputs(*given)
+            found.append(((together, part), inputs))
+        return found, size
+
+    def _look(self, size: tuple[int, int], group: list[tuple[Course, list[Any]]]) -> None:
+        def make(places: Sequence[int]) -> list[list[Entry]]:
+            asked = [
+                (group[place][0].picture, *how) for place in places for how, _ in group[place][1]
+            ]
+            most = self._batch.size if len(places) > 1 else 1
+            maps = iter(self._lab._look(asked, size, most))
+            return [[{"array": next(maps)} for _ in group[place][1]] for place in places]
+
+        inputs = [[named for _, named in asked] for _, asked in group]
+        courses = [course for course, _ in group]
+        found = self._memory.together(inputs, make, self._batch, _names(courses))
+        for (course, asked), entries in zip(group, found, strict=True):
+            if isinstance(entries, FslabError):
+                course.refused = entries
+                continue
+            words = spoken(course.caption.candidates, course.vocabulary)
+            maps: dict[str, np.ndarray] = {}
+            for ((together, _), _), entry in zip(asked, entries, strict=True):
+                maps |= zip(together, entry["array"], strict=True)
+            course.evidence = {name: maps[word] for name, word in words.items()}
+
+    def _match(self, courses: Sequence[Course]) -> None:
+        from fslab.match import encode_views, read_together, score_segments
+
+        lab, settings = self._lab, self._order.recipe.match
+
+        def make(places: Sequence[int]) -> list[list[Entry]]:
+            some = [courses[place] for place in places]
+            patches = {course: lab._patches(course.picture) for course in some}
+            if settings.tokens:
+                read_together(list(patches.values()))
+            shown = [(course.picture, one) for course in some for one in course.voters]
+            seen = iter(encode_views(shown, settings, lab.matcher))
+            return [
+                [
+                    match_entry(
+                        score_segments(
+                            course.picture, one, course.vocabulary, course.caption.candidates,
+                            settings, lab.matcher, patches[course], next(seen),
+                        )
+                    )
+                    for one in course.voters
+                ]
+                for course in some
+            ]  # fmt: skip
+
+        inputs = [self._match_inputs(course) for course in courses]
+        found = self._memory.together(inputs, make, self._batch, _names(courses))
+        for course, entries in zip(courses, found, strict=True):
+            if isinstance(entries, FslabError):
+                course.refused = entries
+            else:
+                course.matches = [match_of(entry) for entry in entries]
+
+    def _match_inputs(self, course: Course) -> list[list[Any]]:
+        given = (course.picture, course.vocabulary, course.caption.candidates)
+        inputs = self._lab._score_inputs(*given, self._order.recipe.match)
+        return [on_segments(one, inputs) for one in course.voters]
+
+
+def _left(courses: Sequence[Course]) -> list[Course]:
+    return [course for course in courses if course.refused is None]
+
+
+def _names(courses: Sequence[Course]) -> list[str]:
+    return [course.picture.name for course in courses]
+
+
+@contextmanager
+def _refusing(course: Course) -> Iterator[None]:
+    """Keep what a picture is refused for in its course."""
+    try:
+        with memory_refused(course.picture.name):
+            yield
+    except FslabError as error:
+        course.refused = error
