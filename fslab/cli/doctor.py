@@ -40,7 +40,10 @@ def _version(name: str) -> str:
 def _devices() -> list[str]:
     import torch
 
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    from fslab.backbones.precision import DTYPES, cpu_computes_in
+
+    fast = ", ".join(name for name in DTYPES if cpu_computes_in(name))
+    found = [f"cpu ({torch.get_num_threads()} threads; arithmetic of {fast})"]
     found += [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return [*found, "mps"] if torch.backends.mps.is_available() else found
 

@@ -32,14 +32,16 @@ BENCHES = {
     "whole": "whole",
     "import": "importing",
     "workers": "working",
+    "overlap": "overlap",
     "growth": "growth",
     "early-stop": "large",
+    "arithmetic": "arithmetic",
     "memory": "memory",
     "timers": "timers",
     "opening": "opening",
     "sized": "sized",
 }
-LARGE = ("early-stop", "memory", "timers", "opening", "sized")
+LARGE = ("early-stop", "arithmetic", "memory", "timers", "opening", "sized")
 BEGINS, ENDS = "<!-- figures begin -->", "<!-- figures end -->"
 PACKAGES = (
     "fslab", "numpy", "scipy", "scikit-learn", "torch", "torchmetrics", "diffusers",
