@@ -395,5 +395,7 @@ def test_pamr_is_computed_on_the_lab_s_device(tiny, picture, monkeypatch):
 
     monkeypatch.setattr(sharpen, "pamr", told)
     labels = fslab.LabelMap(np.eye(64, dtype=np.uint8), fslab.VOC.names)
-    Lab(tiny, device="cpu:0").refine(picture, labels, method="pamr")
+    lab = Lab(tiny)
+    vars(lab)["device"] = "cpu:0"  # another name of the only device here
+    lab.refine(picture, labels, method="pamr")
     assert devices == ["cpu:0"]
