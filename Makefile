@@ -22,6 +22,7 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 book: $(BOOK)
 	$(BIN)/python book/pages.py

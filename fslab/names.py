@@ -7,6 +7,7 @@ import re
 import unicodedata
 from functools import cache
 from importlib.metadata import distribution
+from pathlib import Path
 
 _EXCEPTIONS = {
     **{"leaves": "leaf", "oxen": "ox", "people": "person"},
@@ -89,7 +90,7 @@ def _lexicon() -> dict[str, str]:
     Its files are read, and its code is not run: that would import spaCy where it is installed, and
     open a pickle for words beyond the lexicon.
     """
-    files = distribution("lemminflect").locate_file("lemminflect/resources")
+    files = Path(str(distribution("lemminflect").locate_file("lemminflect/resources")))
     text = gzip.decompress((files / "lemma_lu.csv.gz").read_bytes()).decode()
     text += (files / "lemma_overrides.csv").read_text(encoding="utf-8")
     nouns = re.findall(r"^([^A-Z,\n#]+),(?:noun|NOUN),([^/\n]+)", text, re.MULTILINE)
@@ -107,4 +108,4 @@ def _by_rule(word: str) -> str:
         return word.removesuffix("es")
     if word.endswith(("is", "ves")) or word[:-1] in _IN_IE:  # bikinis, sleeves, hoodies
         return word.removesuffix("s")
-    return singularize(word)
+    return str(singularize(word))

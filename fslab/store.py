@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -162,10 +163,11 @@ class Store:
     def _read(self, path: str) -> bytes | memoryview:
         if self._local:  # numpy's memory comes in large pages: a tenth less time than `read` alone
             with open(path, "rb") as file:
-                data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+                data = np.empty(os.fstat(file.fileno()).st_size, np.uint8).data
                 size = file.readinto(data)
-                return memoryview(data[:size]).toreadonly() if not file.read(1) else b""
-        return self._files.cat_file(path)
+                return data[:size].toreadonly() if not file.read(1) else b""
+        read: bytes = self._files.cat_file(path)
+        return read
 
     def _entries(self) -> list[tuple[str, int, float]]:
         """Return (path, bytes, last use) of every entry."""
@@ -197,7 +199,7 @@ class Store:
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
-def _seconds(entry: Mapping[str, object]) -> float:
+def _seconds(entry: Mapping[str, Any]) -> float:
     """Return a remote entry's time of change in seconds, 0 where the file system keeps none."""
     stamp = entry.get("mtime") or entry.get("LastModified") or entry.get("created") or 0.0
     return stamp.timestamp() if hasattr(stamp, "timestamp") else float(stamp)
@@ -247,7 +249,7 @@ def _solid(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def _view(data: bytes | memoryview, start: int, entry: Mapping[str, object]) -> np.ndarray:
+def _view(data: bytes | memoryview, start: int, entry: Mapping[str, Any]) -> np.ndarray:
     shape = tuple(map(operator.index, entry["shape"]))  # a text times a number is a long text
     first, _ = entry["data_offsets"]
     dtype, count = _DTYPES[entry["dtype"]], math.prod(shape)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fslab.backbones.precision import dtype_of
-from fslab.records import Extraction, FslabError, Picture
+from fslab.records import Extraction, FslabError, Picture, Precision
 from fslab.store import Store
 from fslab.tap import unknown_layer
 
@@ -45,7 +45,7 @@ class Backbone(ABC):
     multiple: int
     device: torch.device | str = "cpu"
     timestep: int | None = None
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     batches: bool = False
     listing: tuple[Layer, ...] | None = None
     store: Store | None = None

@@ -29,7 +29,7 @@ def bytes_of(features: Features, settings: Clustering) -> int:
     channels, h, w = shape_of(features, settings)
     cells = h * w
     if settings.method == "merge":  # f32 maps, of the finest layer as it comes and on the grid
-        finest = max(value[0].size for value in features.values())
+        finest = max(int(value[0].size) for value in features.values())
         return cells * (20 * max(finest, cells) + 40 * min(settings.anchors**2, cells))
     vectors = min(max((settings.k, *settings.also)), cells) if settings.method == "spectral" else 0
     change_of_basis = 6 * sum(value.nbytes for value in features.values())

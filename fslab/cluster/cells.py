@@ -23,13 +23,15 @@ def _kmeans_labels(cells: np.ndarray, k: int, settings: Clustering) -> np.ndarra
     model = KMeans(k, init=init, n_init=settings.restarts, random_state=settings.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct cells than K
-        return model.fit_predict(cells)
+        labels: np.ndarray = model.fit_predict(cells)
+    return labels
 
 
 def _ward_labels(cells: np.ndarray, k: int, settings: Clustering) -> np.ndarray:
     if k == len(cells):
         return np.arange(k)
-    return AgglomerativeClustering(k, linkage="ward").fit_predict(cells)
+    labels: np.ndarray = AgglomerativeClustering(k, linkage="ward").fit_predict(cells)
+    return labels
 
 
 def _spectral_labels(cells: np.ndarray, k: int, settings: Clustering) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -70,27 +71,27 @@ def _segmented(
     return without_gaps(assign_pixels(joined, means(cells, labels), features.size))
 
 
-def kmeans(features: Features, k: int = 4, **settings: object) -> Segments:
+def kmeans(features: Features, k: int = 4, **settings: Any) -> Segments:
     """Cluster by seeded k-means (Euclidean, k-means++); settings as in `Clustering`."""
     return cluster(features, Clustering(method="kmeans", k=k, **settings))
 
 
-def agglomerative(features: Features, k: int = 4, **settings: object) -> Segments:
+def agglomerative(features: Features, k: int = 4, **settings: Any) -> Segments:
     """Cluster by Ward's agglomeration; settings as in `Clustering`."""
     return cluster(features, Clustering(method="agglomerative", k=k, **settings))
 
 
-def spectral(features: Features, k: int = 4, **settings: object) -> Segments:
+def spectral(features: Features, k: int = 4, **settings: Any) -> Segments:
     """Cluster by the eigenvectors of the cells' graph; settings as in `Clustering`."""
     return cluster(features, Clustering(method="spectral", k=k, **settings))
 
 
-def ncut(features: Features, tau: float = 0.5, **settings: object) -> Segments:
+def ncut(features: Features, tau: float = 0.5, **settings: Any) -> Segments:
     """Cut the cells' graph while a cut costs less than tau; settings as in `Clustering`."""
     return cluster(features, Clustering(method="ncut", tau=tau, **settings))
 
 
-def merge(features: Features, threshold: float = 1.0, **settings: object) -> Segments:
+def merge(features: Features, threshold: float = 1.0, **settings: Any) -> Segments:
     """Merge self-attention maps nearer than a threshold; settings as in `Clustering`."""
     return cluster(features, Clustering(method="merge", threshold=threshold, **settings))
 

@@ -8,6 +8,7 @@ cheapest cut would be if cells could be split.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
@@ -15,7 +16,7 @@ DENSE = 64
 """Below this many cells all eigenvectors at once cost less than an iteration for one."""
 
 
-def affinity(cells: np.ndarray, alpha: float) -> np.ndarray:
+def affinity(cells: NDArray[np.floating], alpha: float) -> np.ndarray:
     """Return how alike cells [N, C] are: f64 [N, N], cosines brought to 0..1, to the power alpha.
 
     A high power leaves only close likeness standing, so that the many faint edges of a picture
@@ -26,7 +27,8 @@ def affinity(cells: np.ndarray, alpha: float) -> np.ndarray:
     low, high = cosines.min(), cosines.max()
     scaled = (cosines - low) / (high - low) if high > low else np.ones_like(cosines)
     np.fill_diagonal(scaled, 1.0)  # a cell without length is like itself too
-    return scaled**alpha
+    edges: NDArray[np.float64] = scaled**alpha
+    return edges
 
 
 def recursive_cut(graph: np.ndarray, tau: float) -> np.ndarray:
@@ -77,15 +79,18 @@ def leading_vectors(graph: np.ndarray, count: int) -> np.ndarray:
     first = np.sqrt(graph.sum(1))
     normal = graph / np.outer(first, first)
     if len(graph) < max(DENSE, 2 * count):
-        vectors = eigh(normal)[1][:, ::-1][:, :count]
+        vectors: NDArray[np.float64] = eigh(normal)[1][:, ::-1][:, :count]
     else:
         vectors = _lanczos(normal, count)
     peaks = np.abs(vectors).argmax(0)
-    return vectors * np.sign(vectors[peaks, np.arange(vectors.shape[1])])
+    signed: NDArray[np.float64] = vectors * np.sign(vectors[peaks, np.arange(vectors.shape[1])])
+    return signed
 
 
-def _lanczos(normal: np.ndarray, count: int) -> np.ndarray:
+def _lanczos(normal: np.ndarray, count: int) -> NDArray[np.float64]:
     start = np.cos(np.arange(len(normal), dtype=np.float64))
+    values: NDArray[np.float64]
+    vectors: NDArray[np.float64]
     try:
         values, vectors = eigsh(normal, count, which="LA", v0=start, tol=1e-6)
     except ArpackNoConvergence:
@@ -93,11 +98,13 @@ def _lanczos(normal: np.ndarray, count: int) -> np.ndarray:
     return vectors[:, np.argsort(values)[::-1][:count]]
 
 
-def spectral_embedding(graph: np.ndarray, count: int) -> np.ndarray:
+def spectral_embedding(graph: np.ndarray, count: int) -> NDArray[np.float64]:
     """Return each cell's row of the leading eigenvectors, at unit length: f64 [N, count].
 
     In these coordinates the parts of a graph are compact, whatever shape they have among the
     features (Ng, Jordan and Weiss, NIPS 2001).
     """
     rows = leading_vectors(graph, count)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit: NDArray[np.float64]
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from fslab.records import Clustering, Features, FslabError
@@ -53,6 +54,7 @@ def spanned(cells: np.ndarray) -> np.ndarray:
     and cells that are equal stay so. Another number of threads may move last bits.
     """
     cells = np.ascontiguousarray(cells)
+    factor: NDArray[np.float64]
     factor = torch.linalg.qr(torch.tensor(cells, dtype=torch.float64), mode="r").R.numpy()
     factor *= np.where(factor.diagonal() < 0, -1, 1)[:, None]
     first: dict[bytes, int] = {}
@@ -73,7 +75,7 @@ def _by_grid(maps: Iterable[np.ndarray]) -> dict[tuple[int, int], list[np.ndarra
 
 
 def _is_wide(group: Sequence[np.ndarray]) -> bool:
-    return sum(map(len, group)) > group[0][0].size
+    return sum(map(len, group)) > int(group[0][0].size)
 
 
 def _maps(features: Features, settings: Clustering) -> list[np.ndarray]:
@@ -103,9 +105,11 @@ def position(size: tuple[int, int]) -> np.ndarray:
     return centred / max(float(np.sqrt(centred.var(axis=(1, 2)).sum())), 1e-6)
 
 
-def unit_length(value: np.ndarray) -> np.ndarray:
+def unit_length(value: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return a map [C, h, w] with every cell's channels scaled to length 1."""
-    return value / np.maximum(np.linalg.norm(value, axis=0, keepdims=True), 1e-8)
+    scaled: NDArray[np.floating]
+    scaled = value / np.maximum(np.linalg.norm(value, axis=0, keepdims=True), 1e-8)
+    return scaled
 
 
 def resize(value: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.cluster.joining import common_grid, resize
 from fslab.records import FslabError
@@ -63,7 +64,8 @@ def divergence(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     p, q = np.maximum(first, SMALLEST), np.maximum(second, SMALLEST)
     log_p, log_q = np.log(p), np.log(q)
     own = (p * log_p).sum(1)[:, None] + (q * log_q).sum(1)
-    return np.maximum(own - p @ log_q.T - log_p @ q.T, 0) / 2
+    divergence: NDArray[np.floating] = np.maximum(own - p @ log_q.T - log_p @ q.T, 0) / 2
+    return divergence
 
 
 def _merge_near(maps: np.ndarray, threshold: float) -> np.ndarray:

@@ -48,7 +48,8 @@ def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     at a few sizes (98, 374) a pixel that begins a cell falls just short of it.
     """
     rows, columns = map(_cells_of, size, labels.shape)
-    return labels[np.ix_(rows, columns)]
+    taken: np.ndarray = labels[np.ix_(rows, columns)]
+    return taken
 
 
 def _cells_of(pixels: int, cells: int) -> np.ndarray:

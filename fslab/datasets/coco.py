@@ -78,7 +78,7 @@ class CocoSample(Sample):
 
 
 def coco(
-    root_or_json: str | os.PathLike[str], split: str = "val2017", skip_missing: bool = False
+    root_or_json: str | os.PathLike[str] | Url, split: str = "val2017", skip_missing: bool = False
 ) -> Dataset:
     """Open COCO-Object: pictures of ROOT/SPLIT/, truth from ROOT/annotations/instances_SPLIT.json.
 

@@ -10,7 +10,7 @@ import numpy as np
 from fslab.datasets import oddities
 from fslab.datasets.masks import read_mask
 from fslab.datasets.oddities import Oddity
-from fslab.datasets.places import Place, place
+from fslab.datasets.places import Place, Url, entries, place
 from fslab.datasets.read import SUFFIXES
 from fslab.datasets.samples import Dataset, MissingFiles, Sample, counted
 from fslab.datasets.vocabularies import VOC
@@ -27,8 +27,8 @@ _NAMED = 20
 
 
 def folder(
-    pictures: str | os.PathLike[str],
-    masks: str | os.PathLike[str] | None = None,
+    pictures: str | os.PathLike[str] | Url,
+    masks: str | os.PathLike[str] | Url | None = None,
     vocabulary: Vocabulary = VOC,
 ) -> Dataset:
     """Open a folder of pictures, with a folder of index PNGs of the same stems as truth, if any.
@@ -62,7 +62,7 @@ def _unpaired(mask: Place) -> Oddity:
 
 
 def mask_pairs(
-    pred_dir: str | os.PathLike[str], truth_dir: str | os.PathLike[str]
+    pred_dir: str | os.PathLike[str] | Url, truth_dir: str | os.PathLike[str] | Url
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Pair index PNGs of two folders by stem: (name, truth, guess), both u8 [H, W], read lazily.
 
@@ -83,7 +83,7 @@ def mask_pairs(
     return ((name, read_mask(path), read_mask(guesses[name])) for name, path in truths.items())
 
 
-def masks_in(folder: str | os.PathLike[str]) -> tuple[dict[str, Place], list[Oddity]]:
+def masks_in(folder: str | os.PathLike[str] | Url) -> tuple[dict[str, Place], list[Oddity]]:
     """Return a folder's masks by stem, and why each other entry was left, overlays among them."""
     home = place(folder)
     taken, left = sorted_out(home, MASKS)
@@ -100,8 +100,9 @@ def sorted_out(folder: Place, suffixes: frozenset[str]) -> tuple[list[Place], li
     """
     if not folder.is_dir():
         raise FslabError(f"{str(folder)!r} is no folder; check the path")
-    taken, left = [], []
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+    taken: list[Place] = []
+    left: list[Oddity] = []
+    for path in entries(folder):
         if path.name.startswith("."):
             why = "is hidden"
         elif path.suffix.lower() in suffixes:

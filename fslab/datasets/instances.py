@@ -164,12 +164,12 @@ def _image(given: Any, place: int, folder: Place) -> _Entry:
         entry.refused = f"images[{place}] has file_name {short(file)}; it must be a file's name"
         return entry
     entry.file = _below(file, folder)
-    sides = [identity(given.get(side)) for side in ("height", "width")]
-    if not all(isinstance(side, int) and side > 0 for side in sides):
+    height, width = identity(given.get("height")), identity(given.get("width"))
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
         said = ", ".join(f"{side} {short(given.get(side))}" for side in ("height", "width"))
         entry.refused = f"{file!r} is listed with {said}; both must be whole numbers from 1 up"
         return entry
-    entry.size = sides[0], sides[1]
+    entry.size = height, width
     if entry.identity is None:
         entry.refused = f"{file!r} is listed with id {short(given.get('id'))}, so which "
         entry.refused += "annotations are its own is not known; give it a number"

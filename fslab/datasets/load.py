@@ -9,14 +9,14 @@ from typing import Literal
 from fslab.datasets.checkout import where_to_look
 from fslab.datasets.coco import coco
 from fslab.datasets.folders import folder
-from fslab.datasets.places import place
+from fslab.datasets.places import Url, place
 from fslab.datasets.samples import Dataset
 from fslab.datasets.voc import voc, voc_home
 from fslab.records import FslabError
 
 
 def load(
-    root: str | os.PathLike[str],
+    root: str | os.PathLike[str] | Url,
     split: str = "val",
     format: Literal["voc", "coco"] = "voc",
     skip_missing: bool = False,

@@ -8,9 +8,10 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from fslab.datasets.places import Place, place
+from fslab.datasets.places import Place, Url, place
 from fslab.datasets.read import bytes_of, orientation, pixel_data, png, refusing
 from fslab.datasets.vocabularies import VOC_CLASSES
 from fslab.files import write_or_refuse
@@ -22,7 +23,7 @@ _GREY, _COLOURS, _INDICES = 0, 2, 3
 _WANTED = "a mask is a PNG of label numbers, as fslab.datasets.write_mask saves it"
 
 
-def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+def read_mask(path: str | os.PathLike[str] | Url) -> np.ndarray:
     """Read an index mask, u8 [H, W], from a PNG of 8-bit grey or with a palette.
 
     Grey values are the labels. A palette's numbers are the labels where it shows them as VOC's
@@ -65,9 +66,9 @@ def write_mask(labels: np.ndarray, path: str | os.PathLike[str]) -> None:
 
 def _check_plain(image: Image.Image, path: Place) -> None:
     """Refuse a mask of several frames, and one that says it is to be shown turned."""
-    if getattr(image, "n_frames", 1) > 1:
+    if (frames := getattr(image, "n_frames", 1)) > 1:
         raise FslabError(
-            f"{str(path)!r} is an animation of {image.n_frames} frames; save the one that holds "
+            f"{str(path)!r} is an animation of {frames} frames; save the one that holds "
             "the labels as a plain PNG"
         )
     if (turn := orientation(image)) != 1:
@@ -96,9 +97,9 @@ def _check_rows(image: Image.Image, data: bytes, path: Place) -> None:
 
 def _by_palette(image: Image.Image, path: Place) -> np.ndarray:
     """Return the labels of a palette mask, u8 [H, W], where numbers or colours tell them surely."""
-    numbers = np.array(image)
+    numbers: NDArray[np.uint8] = np.array(image)
     present = np.flatnonzero(np.bincount(numbers.ravel(), minlength=VOID + 1)).tolist()
-    colours = [tuple(each) for each in np.reshape(image.getpalette("RGB"), (-1, 3)).tolist()]
+    colours = [tuple(each) for each in np.reshape(image.getpalette("RGB") or [], (-1, 3)).tolist()]
     if _numbers_are_shown(present, colours):
         return numbers
     labels = _labels_of(colours)

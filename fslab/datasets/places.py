@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,15 +93,17 @@ class Url:
         """Return a file's content."""
         with _refusing(self.url):
             files, inside = _opened(self.url)
-            return files.cat_file(inside)
+            data: bytes = files.cat_file(inside)
+        return data
 
     def _kind(self) -> str | None:
         with _refusing(self.url):
             files, inside = _opened(self.url)
             try:
-                return files.info(inside)["type"]
+                kind: str = files.info(inside)["type"]
             except (FileNotFoundError, NotADirectoryError):
                 return None
+        return kind
 
 
 Place = Path | Url
@@ -120,6 +122,12 @@ def place(given: str | os.PathLike[str] | Url) -> Place:
     with _refusing(text):
         files, inside = _opened(text)
     return Path(inside) if isinstance(files, LocalFileSystem) else Url(text)
+
+
+def entries(folder: Place) -> list[Place]:
+    """Return what a folder holds, by name."""
+    held: Iterable[Place] = folder.iterdir()
+    return sorted(held, key=lambda path: path.name)
 
 
 def is_file(path: Place) -> bool:
@@ -143,7 +151,8 @@ def local(given: str | os.PathLike[str]) -> Path:
 
 def _opened(url: str) -> tuple[AbstractFileSystem, str]:
     """Return a file system, which fsspec keeps for the process, and the path inside it."""
-    return fsspec.url_to_fs(url)
+    found: tuple[AbstractFileSystem, str] = fsspec.url_to_fs(url)
+    return found
 
 
 @contextmanager

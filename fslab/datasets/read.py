@@ -63,7 +63,7 @@ _BAND = 256
 """Rows of deep grey that are brought to 8 bits at a time."""
 
 
-def read(path: str | os.PathLike[str]) -> Picture:
+def read(path: str | os.PathLike[str] | Url) -> Picture:
     """Read a picture as RGB, upright: u8 [H, W, 3], named by the file's stem as `shown_name`.
 
     EXIF orientation is applied. Transparency is laid over white, as viewers show it; 16-bit
@@ -91,12 +91,12 @@ def shown_name(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def picture_size(path: str | os.PathLike[str] | Url) -> tuple[int, int]:
     """Return the height and width that `read` would give; of a JPEG only the header is parsed."""
     return size_and_turn(path)[0]
 
 
-def size_and_turn(path: str | os.PathLike[str]) -> tuple[tuple[int, int], int]:
+def size_and_turn(path: str | os.PathLike[str] | Url) -> tuple[tuple[int, int], int]:
     """Return the height and width that `read` would give, and the EXIF turn (1 is upright)."""
     path = place(path)
     data = bytes_of(path)
@@ -208,7 +208,7 @@ def pixel_data(data: bytes, path: Place) -> bytes:
 
 
 @contextmanager
-def refusing(path: Path, wanted: str = "convert it to PNG or JPEG") -> Iterator[None]:
+def refusing(path: Place, wanted: str = "convert it to PNG or JPEG") -> Iterator[None]:
     """Turn what Pillow raises into one sentence that names the file."""
     named = repr(str(path))
     try:
@@ -258,7 +258,7 @@ def orientation(image: Image.Image) -> int:
     return given if given in _UPRIGHT else 1
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
+def _rgb(image: Image.Image, path: Place) -> Image.Image:
     """Return any decoded picture in mode RGB."""
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_eight_bit(image, path)).convert("RGB")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -56,7 +57,8 @@ class Outline:
 
         rings = self._rings(height, width)
         merged = coco_mask.merge(coco_mask.frPyObjects(rings, height, width))
-        return coco_mask.decode(merged).astype(bool)
+        painted: np.ndarray = coco_mask.decode(merged).astype(bool)
+        return painted
 
     def extent(self, height: int, width: int) -> tuple[Box, float]:
         """Return the region's own box and its area in square pixels; nothing is painted.
@@ -130,10 +132,11 @@ class Outline:
             raise FslabError(f"{self.source} is {short(size)}; its picture is {height} x {width}")
         runs = _unpacked(counts) if isinstance(counts, str) else counts
         pixels = height * width
-        whole = isinstance(runs, list) and all(
-            type(run) is int and 0 <= run <= pixels for run in runs
-        )
-        if not whole or sum(runs) != pixels:
+        if (
+            not isinstance(runs, list)
+            or not all(type(run) is int and 0 <= run <= pixels for run in runs)
+            or sum(runs) != pixels
+        ):
             raise FslabError(
                 f"{self.source} has a segmentation that cannot be painted (its counts do not add "
                 f"up to the {pixels} pixels of {height} x {width}); give whole run lengths"
@@ -164,7 +167,7 @@ def paint_box(box: Box, height: int, width: int) -> np.ndarray:
     return painted
 
 
-def disagreement(extent: Box, area: float, annotation: dict[str, Any]) -> str:
+def disagreement(extent: Box, area: float, annotation: Mapping[str, Any]) -> str:
     """Say how an annotation's box or area contradicts its region's; empty where neither does."""
     boxes = _boxes(annotation.get("bbox"))
     shared = max((_overlap(extent, box) for box in boxes), default=1.0)
@@ -176,7 +179,7 @@ def disagreement(extent: Box, area: float, annotation: dict[str, Any]) -> str:
     return ""
 
 
-def apart(extent: Box, annotation: dict[str, Any]) -> bool:
+def apart(extent: Box, annotation: Mapping[str, Any]) -> bool:
     """Tell whether box and region are of different places, so that one of them is wrong."""
     boxes = _boxes(annotation.get("bbox"))
     return bool(boxes) and max(_overlap(extent, box) for box in boxes) < _APART
@@ -254,7 +257,7 @@ def _unpacked(text: str) -> list[int] | None:
     return None if shift else runs
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Tell finite numbers of json from all else: true and false are none, nor what is too large."""
     return type(value) in (int, float) and abs(value) < 1e9
 

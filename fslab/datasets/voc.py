@@ -12,7 +12,7 @@ from fslab.datasets import oddities
 from fslab.datasets.folders import MASKS, sorted_out
 from fslab.datasets.lists import lines_of, odd_line
 from fslab.datasets.oddities import Oddity
-from fslab.datasets.places import Place, is_file, place
+from fslab.datasets.places import Place, Url, entries, is_file, place
 from fslab.datasets.read import SUFFIXES
 from fslab.datasets.samples import SPOKEN, Dataset, MissingFiles, Sample, counted
 from fslab.datasets.vocabularies import VOC
@@ -22,7 +22,7 @@ _PICTURES, _MASKS = "JPEGImages", "SegmentationClass"
 
 
 def voc(
-    root: str | os.PathLike[str],
+    root: str | os.PathLike[str] | Url,
     split: str = "val",
     vocabulary: Vocabulary = VOC,
     skip_missing: bool = False,
@@ -52,7 +52,7 @@ def voc(
     samples = [
         Sample(row.name if shared[row.name] == 1 else row.file, row.picture, row.mask, known)
         for row in rows
-        if row.name not in missing
+        if row.picture is not None and row.name not in missing
     ]
     name = home.resolve().name
     odd = tuple(_shared_masks(samples))
@@ -70,7 +70,7 @@ def _shared_masks(samples: Iterable[Sample]) -> Iterator[Oddity]:
             yield Oddity(oddities.SHARED, names[1], why)
 
 
-def voc_home(root: str | os.PathLike[str]) -> Place | None:
+def voc_home(root: str | os.PathLike[str] | Url) -> Place | None:
     """Return the folder that holds ImageSets/Segmentation: root, or VOC2012 below it; or None."""
     root = place(root)
     for home in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
@@ -176,8 +176,11 @@ def _by_stem(paths: Iterable[Place]) -> dict[str, list[Place]]:
 def _lists(home: Place, split: str) -> Iterator[tuple[Place, list[tuple[int, str]]]]:
     """Yield the lists that a split is made of, and their lines."""
     folder = home / "ImageSets" / "Segmentation"
-    found = sorted(folder.iterdir(), key=lambda path: path.name)
-    lists = {path.stem: path for path in found if path.suffix.lower() == ".txt" and is_file(path)}
+    lists = {
+        path.stem: path
+        for path in entries(folder)
+        if path.suffix.lower() == ".txt" and is_file(path)
+    }
     for part in [split] if split in lists else split.split("+"):
         if part not in lists:
             there = ", ".join(lists) or "none"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from fslab.backbones.limits import check_length
 from fslab.backbones.weights import load_parts
@@ -60,7 +62,7 @@ class Matcher:
         tokens = self.tokenizer(
             list(texts), padding="max_length", max_length=limit, return_tensors="pt"
         ).to(self.model.device)
-        states = self.model.text_model(tokens["input_ids"]).last_hidden_state
+        states: Tensor = self.model.text_model(tokens["input_ids"]).last_hidden_state
         return states.float().mean(1).cpu().numpy()
 
     @ordinary()
@@ -94,7 +96,7 @@ class Matcher:
 
     def _limit(self, texts: Sequence[str]) -> int:
         """Return how many tokens CLIP reads; FslabError for a text that has more."""
-        limit = self.model.config.text_config.max_position_embeddings
+        limit: int = self.model.config.text_config.max_position_embeddings
         check_length(self.tokenizer, texts, limit, "CLIP")
         return limit
 
@@ -103,9 +105,11 @@ class Matcher:
         return np.stack(vectors) if vectors else empty
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return vectors [..., D] at length 1."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    scaled: NDArray[np.floating]
+    scaled = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return scaled
 
 
 def middle(image: np.ndarray) -> np.ndarray:

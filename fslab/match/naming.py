@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.match.matcher import Matcher, unit
 from fslab.match.patches import Patches
@@ -72,10 +73,11 @@ def _logits(
     return np.maximum.reduceat(logits, starts, axis=1).astype(np.float64)
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return f32 [K, T] of rows that sum to 1."""
     exponents = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
-    return (exponents / exponents.sum(1, keepdims=True)).astype(np.float32)
+    shares: NDArray[np.floating] = exponents / exponents.sum(1, keepdims=True)
+    return shares.astype(np.float32)
 
 
 @stage

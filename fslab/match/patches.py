@@ -40,7 +40,7 @@ class Patches:
         self._matcher = matcher
 
     @ordinary()
-    def encode(self, masks: Sequence[np.ndarray]) -> np.ndarray:
+    def encode(self, masks: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Return f32 [N, D] of unit length for masks of the picture, bool [H, W] each.
 
         Raises FslabError for a mask of another size.
@@ -135,9 +135,11 @@ def _pass(
     weights = torch.cat([asked @ keys.mT + bias, own], -1).softmax(-1)
     seen = weights[..., :-1] @ values + weights[..., -1:] * own_value
     tokens = tokens + attention.out_proj(seen.transpose(0, 1).flatten(1))
-    return tokens + layer.mlp(layer.layer_norm2(tokens))
+    turned: Tensor = tokens + layer.mlp(layer.layer_norm2(tokens))
+    return turned
 
 
 def _heads(states: Tensor, heads: int) -> Tensor:
     """Turn [N, D] into [heads, N, D / heads]."""
-    return states.unflatten(-1, (heads, -1)).transpose(0, 1)
+    parted: Tensor = states.unflatten(-1, (heads, -1))
+    return parted.transpose(0, 1)

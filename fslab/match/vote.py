@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.match.matcher import Matcher
 from fslab.match.naming import Match, check_count, paint, resolve, score_segments
@@ -116,7 +117,8 @@ def vote(
     if weight and evidence:
         by_name = {resolve([given], vocabulary).pop(): each for given, each in evidence.items()}
         prior = _prior([by_name[name] for name in names], segmentations[0].size)
-    total, best = 0.0, np.zeros(len(names))
+    total: NDArray[np.floating] = np.zeros((), np.float32)
+    best = np.zeros(len(names))
     for segments, scored in zip(segmentations, matches, strict=True):
         shares = _shares(scored, names)
         if prior is not None:
@@ -148,9 +150,10 @@ def _background(scored: Match) -> np.ndarray:
     return np.arange(len(scored.texts)) >= scored.classes
 
 
-def _weighed(shares: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def _weighed(shares: NDArray[np.floating], factors: NDArray[np.floating]) -> NDArray[np.floating]:
     product = shares * factors
-    return product / np.maximum(product.sum(1, keepdims=True), 1e-30)
+    weighed: NDArray[np.floating] = product / np.maximum(product.sum(1, keepdims=True), 1e-30)
+    return weighed
 
 
 def _prior(evidence: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -174,4 +177,5 @@ def _on_segments(prior: np.ndarray, segments: Segments) -> np.ndarray:
     sums = np.stack([np.bincount(ids, one.ravel(), segments.count) for one in prior], 1)
     mean = sums / np.bincount(ids, minlength=segments.count)[:, None]
     rest = 1 - mean.max(1, keepdims=True)
-    return np.clip(np.concatenate([rest, mean], 1), _LEAST, 1)
+    clipped: np.ndarray = np.clip(np.concatenate([rest, mean], 1), _LEAST, 1)
+    return clipped

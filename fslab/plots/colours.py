@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.records import VOID, FslabError, voc_palette
 
@@ -54,9 +55,10 @@ def is_light(colour: np.ndarray) -> bool:
     return float(colour @ LUMA) > 140
 
 
-def grey(pixels: np.ndarray) -> np.ndarray:
+def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a picture without its colours, u8 [H, W, 3], so that a mask's colour is its own."""
-    return np.rint(pixels @ LUMA).astype(np.uint8)[..., None].repeat(3, -1)
+    flat: NDArray[np.uint8] = np.rint(pixels @ LUMA).astype(np.uint8)
+    return flat[..., None].repeat(3, -1)
 
 
 def css(colour: np.ndarray) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fslab.plots.colours import class_colours, is_light, segment_colours
@@ -53,7 +54,8 @@ def segment_picture(picture: Picture, segments: Segments) -> np.ndarray:
 
 def label_picture(labels: LabelMap | np.ndarray, colours: np.ndarray | None = None) -> np.ndarray:
     """Return labels as flat colours, u8 [H, W, 3]: VOC's palette, or `colours` in its place."""
-    return class_colours(colours)[_named(labels, ())[0]]
+    drawn: np.ndarray = class_colours(colours)[_named(labels, ())[0]]
+    return drawn
 
 
 def pca_colours(value: np.ndarray) -> np.ndarray:
@@ -132,10 +134,12 @@ def _tinted(
     """Lay each label's colour over the enlarged picture, f64 [H, W] strong, and outline masks."""
     times = _enlargement(picture.size)
     height, width = picture.size
-    image = Image.fromarray(picture.pixels).resize((width * times, height * times), Image.BICUBIC)
+    image = Image.fromarray(picture.pixels).resize(
+        (width * times, height * times), Image.Resampling.BICUBIC
+    )
     labels = _repeated(labels, times)
     strong = _repeated(strength, times)[..., None]
-    mixed = np.asarray(image) * (1 - strong) + palette[labels] * strong
+    mixed: NDArray[np.float64] = np.asarray(image) * (1 - strong) + palette[labels] * strong
     rim = _edges(labels, max(2, min(labels.shape) // 160))
     mixed[rim] = 0.15 * mixed[rim] + 0.85 * 255
     return np.rint(mixed).astype(np.uint8)

@@ -43,13 +43,14 @@ def heat_map(
         )
     if not np.isfinite(values).any():
         raise FslabError(f"the heat map {title!r} has no finite number to show")
-    names = [[plain(str(name)) for name in part] for part in (rows, columns)]
-    figure = go.Figure(_cells(values, *names, axes, colour_title))
+    down, across = ([plain(str(name)) for name in part] for part in (rows, columns))
+    figure = go.Figure(_cells(values, down, across, axes, colour_title))
     if len(columns) <= _WRITTEN_COLUMNS:
-        figure.add_trace(_numbers(values, *names))
+        figure.add_trace(_numbers(values, down, across))
     if mark_best:
-        _frame(figure, *np.unravel_index(np.nanargmax(values), values.shape))
-    _lay_out(figure, title, names, axes)
+        row, column = np.unravel_index(np.nanargmax(values), values.shape)
+        _frame(figure, int(row), int(column))
+    _lay_out(figure, title, [down, across], axes)
     return figure
 
 

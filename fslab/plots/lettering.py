@@ -7,6 +7,7 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from typing import cast
 
 from PIL import ImageFont
 
@@ -37,7 +38,7 @@ def font_for(word: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
         font = _font(name, size)
         if font is not None and not missing(word, font):
             return font, ""
-    first = _font("", size)
+    first = _own_font(size)
     return first, missing(word, first)
 
 
@@ -60,9 +61,15 @@ def warn_of(lacking: Sequence[str]) -> None:
 
 
 @cache
+def _own_font(size: int) -> ImageFont.FreeTypeFont:
+    # Given a size, it is never the bitmap font that Pillow's hint allows for.
+    return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))
+
+
+@cache
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont | None:
     if not name:
-        return ImageFont.load_default(size)
+        return _own_font(size)
     try:
         return ImageFont.truetype(name, size)
     except (OSError, ValueError):

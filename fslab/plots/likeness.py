@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from plotly.colors import sample_colorscale, unlabel_rgb
 
 from fslab.plots.draw import check_size
@@ -43,8 +44,10 @@ def _coloured(cosines: np.ndarray) -> np.ndarray:
     low = float(cosines.min())
     shares = (cosines - low) / max(1 - low, 1e-6)
     palette = sample_colorscale(_SCALE, np.linspace(0, 1, _STEPS).tolist())
-    colours = np.array([unlabel_rgb(colour) for colour in palette])
-    return np.rint(colours[np.rint(shares.clip(0, 1) * (_STEPS - 1)).astype(int)]).astype(np.uint8)
+    colours: NDArray[np.float64] = np.array([unlabel_rgb(colour) for colour in palette])
+    steps = np.rint(shares.clip(0, 1) * (_STEPS - 1)).astype(int)
+    drawn: NDArray[np.uint8] = np.rint(colours[steps]).astype(np.uint8)
+    return drawn
 
 
 def _mark(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from fslab.plots.colours import class_colours, grey, segment_colours
 from fslab.plots.draw import check_size, colours_and_share, name_of
@@ -168,7 +169,8 @@ def cosine_to(value: np.ndarray, point: tuple[int, int], size: tuple[int, int]) 
         at * cells // limit for at, cells, limit in zip(point, value.shape[1:], size, strict=True)
     )
     unit = value / np.maximum(np.linalg.norm(value, axis=0, keepdims=True), 1e-8)
-    return np.einsum("chw,c->hw", unit, unit[:, row, column]).astype(np.float32)
+    cosines: NDArray[np.floating] = np.einsum("chw,c->hw", unit, unit[:, row, column])
+    return cosines.astype(np.float32)
 
 
 def _map_of(features: Features, layer: str) -> np.ndarray:

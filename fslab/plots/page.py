@@ -61,7 +61,7 @@ def plotly_script() -> str:
     """Return the installed plotly.js, for the one place of a page that holds it: 4 to 5 MB."""
     from plotly.offline import get_plotlyjs
 
-    return get_plotlyjs()
+    return str(get_plotlyjs())
 
 
 def figure(drawn: go.Figure, name: str) -> str:

@@ -38,7 +38,7 @@ class Panel:
     base: np.ndarray
     photo: bool = True
     labels: np.ndarray | None = None
-    colours: np.ndarray | None = None
+    colours: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
     shown: Mapping[int, str] = field(default_factory=dict)
     reads: Mapping[int, str] = field(default_factory=dict)
     opacity: float = 0.7
@@ -102,12 +102,12 @@ def _draw(figure: go.Figure, panel: Panel, row: int, column: int, width: float) 
     source = data_uri(panel.base, "JPEG" if panel.photo else "PNG")
     figure.add_trace(go.Image(source=source, hoverinfo="skip"), **at)
     if panel.labels is not None:
-        layer = data_uri(_layer(panel))
+        layer = data_uri(_layer(panel, panel.labels))
         figure.add_trace(go.Image(source=layer, opacity=panel.opacity, hoverinfo="skip"), **at)
-        for points in _readers(panel):
+        for points in _readers(panel, panel.labels):
             figure.add_trace(points, **at)
         if panel.written:
-            _write_names(figure, panel, at, panel.base.shape[1] / width)
+            _write_names(figure, panel, panel.labels, at, panel.base.shape[1] / width)
     height, across = panel.base.shape[:2]
     hidden = {"visible": False, "constrain": "domain"}
     figure.update_xaxes(range=[-0.5, across - 0.5], **hidden, **at)
@@ -115,19 +115,19 @@ def _draw(figure: go.Figure, panel: Panel, row: int, column: int, width: float) 
     figure.update_yaxes(range=[height - 0.5, -0.5], scaleanchor=anchor, **hidden, **at)
 
 
-def _layer(panel: Panel) -> np.ndarray:
+def _layer(panel: Panel, labels: np.ndarray) -> np.ndarray:
     """Return the coloured masks as u8 [H, W, 4], clear where nothing is shown."""
-    clear = np.where(np.isin(panel.labels, list(panel.shown)), 255, 0).astype(np.uint8)
-    colours = panel.colours[panel.labels] * (clear[..., None] > 0)
+    clear = np.where(np.isin(labels, list(panel.shown)), 255, 0).astype(np.uint8)
+    colours = panel.colours[labels] * (clear[..., None] > 0)
     return np.dstack([colours.astype(np.uint8), clear])
 
 
-def _readers(panel: Panel) -> list[go.Scatter]:
+def _readers(panel: Panel, labels: np.ndarray) -> list[go.Scatter]:
     """Return unseen points on a grid, one trace a label, that tell the pointer what is there."""
-    height, width = panel.labels.shape
+    height, width = labels.shape
     step = -(-max(height, width) // _READ_CELLS)
     rows, columns = np.mgrid[step // 2 : height : step, step // 2 : width : step]
-    cells = panel.labels[rows, columns]
+    cells = labels[rows, columns]
     small = np.min_scalar_type(max(height, width))
     return [
         go.Scatter(
@@ -140,12 +140,14 @@ def _readers(panel: Panel) -> list[go.Scatter]:
     ]  # fmt: skip
 
 
-def _write_names(figure: go.Figure, panel: Panel, at: Mapping[str, int], scale: float) -> None:
+def _write_names(
+    figure: go.Figure, panel: Panel, labels: np.ndarray, at: Mapping[str, int], scale: float
+) -> None:
     """Write each shown name on its mask; `scale` is picture pixels a screen pixel."""
-    present = [label for label in panel.shown if label != VOID and (panel.labels == label).any()]
-    centres = [middle(panel.labels == label) for label in present]
+    present = [label for label in panel.shown if label != VOID and (labels == label).any()]
+    centres = [middle(labels == label) for label in present]
     sizes = [(18 * scale, (7.2 * len(panel.shown[label]) + 6) * scale) for label in present]
-    boxes = spread(centres, sizes, panel.labels.shape)
+    boxes = spread(centres, sizes, labels.shape)
     for label, (top, left, bottom, right) in zip(present, boxes, strict=True):
         colour = panel.colours[label]
         figure.add_annotation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
 
@@ -28,7 +29,7 @@ def middle(mask: np.ndarray) -> tuple[int, int]:
     return int(rows[place]) * step, int(columns[place]) * step
 
 
-def _worn(mask: np.ndarray) -> np.ndarray:
+def _worn(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the cells whose four neighbours are set too; beyond the picture nothing is."""
     padded = np.pad(mask, 1)
     around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from PIL import Image, ImageColor
 from plotly.colors import get_colorscale
 
@@ -106,17 +107,20 @@ def value_maps(
     for place, values in enumerate(maps.values(), 1):
         at = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
         figure.add_trace(_values_read(values, low, high, plain(colour_title), place == 1), **at)
-    for place in range(len(panels) if point is not None else 0):
-        at = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
-        figure.add_trace(_cross(point), **at)
+    if point is not None:
+        for place in range(len(panels)):
+            at = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
+            figure.add_trace(_cross(point), **at)
     return figure
 
 
-def _viridis(shares: np.ndarray) -> np.ndarray:
+def _viridis(shares: np.ndarray) -> NDArray[np.uint8]:
     """Colour shares, f [H, W] of 0..1, as u8 [H, W, 3]; pixels weigh less than plotly's numbers."""
     stops, colours = zip(*get_colorscale("Viridis"), strict=True)
     anchors = np.array([ImageColor.getrgb(colour) for colour in colours])
-    channels = [np.interp(shares, stops, anchors[:, channel]) for channel in range(3)]
+    channels: list[NDArray[np.float64]] = [
+        np.interp(shares, stops, anchors[:, channel]) for channel in range(3)
+    ]
     return np.rint(np.stack(channels, -1)).astype(np.uint8)
 
 

@@ -22,9 +22,10 @@ Precision = Literal["fp32", "fp16", "bf16"]
 _hints = cache(get_type_hints)
 
 
-def _check_types(part: Any) -> None:
+def _check_types(part: object) -> None:
     """Bring numbers and lists to plain Python, and refuse a setting of another type."""
-    for name, kind in _hints(type(part)).items():
+    record: Any = type(part)
+    for name, kind in _hints(record).items():
         given = getattr(part, name)
         try:
             object.__setattr__(part, name, _as(kind, given))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import SupportsIndex
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.names import spelt, written_as_one
 from fslab.records.base import VOID, FslabError, check_unicode, described, words_of
@@ -18,7 +20,7 @@ from fslab.records.base import VOID, FslabError, check_unicode, described, words
 class Picture:
     """One picture. `pixels` is u8 [H, W, 3], RGB, upright; `name` is what messages call it."""
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8]
     name: str = "picture"
 
     def __post_init__(self) -> None:
@@ -48,14 +50,14 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class Features(Mapping[str, np.ndarray]):
+class Features(Mapping[str, NDArray[np.float32]]):
     """Feature maps by layer path: f32 [C, h, w]; strides differ, so h and w do too.
 
     With one timestep the keys are layer paths. With more, a key is "path@timestep" and
     `at(timestep)` gives the maps of one of them under their plain paths.
     """
 
-    maps: Mapping[str, np.ndarray]
+    maps: Mapping[str, NDArray[np.float32]]
     size: tuple[int, int]
     name: str = "picture"
 
@@ -69,7 +71,7 @@ class Features(Mapping[str, np.ndarray]):
         object.__setattr__(self, "maps", maps)
         object.__setattr__(self, "size", _size(self.name, self.size))
 
-    def __getitem__(self, key: str) -> np.ndarray:
+    def __getitem__(self, key: str) -> NDArray[np.float32]:
         if key not in self.maps:
             raise KeyError(f"{key!r}; these features hold {', '.join(self.maps)}")
         return self.maps[key]
@@ -102,7 +104,7 @@ class Segments:
     others: further segmentations of the same picture, which vote beside this one on names.
     """
 
-    labels: np.ndarray
+    labels: NDArray[np.int32]
     others: tuple[Segments, ...] = ()
 
     def __post_init__(self) -> None:
@@ -138,9 +140,10 @@ class Segments:
         """Height and width in pixels."""
         return self.labels.shape[0], self.labels.shape[1]
 
-    def masks(self) -> np.ndarray:
+    def masks(self) -> NDArray[np.bool_]:
         """Return one mask a segment: bool [K, H, W]."""
-        return self.labels[None] == np.arange(self.count)[:, None, None]
+        masks: NDArray[np.bool_] = self.labels[None] == np.arange(self.count)[:, None, None]
+        return masks
 
 
 @dataclass(frozen=True)
@@ -306,7 +309,7 @@ class LabelMap:
         return {called[index]: float(counts[index]) for index in order if counts[index] > 0}
 
 
-def _feature_map(name: str, layer: object, value: object) -> np.ndarray:
+def _feature_map(name: str, layer: object, value: object) -> NDArray[np.float32]:
     """Return one layer's map as f32 [C, h, w]; FslabError for what is none."""
     if not isinstance(layer, str):
         raise FslabError(f"{name}: a layer is called {layer!r}; names of layers are texts")
@@ -323,7 +326,7 @@ def _feature_map(name: str, layer: object, value: object) -> np.ndarray:
     return value.astype(np.float32, copy=False)
 
 
-def _size(name: str, given: object) -> tuple[int, int]:
+def _size(name: str, given: Iterable[SupportsIndex]) -> tuple[int, int]:
     """Return a height and a width as plain numbers."""
     try:
         height, width = map(operator.index, given)
@@ -349,7 +352,7 @@ def _indices(labels: object, what: str) -> np.ndarray:
 class Confusion:
     """Pixel counts int64 [K, K], rows truth, columns guess, summed over `images` pictures."""
 
-    counts: np.ndarray
+    counts: NDArray[np.int64]
     names: tuple[str, ...]
     images: int = 1
 
@@ -359,11 +362,13 @@ class Confusion:
         return Confusion(self.counts + other.counts, self.names, self.images + other.images)
 
     @cached_property
-    def iou(self) -> np.ndarray:
+    def iou(self) -> NDArray[np.float64]:
         """Intersection over union by class: f64 [K]; NaN where a class is in neither map."""
         hits = np.diag(self.counts).astype(np.float64)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
-        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+        known = union > 0
+        iou: NDArray[np.float64] = np.divide(hits, union, np.full(len(hits), np.nan), where=known)
+        return iou
 
     @property
     def miou(self) -> float:

@@ -47,7 +47,9 @@ def _affinities(colours: Tensor, steps: Sequence[int]) -> Tensor:
     """Return weights f32 [8 x steps, H, W] that sum to 1 at each pixel; colours are [3, H, W]."""
     count = 9 * len(steps)
     mean = sum(_neighbours(colours, steps, centre=True)) / count
-    squares = sum((near - mean) ** 2 for near in _neighbours(colours, steps, centre=True))
+    squares = torch.zeros(())
+    for near in _neighbours(colours, steps, centre=True):
+        squares = squares + (near - mean) ** 2
     spread = 1e-8 + 0.1 * (squares / (count - 1)).sqrt()
     closeness = [-((near - colours).abs() / spread).mean(0) for near in _neighbours(colours, steps)]
     return torch.stack(closeness).softmax(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fslab.process import memory_refused
 from fslab.records import FslabError, OutOfMemory, Picture, Refinement
@@ -27,7 +28,8 @@ def dense_crf(picture: Picture, unary: np.ndarray, recipe: Refinement) -> np.nda
     found = _infer(picture, odds, terms, recipe, together=True)
     with_first = np.concatenate([np.zeros_like(found[:1]), found])
     shares = np.exp(with_first - with_first.max(0))
-    return shares / shares.sum(0)
+    normal: NDArray[np.float32] = shares / shares.sum(0)
+    return normal
 
 
 def mask_crfs(picture: Picture, masks: np.ndarray, recipe: Refinement) -> np.ndarray:
@@ -45,7 +47,7 @@ def mask_crfs(picture: Picture, masks: np.ndarray, recipe: Refinement) -> np.nda
         )
     sure = np.float32(np.log(recipe.certainty / (1 - recipe.certainty)))
     found = _infer(picture, np.where(masks, sure, -sure), terms, recipe, together=False)
-    less = np.exp(-np.abs(found))
+    less: NDArray[np.float32] = np.exp(-np.abs(found))
     return np.where(found >= 0, 1, less) / (1 + less)
 
 
@@ -67,11 +69,11 @@ def _infer(
     """Return log odds [C, H, W] after inference by this package's own lattice."""
     from numba import config
 
-    from fslab.refine import field
+    from fslab.refine import field, filtering
 
     if config.DISABLE_JIT:
         raise FslabError("NUMBA_DISABLE_JIT is set; the CRF's lattice runs as compiled code only")
-    if odds[0].size * field.filtering.CORNERS >= 2**32:
+    if odds[0].size * filtering.CORNERS >= 2**32:
         raise FslabError(
             f"{picture.name}: {_size(picture)} pixels are more than the CRF can count; make the "
             "picture smaller, or take refinement.method 'pamr'"

@@ -17,13 +17,17 @@ BLOCK = 128
 """The most pixels of a row that a tile has, which are worked on together."""
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+Kernel = Callable[..., Any]
+
+
+def compiled(function: Kernel) -> Kernel:
     """Compile a function at its first call, and keep it on disk where numba finds a place to."""
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        return njit(cache=True, **settings)(function)
+        kernel: Kernel = njit(cache=True, **settings)(function)
     except RuntimeError:  # neither the package nor the user's cache can be written
-        return njit(**settings)(function)
+        kernel = njit(**settings)(function)
+    return kernel
 
 
 class _Lanes(types.Type):

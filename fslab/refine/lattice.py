@@ -38,7 +38,9 @@ _Found = list[tuple[np.ndarray, np.ndarray]]
 def crew_of(threads: int) -> Iterator[Crew]:
     """Give threads of its own to a lattice, none where one thread does the work."""
 
-    def work(pool: ThreadPoolExecutor | None, task: Callable, count: int, least: int = 1) -> list:
+    def work(
+        pool: ThreadPoolExecutor | None, task: Callable[..., Any], count: int, least: int = 1
+    ) -> list[Any]:
         parts = max(min(threads, count // least), 1)
         cuts = [count * part // parts for part in range(parts + 1)]
         return list((pool.map if pool else map)(task, cuts[:-1], cuts[1:]))

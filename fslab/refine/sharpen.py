@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.process import stage
 from fslab.records import (
@@ -87,5 +88,5 @@ def _column(count: int) -> np.ndarray:
 
 def _belief_energy(labels: LabelMap) -> np.ndarray:
     """Return each label's energy at each pixel, f32 [L, pixels], of the map's own beliefs."""
-    beliefs = np.stack(list(labels.beliefs.values()))
+    beliefs: NDArray[np.float32] = np.stack(list(labels.beliefs.values()))
     return -np.log(np.clip(beliefs, _LEAST, 1)).reshape(len(beliefs), -1).astype(np.float32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,11 @@ NO_ROOM = 75
 
 
 def infer(
-    pixels: np.ndarray, unary: np.ndarray, iterations: int, gaussian: dict, bilateral: dict
+    pixels: np.ndarray,
+    unary: np.ndarray,
+    iterations: int,
+    gaussian: dict[str, Any],
+    bilateral: dict[str, Any],
 ) -> np.ndarray:
     """Return f32 [L, H, W], the probabilities of L labels after mean-field inference.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from fslab.records import VOID, Confusion, FslabError, LabelMap, Segments
@@ -122,7 +123,7 @@ def _count(labels: np.ndarray, truth: np.ndarray, rows: int) -> np.ndarray:
         first, second, lengths = first[ends], second[ends], np.diff(ends, prepend=-1)
     shifted = second + np.uint8(1)  # void, 255, becomes 0: so few columns are in use
     columns = int(shifted.max()) + 1
-    codes = first.astype(np.uint16 if rows <= VOID + 1 else np.int64)
+    codes: np.ndarray = first.astype(np.uint16 if rows <= VOID + 1 else np.int64)
     codes *= columns
     codes += shifted
     counts = np.bincount(codes, lengths, rows * columns).reshape(rows, columns)
@@ -134,7 +135,7 @@ def _count(labels: np.ndarray, truth: np.ndarray, rows: int) -> np.ndarray:
 def _has_long_runs(flat: np.ndarray) -> bool:
     """Say whether few of the pixels differ from the next, by a sample of them."""
     breaks = np.count_nonzero(flat[1::_STRIDE] != flat[:-1:_STRIDE])
-    return breaks * _SHORT_RUN * _STRIDE < flat.size
+    return int(breaks) * _SHORT_RUN * _STRIDE < flat.size
 
 
 def overlaps_of(
@@ -151,9 +152,10 @@ def overlaps_of(
     return table[:, : len(names)]
 
 
-def oracle_classes(table: np.ndarray) -> np.ndarray:
+def oracle_classes(table: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return each segment's majority class: u8 [segments]."""
-    return table.argmax(1).astype(np.uint8)
+    classes: NDArray[np.uint8] = table.argmax(1).astype(np.uint8)
+    return classes
 
 
 def hungarian_classes(table: np.ndarray, segments: Segments) -> np.ndarray:

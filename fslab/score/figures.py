@@ -33,7 +33,7 @@ class Score:
     images: int
     note: str
     interval: Interval | None = None
-    sides: Mapping[str, float] = field(default_factory=dict)
+    sides: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -129,8 +129,10 @@ def _count_pair(
     truth: np.ndarray, guess: np.ndarray, names: Sequence[str], how: Metric | None
 ) -> ImageScore:
     if how is not None:
-        given = guess if how.needs == "guess" else _segments_of(guess)
-        return score_image(truth, names, **{how.needs: given}, contours=not how.has_classes)
+        contours = not how.has_classes
+        if how.needs == "guess":
+            return score_image(truth, names, guess, contours=contours)
+        return score_image(truth, names, segments=_segments_of(guess), contours=contours)
     named = score_image(truth, names, guess, contours=False)
     agnostic = score_image(truth, names, segments=_segments_of(guess))
     return ImageScore({**named.parts, **agnostic.parts}, agnostic.overlaps)
@@ -162,7 +164,8 @@ def _score(
 ) -> Score:
     how = METRICS[metric]
     known = {name: value if np.isfinite(value) else None for name, value in values.items()}
-    classes, sides = (known, {}) if how.has_classes else ({}, known)
+    nothing: dict[str, float | None] = {}
+    classes, sides = (known, nothing) if how.has_classes else (nothing, known)
     return Score(metric, figure, classes, images, how.note, interval, sides)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from fslab.records import Confusion, Segments
+from fslab.records import VOID, Confusion, Segments
 from fslab.score.contours import Contours, TruthContours
 from fslab.score.count import (
-    VOID,
     best_overlaps,
     confusion,
     hungarian_classes,
@@ -108,6 +107,14 @@ class ImageScore:
         contours = {key: Contours.from_list(data[key]) for key in CONTOURS if key in data}
         pairs = tuple((int(label), float(overlap)) for label, overlap in data["overlaps"])
         return cls({**tallies, **contours}, pairs)
+
+    def tally(self, part: str) -> Tally:
+        """Return a part that counts pixels by class."""
+        return cast("Tally", self.parts[part])
+
+    def contours(self, part: str) -> Contours:
+        """Return a part that counts contours."""
+        return cast("Contours", self.parts[part])
 
     def _confusion(self, part: str) -> Confusion | None:
         found = self.parts.get(part)

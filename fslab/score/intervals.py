@@ -134,7 +134,7 @@ def _middle(metric: str, values: np.ndarray) -> tuple[float, float]:
 
 
 def _names_of(metric: Metric, per_image: Sequence[ImageScore]) -> tuple[str, ...]:
-    names = dict.fromkeys(image.parts[metric.part].names for image in per_image)
+    names = dict.fromkeys(image.tally(metric.part).names for image in per_image)
     if len(names) > 1:
         raise FslabError("scores over different classes cannot be put in one figure")
     return next(iter(names))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import fsum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.score.image import ImageScore
 
@@ -40,9 +41,8 @@ class Terms:
     def _columns(self) -> tuple[np.ndarray, np.ndarray]:
         if self.whole is None:
             return self.hits, self.sizes
-        return tuple(
-            np.column_stack(pair) for pair in zip((self.hits, self.sizes), self.whole, strict=True)
-        )
+        hits, sizes = self.whole
+        return np.column_stack((self.hits, hits)), np.column_stack((self.sizes, sizes))
 
     def _figure(self, ratios: np.ndarray) -> np.ndarray:
         return mean_of_known(ratios) if self.whole is None else ratios[..., -1]
@@ -72,7 +72,7 @@ def by_image(per_image: Sequence[ImageScore], part: str) -> Terms:
 
 def by_region(per_image: Sequence[ImageScore], part: str) -> Terms:
     """Average the best overlaps over all regions of all images."""
-    names = per_image[0].parts[part].names
+    names = per_image[0].tally(part).names
     best, regions = np.zeros((2, len(per_image), len(names)))
     for row, image in enumerate(per_image):
         for label, overlap in image.overlaps:
@@ -97,14 +97,14 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
 
 
 def _contours(per_image: Sequence[ImageScore], part: str, relative: bool) -> Terms:
-    figures = np.array([image.parts[part].figures(relative) for image in per_image])
+    figures = np.array([image.contours(part).figures(relative) for image in per_image])
     hits, sizes = _known(figures)
     return Terms(("precision", "recall"), hits[:, :2], sizes[:, :2], (hits[:, 2], sizes[:, 2]))
 
 
 def _cells(per_image: Sequence[ImageScore], part: str) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names, and int64 [n, 4] of image, truth, guess and pixels."""
-    tallies = [image.parts[part] for image in per_image]
+    tallies = [image.tally(part) for image in per_image]
     images = np.repeat(np.arange(len(tallies)), [len(tally.cells) for tally in tallies])
     cells = np.concatenate([tally.cells for tally in tallies])
     return tallies[0].names, np.column_stack([images, cells])
@@ -115,12 +115,13 @@ def _sums(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each image's pixels by class where both agree, of the truth, of the guess: [N, K]."""
     both = cells[cells[:, 1] == cells[:, 2]]
-    return tuple(
-        np.bincount(
-            part[:, 0] * classes + part[:, side], part[:, 3], minlength=images * classes
-        ).reshape(images, classes)
-        for part, side in ((both, 1), (cells, 1), (cells, 2))
-    )
+
+    def summed(part: np.ndarray, side: int) -> np.ndarray:
+        places = part[:, 0] * classes + part[:, side]
+        sums = np.bincount(places, part[:, 3], minlength=images * classes)
+        return sums.reshape(images, classes)
+
+    return summed(both, 1), summed(cells, 1), summed(cells, 2)
 
 
 def _known(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,4 +131,6 @@ def _known(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ratio(hits: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    return np.divide(hits, sizes, out=np.full(np.shape(hits), np.nan), where=sizes > 0)
+    unknown = np.full(np.shape(hits), np.nan)
+    ratios: NDArray[np.float64] = np.divide(hits, sizes, unknown, where=sizes > 0)
+    return ratios

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from fslab.files import hold
@@ -87,7 +87,7 @@ def bring(listing: Listing, file: RemoteFile, path: Path, bar: Any) -> None:
             part.replace(path)
 
 
-def _append(listing: Listing, file: RemoteFile, handle: IO[bytes], bar: Any) -> None:
+def _append(listing: Listing, file: RemoteFile, handle: BinaryIO, bar: Any) -> None:
     """Ask for the bytes that a file lacks, and write them behind those that it has."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,29 +66,31 @@ def plan_for(source: Source, precision: str) -> Plan:
     parts before one with pickles; of mirrors the first that the hub has. Raises FslabError as
     `explained` does, and where the repository lacks a part.
     """
-    refused = None
-    for name in source.ids:
-        try:
-            return _best_plan(source, name, precision)
-        except NotOnHub as error:
-            refused = refused or error
-    raise refused
+    first, *mirrors = source.ids
+    try:
+        return _best_plan(source, first, precision)
+    except NotOnHub:
+        for name in mirrors:
+            with suppress(NotOnHub):
+                return _best_plan(source, name, precision)
+        raise
 
 
 def _best_plan(source: Source, name: str, precision: str) -> Plan:
     revisions = [source.revision or "main"] if source.pinned else [source.revision, "main"]
-    best, refused = None, None
+    best: Plan | None = None
+    refused: list[FslabError] = []
     for revision in dict.fromkeys(each for each in revisions if each):
         try:
             plan = _plan(source, list_files(name, revision), precision)
         except FslabError as error:
-            refused = error
+            refused.append(error)
             continue
         if not plan.pickles:
             return plan
         best = plan
     if best is None:
-        raise refused
+        raise refused[-1]
     return best
 
 
@@ -161,7 +163,7 @@ def list_files(name: str, revision: str = "main") -> Listing:
             if isinstance(entry, RepoFile)
         }
     licences = [tag[8:] for tag in about.tags or () if tag.startswith("license:")]
-    return Listing(name, revision, about.sha, ", ".join(licences), files)
+    return Listing(name, revision, str(about.sha), ", ".join(licences), files)
 
 
 @contextmanager

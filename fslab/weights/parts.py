@@ -52,12 +52,15 @@ class Part:
         return f"{self.folder}/{name}" if self.folder else name
 
 
+FaultKind = Literal["missing", "broken", "pickled"]
+
+
 @dataclass(frozen=True)
 class Fault:
     """Why a part cannot be used; `said` names its file within the model's folder."""
 
     part: str
-    what: Literal["missing", "broken", "pickled"]
+    what: FaultKind
     said: str
 
 
@@ -203,7 +206,7 @@ def _weight_faults(folder: Path, part: Part, sizes: Mapping[str, int]) -> Iterat
         for path in files:
             _check_weights(path, sizes.get(part.path(path.name)))
     except FslabError as error:
-        kind = "missing" if isinstance(error, _NotThere) else "broken"
+        kind: FaultKind = "missing" if isinstance(error, _NotThere) else "broken"
         kind = "pickled" if isinstance(error, _Pickled) else kind
         said = str(error).replace(f"{folder}/", "").replace(f"{folder} ", "the folder ")
         yield Fault(part.name, kind, said)

@@ -86,7 +86,7 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(LARGEST_HEADER, size - 8):
                 raise ValueError(f"its header is said to have {length} bytes, the file has {size}")
-            header = json.loads(file.read(length))
+            header: dict[str, dict[str, Any]] = json.loads(file.read(length))
         header.pop("__metadata__", None)
         ends = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
         shapes_are_lists = all(isinstance(entry["shape"], list) for entry in header.values())

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -54,10 +55,10 @@ def _limit(size: int) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def _guard(target: str):
+def _guard(target: str) -> Callable[[str, tuple[Any, ...]], None]:
     """Return a hook that ends what a reader of tensors has no business with."""
 
-    def look(event: str, arguments: tuple) -> None:
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and _writes(*arguments[1:3]) and arguments[0] != target
         if writes or event.startswith(FORBIDDEN):
             raise PermissionError(f"it tried what no reader of tensors does: {event}")

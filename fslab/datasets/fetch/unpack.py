@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from fslab.records import FslabError
 
@@ -80,7 +80,7 @@ def _members(path: Path) -> Iterator[list[Member]]:
 def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
     if not info.isreg() or info.issparse():
         raise FslabError(f"{archive.name!r} holds {info.name!r}, {_kind(info)}; not unpacked")
-    return Member(info.name, info.size, lambda: archive.extractfile(info))
+    return Member(info.name, info.size, lambda: cast("IO[bytes]", archive.extractfile(info)))
 
 
 def _kind(info: tarfile.TarInfo) -> str:
