@@ -32,7 +32,7 @@ _PRECISIONS = (
 )  # fmt: skip
 """Of torch's backends, the wider before what takes its precision from them."""
 
-_SWITCHES = {
+_SWITCHES: dict[str, dict[str, bool | str]] = {
     "mkldnn": {"enabled": True},
     "cudnn": {"enabled": True, "benchmark": False},
     "cudnn.conv": {"fp32_precision": "tf32"},

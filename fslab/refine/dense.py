@@ -71,7 +71,7 @@ def _infer(
 
     from fslab.refine import field, filtering
 
-    if config.DISABLE_JIT:
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # set by its name at import
         raise FslabError("NUMBA_DISABLE_JIT is set; the CRF's lattice runs as compiled code only")
     if odds[0].size * filtering.CORNERS >= 2**32:
         raise FslabError(
