@@ -401,6 +401,15 @@ def test_a_bad_entry_of_a_picture_is_refused_by_name_and_the_others_count(tmp_pa
     assert len(report.refused) == 1
 
 
+def test_a_size_that_no_picture_has_is_refused_before_a_region_is_painted(tmp_path):
+    """A sliver is painted to see whether it holds a pixel, which ended the process."""
+    sliver = annotation(1, 1, 1, [[5, 5, 5.3, 5, 5.3, 8, 5, 8]])
+    images = [entry(1, "a.png", height=10**8, width=10**8), entry(2, "b.png")]
+    seen = truths(coco(write_set(tmp_path, [sliver, OTHER], images=images)))
+    assert "more pixels than are read" in seen["a"]
+    assert (seen["b"] == DOG).sum() == 100
+
+
 @pytest.mark.parametrize("size", [(str(HEIGHT), str(WIDTH)), (float(HEIGHT), float(WIDTH))])
 def test_sizes_as_text_or_with_a_point_are_numbers(tmp_path, size):
     images = [entry(1, "a.png", height=size[0], width=size[1])]

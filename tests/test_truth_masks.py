@@ -188,7 +188,26 @@ def test_pixel_data_that_end_early_are_refused_and_not_background(tmp_path, rows
     if rows >= 40:
         assert (read_mask(path) == LABELS).all()
         return
-    with pytest.raises(FslabError, match=f"damaged or cut short .*row {rows} of 40|cut short"):
+    with pytest.raises(
+        FslabError, match=f"damaged or cut short .*after {rows * 49} of 1960|cut short"
+    ):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 500, 1500])
+def test_interlaced_pixel_data_that_end_early_are_refused_too(tmp_path, lost):
+    starts = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
+    passes = [LABELS[top::down, left::across] for left, top, across, down in starts]
+    rows = [b"\0" + row.tobytes() for one in (*passes, LABELS[1::2]) for row in one]
+    data = b"".join(rows)
+    header = struct.pack(">IIBBBBB", 48, 40, 8, GREY, 0, 0, 1)
+    pixels = chunk(b"IDAT", zlib.compress(data[: len(data) - lost]))
+    path = tmp_path / "m.png"
+    path.write_bytes(SIGNATURE + chunk(b"IHDR", header) + pixels + chunk(b"IEND"))
+    if not lost:
+        assert (read_mask(path) == LABELS).all()
+        return
+    with pytest.raises(FslabError, match=f"after {len(data) - lost} of|cut short"):
         read_mask(path)
 
 

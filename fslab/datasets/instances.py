@@ -13,6 +13,7 @@ from typing import Any
 from fslab.datasets import oddities
 from fslab.datasets.oddities import Oddity
 from fslab.datasets.places import Place, Url, is_file
+from fslab.datasets.read import MAX_PIXELS
 from fslab.datasets.regions import Box, Outline, apart, disagreement, read_box, short
 from fslab.datasets.samples import names_of
 from fslab.datasets.vocabularies import COCO_OBJECT
@@ -168,6 +169,9 @@ def _image(given: Any, place: int, folder: Place) -> _Entry:
     if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
         said = ", ".join(f"{side} {short(given.get(side))}" for side in ("height", "width"))
         entry.refused = f"{file!r} is listed with {said}; both must be whole numbers from 1 up"
+        return entry
+    if height * width > MAX_PIXELS:
+        entry.refused = f"{file!r} is listed as {height} x {width}, more pixels than are read"
         return entry
     entry.size = height, width
     if entry.identity is None:

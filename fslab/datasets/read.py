@@ -49,6 +49,9 @@ libjpeg, which fills what is missing with grey, would take minutes and gigabytes
 _MOST_PIXELS = 1024**3 // 4 // 3
 """Pillow's own MAX_IMAGE_PIXELS: twice as many are refused, whatever a notebook has set."""
 
+MAX_PIXELS = 2 * _MOST_PIXELS
+"""No picture of more pixels is ever decoded."""
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
