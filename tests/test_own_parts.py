@@ -198,6 +198,42 @@ def test_beliefs_that_are_no_numbers_are_refused(method):
         refine(noise_picture(*SIZE), labels, Refinement(method=method))
 
 
+@pytest.mark.parametrize(
+    "beliefs", [None, [np.ones((1, 2))], {"0": 1}, {True: 1}, {256: 1}], ids=str
+)
+def test_beliefs_are_a_dict_by_label(beliefs):
+    with pytest.raises(FslabError, match="belief"):
+        LabelMap(grid(0, 1), NAMES, beliefs=beliefs)
+
+
+def test_beliefs_are_probabilities_of_every_label():
+    """Scores of another kind (logits) were cut to 0 and 1, and a label without any was lost."""
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:, 16:] = 1
+    half, picture = np.full(SIZE, 0.5, np.float32), noise_picture(*SIZE)
+    for wrong, said in {2.0: "0.5 to 2", -0.5: "-0.5 to 0.5"}.items():
+        bad = half.copy()
+        bad[0, 0] = wrong
+        with pytest.raises(FslabError, match=f"belief in label 1 goes from {said}"):
+            refine(picture, LabelMap(labels, NAMES, beliefs={0: half, 1: bad}), Refinement())
+    with pytest.raises(FslabError, match=r"beliefs in \[0, 2\], and none in \[1\]"):
+        refine(picture, LabelMap(labels, NAMES, beliefs={0: half, 2: half}), Refinement())
+
+
+def test_arrays_with_a_mask_are_refused():
+    """What is under a mask counts in some of numpy's functions and not in others."""
+    masked = np.ma.masked_equal(np.array([[0, 1, 1], [0, 1, 0]], np.uint8), 1)
+    takers = [
+        lambda: Segments(masked), lambda: LabelMap(masked, NAMES),
+        lambda: Features({"mid": np.ma.masked_array(cells())}, SIZE, "pic"),
+        lambda: Picture(np.ma.masked_array(np.zeros((4, 4, 3), np.uint8))),
+        lambda: LabelMap(grid(0, 1), NAMES, beliefs={0: np.ma.masked_array(np.ones((1, 2)))}),
+    ]  # fmt: skip
+    for take in takers:
+        with pytest.raises(FslabError, match="MaskedArray"):
+            take()
+
+
 WRONG = [None, [[0, 1]], np.zeros(SIZE, np.int32), "labels", torch.zeros(SIZE)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def check_kind(value: Any, kind: type, what: str) -> None:
 
 def check_numbers(value: Any, what: str) -> None:
     """Refuse an array that holds NaN, infinity, or numbers whose squares f32 cannot add up."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf" or not value.size:
+    if not is_array(value) or value.dtype.kind not in "iuf" or not value.size:
         raise FslabError(f"{what} is {described(value)}; it is an array of numbers")
     peak = max(float(value.max()), -float(value.min()))  # which is NaN where there is any
     if not peak < float("inf"):
@@ -63,9 +63,14 @@ def check_numbers(value: Any, what: str) -> None:
         raise FslabError(f"{what} holds {peak:.3g}; numbers are at most {LARGEST:.0e} in size")
 
 
+def is_array(value: Any) -> TypeGuard[np.ndarray]:
+    """Tell numpy arrays all of whose elements count, which those under a mask do not."""
+    return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+
+
 def described(value: Any) -> str:
     """Say what something is: an array's type and shape, else its Python type."""
-    if isinstance(value, np.ndarray):
+    if is_array(value):
         return f"{value.dtype} {list(value.shape)}"
     return f"{type(value).__module__.partition('.')[0]} {type(value).__name__}".removeprefix(
         "builtins "

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fslab.names import spelt, written_as_one
-from fslab.records.base import VOID, FslabError, check_unicode, described, words_of
+from fslab.records.base import VOID, FslabError, check_unicode, described, is_array, words_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +25,8 @@ class Picture:
 
     def __post_init__(self) -> None:
         given = self.pixels
-        if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3:
-            kind = (
-                f"{given.dtype} {list(given.shape)}"
-                if isinstance(given, np.ndarray)
-                else type(given).__name__
-            )
+        if not is_array(given) or given.dtype != np.uint8 or given.ndim != 3:
+            kind = f"{given.dtype} {list(given.shape)}" if is_array(given) else type(given).__name__
             raise FslabError(f"{self.name}: pixels are {kind}; a Picture holds uint8 [H, W, 3]")
         if given.shape[2] != 3 or 0 in given.shape:
             raise FslabError(
@@ -285,12 +281,12 @@ class LabelMap:
             )
         object.__setattr__(self, "labels", labels.astype(np.uint8, copy=False))
         object.__setattr__(self, "names", words_of(self.names, "a label map's names"))
+        if not isinstance(self.beliefs, Mapping):
+            raise FslabError(f"beliefs are {described(self.beliefs)}; give a dict, label -> f32")
         for label, belief in self.beliefs.items():
-            if (
-                not isinstance(belief, np.ndarray)
-                or belief.dtype.kind != "f"
-                or (belief.shape != self.labels.shape)
-            ):
+            if not _is_label(label):
+                raise FslabError(f"a belief is in label {label!r}; labels are 0 to {VOID}")
+            if not is_array(belief) or belief.dtype.kind != "f" or belief.shape != self.size:
                 raise FslabError(
                     f"the belief in label {label} is {described(belief)}; it is f32 "
                     f"{list(self.labels.shape)}, a probability for each pixel"
@@ -313,7 +309,7 @@ def _feature_map(name: str, layer: object, value: object) -> NDArray[np.float32]
     """Return one layer's map as f32 [C, h, w]; FslabError for what is none."""
     if not isinstance(layer, str):
         raise FslabError(f"{name}: a layer is called {layer!r}; names of layers are texts")
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
+    if not is_array(value) or value.dtype.kind not in "iuf":
         raise FslabError(
             f"{name}: features of {layer!r} are {described(value)}; give a numpy array "
             "f32 [C, h, w]"
@@ -337,9 +333,15 @@ def _size(name: str, given: Iterable[SupportsIndex]) -> tuple[int, int]:
     return height, width
 
 
+def _is_label(given: object) -> bool:
+    if isinstance(given, bool) or not isinstance(given, (int, np.integer)):
+        return False
+    return 0 <= int(given) <= VOID
+
+
 def _indices(labels: object, what: str) -> np.ndarray:
     """Return numbers [H, W] as they are; FslabError for what are no whole numbers of pixels."""
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iub":
+    if not is_array(labels) or labels.dtype.kind not in "iub":
         raise FslabError(f"{what}: labels are {described(labels)}; they are whole numbers [H, W]")
     if labels.ndim != 2 or 0 in labels.shape:
         raise FslabError(

@@ -23,6 +23,9 @@ from fslab.refine.dense import dense_crf, label_energy, mask_crfs
 _LEAST = 1e-4
 """The least belief that a CRF starts from: its energy, a logarithm, has to be finite."""
 
+_ROUNDED = 1e-3
+"""So far beyond 0 and 1 a probability may be by rounding, in half precision too."""
+
 
 @stage
 def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str = "cpu") -> LabelMap:
@@ -45,8 +48,7 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str =
             f"{picture.name} is {picture.size} and its label map is {labels.size}; "
             "both have the height and width of one picture"
         )
-    for label, belief in labels.beliefs.items():
-        check_numbers(belief, f"{picture.name}: the belief in label {label}")
+    _check_beliefs(labels, picture.name)
     voted = bool(labels.beliefs) and recipe.method != "crf"
     present = np.array(list(labels.beliefs)) if voted else np.unique(labels.labels)
     if recipe.method == "none" or len(present) == 1:
@@ -63,6 +65,24 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str =
         soft = pamr(picture.pixels, masks, recipe.iterations, recipe.dilations, device)
         sharp = present[soft.argmax(0)]
     return LabelMap(sharp.astype(np.uint8), labels.names, labels.scores)
+
+
+def _check_beliefs(labels: LabelMap, name: str) -> None:
+    """Refuse beliefs that are no probabilities, and a label that has none beside others' own."""
+    for label, belief in labels.beliefs.items():
+        check_numbers(belief, f"{name}: the belief in label {label}")
+        least, most = float(belief.min()), float(belief.max())
+        if least < -_ROUNDED or most > 1 + _ROUNDED:
+            raise FslabError(
+                f"{name}: the belief in label {label} goes from {least:.3g} to {most:.3g}; it is a "
+                "probability, from 0 to 1"
+            )
+    lacking = set(np.unique(labels.labels).tolist()).difference(labels.beliefs)
+    if labels.beliefs and lacking:
+        raise FslabError(
+            f"{name}: its label map has beliefs in {sorted(map(int, labels.beliefs))}, and none in "
+            f"{sorted(lacking)}, which is in it; give one in each label, or none at all"
+        )
 
 
 def crf(picture: Picture, labels: LabelMap, **settings: Any) -> LabelMap:
