@@ -200,6 +200,18 @@ def test_a_word_that_only_a_compound_holds_is_refused(prompt, word, compound):
         said_at(prompt, word)
 
 
+@pytest.mark.parametrize("prompt", ["", " ", "nothing"])
+def test_a_prompt_that_is_given_is_the_one_that_is_read(tiny, picture, prompt):
+    """An empty one was "a photo of" the words instead."""
+    with pytest.raises(FslabError, match="does not hold the word 'dog'"):
+        Lab(tiny).attention(picture, ["dog"], prompt)
+
+
+def test_a_word_beyond_the_limit_is_refused_with_the_prompt(tiny, picture):
+    with pytest.raises(FslabError, match=r"beyond the \d+ tokens of 'very very .* shorten"):
+        Lab(tiny).attention(picture, ["dog"], "very " * 300 + "dog")
+
+
 def test_the_lab_takes_the_word_that_stands_free(tiny, picture):
     lab = Lab(tiny)
     alone = lab.attention(picture, ["dog"], "a hot dog and a dog")["dog"]

@@ -122,10 +122,15 @@ def word_columns(
     where there is one, in none of the `nouns`.
     """
     found = _mention(prompt, word, beside, nouns)
-    spans = enumerate(backbone.token_spans(prompt))
-    columns = [place for place, (a, b) in spans if a < b and a < found[1] and b > found[0]]
+    spans = backbone.token_spans(prompt)
+    columns = [
+        place for place, (a, b) in enumerate(spans) if a < b and a < found[1] and b > found[0]
+    ]
     if not columns:
-        raise FslabError(f"the word {word!r} lies beyond the tokens that the text encoder reads")
+        raise FslabError(
+            f"the word {word!r} lies beyond the {len(spans)} tokens of {prompt!r} that the text "
+            "encoder reads; shorten the prompt"
+        )
     return columns
 
 

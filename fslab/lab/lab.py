@@ -180,7 +180,7 @@ class Lab(Many, Models):
 
         backbone = self.backbone
         steps = () if timestep is None else (timestep,)
-        said = prompt or sentence_of(words)
+        said = sentence_of(words) if prompt is None else prompt
         part = build(Extraction, layers=layers, timesteps=steps, prompt=said, **settings)
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
