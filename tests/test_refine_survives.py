@@ -10,7 +10,7 @@ import pytest
 from conftest import noise_picture
 
 from fslab.records import FslabError, LabelMap, OutOfMemory, Picture, Refinement
-from fslab.refine import dense, reach, reference, refine
+from fslab.refine import dense, dense_crf, reach, reference, refine
 
 NAMES = ("background", "dog", "cat", "grass")
 ENGINES = ("fslab", "pydensecrf")
@@ -269,3 +269,36 @@ def test_what_is_free_is_the_least_of_all_limits(monkeypatch, tmp_path):
     monkeypatch.setattr(room, "_of_process", lambda: iter(()))
     monkeypatch.setattr(room, "_of_groups", lambda: iter(()))
     assert room.available() is None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("energies", "message"),
+    [
+        (np.zeros((2, 11), np.float32), r"unary is float32 \[2, 11\]; it is \[labels, 12\]"),
+        (np.zeros((2, 3, 4), np.float32), r"unary is float32 \[2, 3, 4\]; it is \[labels, 12\]"),
+        (np.zeros((0, 12), np.float32), r"unary is float32 \[0, 12\]; it is an array of numbers"),
+        (np.full((2, 12), np.inf, np.float32), "unary holds NaN or infinity"),
+        ([[0.0] * 12] * 2, "unary is list; it is an array of numbers"),
+    ],
+)
+def test_energies_that_are_not_one_for_each_label_and_pixel_are_refused(energies, message, engine):
+    recipe = Refinement(method="crf-joint", engine=engine)
+    with pytest.raises(FslabError, match=message):
+        dense_crf(noise_picture(3, 4), energies, recipe)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_label_is_certain(engine):
+    recipe = Refinement(method="crf-joint", engine=engine)
+    found = dense_crf(noise_picture(3, 4), np.zeros((1, 12), np.float32), recipe)
+    assert found.dtype == np.float32
+    assert np.array_equal(found, np.ones((1, 3, 4)))
+
+
+def test_numpys_errors_that_are_raised_outside_change_no_crf():
+    picture, recipe = noise_picture(3, 4), Refinement(method="crf-joint")
+    energies = np.stack([np.zeros(12), np.full(12, 300)]).astype(np.float32)
+    expected = dense_crf(picture, energies, recipe)
+    with np.errstate(all="raise"):
+        assert np.array_equal(dense_crf(picture, energies, recipe), expected)

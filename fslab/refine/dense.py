@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fslab.process import memory_refused
-from fslab.records import FslabError, OutOfMemory, Picture, Refinement
+from fslab.process import memory_refused, stage
+from fslab.records import FslabError, OutOfMemory, Picture, Refinement, check_numbers
+from fslab.records.base import described
 from fslab.refine import reference
 from fslab.refine.reach import MOST_STEPS, Term, holds, reach
 from fslab.room import available
@@ -15,13 +16,18 @@ from fslab.room import available
 _LARGEST = float(np.finfo(np.float32).max)
 
 
+@stage
 def dense_crf(picture: Picture, unary: np.ndarray, recipe: Refinement) -> np.ndarray:
     """Return f32 [L, H, W], the probabilities of labels 0..L-1 after mean-field inference.
 
-    unary: energies f32 [L, H x W]. Raises FslabError for widths so small, or weights so large,
-    that the numbers leave their range, and OutOfMemory, which is one, where there is not enough.
+    unary: energies f32 [L, H x W]. Raises FslabError for other arrays, for widths so small, or
+    weights so large, that the numbers leave their range, and OutOfMemory, which is one, where there
+    is not enough.
     """
+    _check_unary(picture, unary)
     terms = _terms(picture, recipe)
+    if len(unary) == 1:
+        return np.ones((1, *picture.size), np.float32)
     if recipe.engine == "pydensecrf":
         return _finite(picture, reference.infer(picture, unary, recipe), recipe)
     odds = (unary[:1] - unary[1:]).reshape(-1, *picture.size)
@@ -102,6 +108,17 @@ def _infer(
             "environment's NUMBA_CACHE_DIR"
         ) from error
     return _finite(picture, found, recipe)
+
+
+def _check_unary(picture: Picture, unary: np.ndarray) -> None:
+    """Refuse energies that are no numbers, or not one of each label at each pixel."""
+    what = f"{picture.name}: unary"
+    check_numbers(unary, what)
+    pixels = picture.size[0] * picture.size[1]
+    if unary.ndim != 2 or unary.shape[1] != pixels:
+        raise FslabError(
+            f"{what} is {described(unary)}; it is [labels, {pixels}] for {_size(picture)} pixels"
+        )
 
 
 def _terms(picture: Picture, recipe: Refinement) -> tuple[Term, Term]:
