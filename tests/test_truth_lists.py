@@ -130,6 +130,17 @@ def test_a_name_of_two_pictures_says_so_only_where_it_is_listed(tmp_path):
     assert names(root) == ["a.jpg", "a.png"]
 
 
+def test_a_name_that_is_another_picture_s_file_too_is_refused(tmp_path):
+    """Windows hides endings, so that people save `a.png.png`: its name is the file `a.png`."""
+    root = write_voc(tmp_path, b"a.png\n", ("a", "a.png"))
+    with pytest.raises(FslabError, match=r"name of 'a\.png\.png' and the file 'a\.png'"):
+        datasets.voc(root)
+    listed = root / "ImageSets/Segmentation/val.txt"
+    for line, file in {"a": "a.png", "JPEGImages/a.png": "a.png", "a.png.png": "a.png.png"}.items():
+        listed.write_text(line)
+        assert datasets.voc(root).samples[0].path.name == file
+
+
 def test_the_endings_are_all_that_pillow_knows_of_what_is_read():
     Image.init()
     formats = {*FORMATS, "MPO"}

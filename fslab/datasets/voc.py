@@ -111,7 +111,13 @@ class _Shelf:
         Raises FslabError where two pictures have the name.
         """
         if (stem := self._stem(line)) is not None:
-            return self._named(stem)
+            row, other = self._named(stem), self._file(line)
+            if other and other.picture and row.picture and other.picture != row.picture:
+                raise FslabError(
+                    f"{line!r} is the name of {row.picture.name!r} and the file "
+                    f"{other.picture.name!r}; list the one meant by its path below the data set"
+                )
+            return row
         return self._file(line) or self._pair(line) or _Row(line, line)
 
     def _named(self, stem: str) -> _Row:
