@@ -175,6 +175,7 @@ def refusals(tiny, dataset, tmp_path):
         "short.png": ("segment", tmp_path / "short.png", *alone),
         "'zebra' is no class": (*segment, tiny, "--classes", "zebra"),
         "' , ' names none": (*segment, tiny, "--classes", " , "),
+        "'' names none": (*segment, tiny, "--classes", ""),
         "is the background": (*segment, tiny, "--classes", "dog,Background", "--open"),
         "both become": (*segment, tiny, picture),
         "is a picture that was given": ("segment", picture, "--out", picture.parent, "--preset", tiny),
@@ -203,7 +204,7 @@ def refusals(tiny, dataset, tmp_path):
 
 CASES = (
     "missing.jpg", "bad.jpg", "short.png", "'zebra' is no class", "both become", "is a file",
-    "' , ' names none", "is the background",
+    "' , ' names none", "'' names none", "is the background",
     "is a picture that was given", "names no pixels", "is a file; give a folder for",
     "no method 'nosuch'", "no setting 'cluster.q'", "--set takes", "hf download",
     "no layer is called 'down_block.1'", "timestep is 1000", "K is 5000", "no metric 'miou'",

@@ -95,7 +95,9 @@ def segment(
     preset: PresetOption = "mini",
     method: MethodOption = "freeseg-diff",
     backbone: BackboneOption = None,
-    classes: Annotated[str, typer.Option(help='look for these only, such as "dog,cat"')] = "",
+    classes: Annotated[
+        str | None, typer.Option(help='look for these only, such as "dog,cat"')
+    ] = None,
     open_words: Annotated[
         bool, typer.Option("--open", help="words outside the vocabulary count as classes too")
     ] = False,
@@ -114,8 +116,8 @@ def segment(
     recipe = chosen_recipe(method, None, None, parse_settings(settings or []))
     if open_words:
         recipe = recipe.change({"caption.words": "open"})
-    names = tuple(word.strip() for word in classes.split(",") if word.strip())
-    if classes and not names:
+    names = tuple(word.strip() for word in (classes or "").split(",") if word.strip())
+    if classes is not None and not names:
         raise FslabError(f"--classes {classes!r} names none; leave it out to ask the captioner")
     models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
     lab = Lab(preset, backbone, **models)
