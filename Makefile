@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell for one in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$one -c '' 2>/dev/null && echo $$one && break; done)
+# Tests run in so many processes at once, of up to 2 GB each.
+JOBS ?= 2
 BIN := .venv/bin
 READY := .venv/.installed
 BOOK := .venv/.book
@@ -16,8 +18,8 @@ demo: $(READY)
 	$(BIN)/fslab demo data/minivoc --out out
 
 test: $(READY)
-	$(BIN)/python -m pytest tests
-	$(BIN)/python -m pytest --nbval-lax notebooks
+	$(BIN)/python -m pytest tests -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest --nbval-lax notebooks -n $(JOBS) --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -31,12 +31,14 @@ def test_it_goes_on_where_it_was(run, tmp_path, monkeypatch):
     asked = ("reproduce", "voc", MINIVOC, "--preset", "mini", "--out", str(tmp_path), "--limit")
     run(*asked, "2")
     seen = []
-    score = running.score_sample
-    monkeypatch.setattr(
-        running,
-        "score_sample",
-        lambda lab, job, sample: seen.append(sample.name) or score(lab, job, sample),
-    )
+    score = running.score_samples
+
+    def told(lab, job, samples, *more, **named):
+        samples = list(samples)
+        seen.extend(sample.name for sample in samples)
+        return score(lab, job, samples, *more, **named)
+
+    monkeypatch.setattr(running, "score_samples", told)
     run(*asked, "3")
     assert seen == ["val_0002"]
 
