@@ -126,3 +126,16 @@ def test_what_is_no_tiny_autoencoder_is_refused_by_its_name(diffusion_folders, e
     (odd / "config.json").write_text(json.dumps({**config, "quantiser": 3}))
     with pytest.raises(FslabError, match="quantiser = 3, which fslab does not understand"):
         StableDiffusion(folder, encoder=odd)
+
+
+def test_one_is_trained_for_mini(tmp_path, picture):
+    from bench.tiny import train
+
+    error = train(tmp_path / "tiny", minutes=0.001)
+    assert 0 < error < 10
+    own, other = (
+        Lab("mini", store=tmp_path / name, **settings).extract(picture, timestep=50)
+        for name, settings in (("one", {}), ("two", {"encoder": tmp_path / "tiny"}))
+    )
+    assert own.keys() == other.keys()
+    assert not all((own[layer] == other[layer]).all() for layer in own)
