@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def extract_many(
     found: dict[_Read, FslabError | None] = {}
     for group in groups.values():
         most = batch if together else Batch(1)
-        passed = most.passes(group, lambda some, most=most: _pass(some, most.size), _name_of)
+        passed = most.passes(group, partial(_pass, most=most.size), _name_of)
         found.update(zip(group, passed, strict=True))
     return [found.get(each) or each.features() for each in reads]
 
@@ -106,13 +107,14 @@ class _Read:
         self.picture, self.settings, self.backbone, self.store = picture, settings, backbone, store
         self.size = backbone.input_size(picture, settings)
         self._keys = {pair: _key(picture, settings, backbone, self.size, *pair) for pair in pairs}
-        self._found = {
-            pair: look_up(store, key) if together else store.get(key)
-            for pair, key in self._keys.items()
-        }
+        self._found: dict[tuple[str, int], Mapping[str, np.ndarray]] = {}
+        for pair, key in self._keys.items():
+            entry = look_up(store, key) if together else store.get(key)
+            if entry is not None:
+                self._found[pair] = entry
         self.wanted: dict[int, tuple[str, ...]] = {}
         for path, timestep in pairs:
-            if self._found[path, timestep] is None:
+            if (path, timestep) not in self._found:
                 self.wanted[timestep] = (*self.wanted.get(timestep, ()), path)
 
     def keep(self, maps: Mapping[tuple[str, int], Tensor], several: bool) -> None:
@@ -128,8 +130,8 @@ class _Read:
         """Return all maps, by path, or by path@timestep where there is more than one."""
         several = len(self.settings.timesteps) > 1
         maps = {
-            f"{path}@{step}" if several else path: entry["map"]
-            for (path, step), entry in self._found.items()
+            f"{path}@{step}" if several else path: self._found[path, step]["map"]
+            for path, step in self._keys
         }
         return Features(maps, self.picture.size, self.picture.name)
 

@@ -61,14 +61,16 @@ class Captioner:
         given = self.image_processor(images=images, return_tensors="pt")
         start = self._start(prompt)
         self._check_lengths(start.shape[1], min_length, max_length, max_new_tokens)
-        bound = {"max_new_tokens": max_new_tokens} if max_length is None else {}
+        bound = (
+            {"max_new_tokens": max_new_tokens} if max_length is None else {"max_length": max_length}
+        )
         tokens = self.model.generate(
             given["pixel_values"].to(self.model.device, self.model.dtype),
             input_ids=start.repeat(len(images), 1).to(self.model.device),
             num_beams=beams,
             do_sample=False,
             min_length=min_length,
-            **(bound or {"max_length": max_length}),
+            **bound,
         )
         said = tokens[:, start.shape[1] - 1 :]
         sentences = self.tokenizer.batch_decode(said, skip_special_tokens=True)
@@ -80,12 +82,14 @@ class Captioner:
         BLIP puts its own start token in the first one's place and cuts the end token off.
         """
         check_length(self.tokenizer, [prompt], self._limit, "the captioner")
-        return self.tokenizer(prompt, return_tensors="pt").input_ids
+        tokens: Tensor = self.tokenizer(prompt, return_tensors="pt").input_ids
+        return tokens
 
     @property
     def _limit(self) -> int:
         """How many tokens the decoder holds."""
-        return self.model.config.text_config.max_position_embeddings
+        limit: int = self.model.config.text_config.max_position_embeddings
+        return limit
 
     def _check_lengths(self, start: int, least: int, most: int | None, new: int) -> None:
         """Refuse lengths that no caption can have; start: the prompt's tokens and one more."""

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.captions.tagging import nouns_of
 from fslab.records import Caption, Captioning, FslabError, Vocabulary
@@ -50,11 +51,14 @@ def embed_classes(said: Sequence[str], embed: Embed, compounds: str) -> np.ndarr
 def _correlation_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return 1 - Pearson's r of f32 [N, D] against [M, D]: f64 [N, M]; 1 for a flat vector."""
 
-    def standard(given: np.ndarray) -> np.ndarray:
+    def standard(given: np.ndarray) -> NDArray[np.float64]:
         centred = given.astype(np.float64) - given.mean(1, keepdims=True, dtype=np.float64)
-        return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        scaled: NDArray[np.float64]
+        scaled = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        return scaled
 
-    return 1 - standard(rows) @ standard(columns).T
+    distances: NDArray[np.float64] = 1 - standard(rows) @ standard(columns).T
+    return distances
 
 
 def named_classes(caption: str | Sequence[str], vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -131,7 +135,8 @@ def _open_candidates(
 ) -> tuple[str, ...]:
     found = []
     for words, name in _read_classes(text, vocabulary):
-        noun = by_word.get(words)
-        if name or noun:
-            found.append(name or vocabulary.find(noun) or noun)
+        if not name and (noun := by_word.get(words)):
+            name = vocabulary.find(noun) or noun
+        if name:
+            found.append(name)
     return tuple(word for word in dict.fromkeys(found) if word != vocabulary.names[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from fslab.names import is_noun, singular
 from fslab.records import Captioning, FslabError
@@ -28,7 +28,7 @@ _PARTICLES = frozenset(("up", "out", "off", "down", "over"))  # "a close up"
 _AFTER_A_PHRASE = frozenset(("is", "are", "was", "were", "has", "have", "had", "next"))
 
 
-def nouns(text: str, tagger: str = "textblob") -> tuple[str, ...]:
+def nouns(text: str, tagger: Literal["textblob", "spacy"] = "textblob") -> tuple[str, ...]:
     """Return a caption's nouns: lower case, singular, in order, each once.
 
     Single words, as in the authors' released code: "dining table" gives "dining" and "table".

@@ -78,12 +78,12 @@ def run_many(
             elif finishing and _ready(finishing[0]):
                 yield from _finished(order, pool, finishing.popleft())
             elif more and len(clustering) + len(finishing) < _GROUPS:
-                group = next(coming, None)
-                more = group is not None
-                if more:
+                if group := next(coming, None):
                     networks.begin([course for course in group if not course.refused])
                     networks.on_stage("cluster")
                     clustering.append(_send_clustering(order, pool, group))
+                else:
+                    more = False
             else:
                 _wait([*islice(clustering, 1), *islice(finishing, 1)])
 
@@ -184,7 +184,7 @@ def _wait(groups: Sequence[Group]) -> None:
 
 
 @contextmanager
-def _read_ahead(sources: Iterable[Source], ahead: int) -> Iterator[Iterator[Future]]:
+def _read_ahead(sources: Iterable[Source], ahead: int) -> Iterator[Iterator[Future[Any]]]:
     """Have a thread ask for sources and call them, so many before they are waited for."""
     coming = iter(sources)
 
@@ -192,7 +192,7 @@ def _read_ahead(sources: Iterable[Source], ahead: int) -> Iterator[Iterator[Futu
         source = next(coming, None)
         return source() if source else None
 
-    def futures() -> Iterator[Future]:
+    def futures() -> Iterator[Future[Any]]:
         pending = deque(thread.submit(one) for _ in range(ahead))
         while True:
             pending.append(thread.submit(one))
@@ -205,14 +205,16 @@ def _read_ahead(sources: Iterable[Source], ahead: int) -> Iterator[Iterator[Futu
         thread.shutdown(cancel_futures=True)
 
 
-def _grouped(read: Iterator[Future], vocabulary: Vocabulary, size: int) -> Iterator[list[Course]]:
+def _grouped(
+    read: Iterator[Future[Any]], vocabulary: Vocabulary, size: int
+) -> Iterator[list[Course]]:
     """Yield so many pictures at a time, until a read gives nothing."""
     courses = iter(lambda: _course(next(read), vocabulary), None)
     while some := list(islice(courses, size)):
         yield some
 
 
-def _course(future: Future, vocabulary: Vocabulary) -> Course | None:
+def _course(future: Future[Any], vocabulary: Vocabulary) -> Course | None:
     try:
         with memory_refused("a picture"):
             found = future.result()

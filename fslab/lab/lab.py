@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -193,7 +193,8 @@ class Lab(Many, Models):
         """Return `fslab.backbones.word_attentions` of pictures of one size as arrays."""
         from fslab.backbones import word_attentions
 
-        return [maps.numpy() for maps in word_attentions(self.backbone, asked, size, most)]
+        backbone = check_reads_text(self.backbone)
+        return [maps.numpy() for maps in word_attentions(backbone, asked, size, most)]
 
     def cluster(self, features: Features, candidates: int = 0, **settings: Any) -> Segments:
         """Return segments at the picture's size; settings as in `Clustering`."""
@@ -281,7 +282,7 @@ class Lab(Many, Models):
             if candidates is None:
                 caption, vocabulary = self._caption(picture, vocabulary, recipe.caption)
             else:
-                caption = Caption("", (), candidates)
+                caption = Caption("", (), words_of(candidates, "a caption's candidates"))
         with clock.stage("extract"):
             words = looked_for(recipe.extract, vocabulary, caption.candidates)
             features = self._extract(picture, recipe.extract, words)
@@ -372,11 +373,15 @@ class Lab(Many, Models):
         weights = self.text_model_fingerprint if own else self.clip_fingerprint
 
         def encode(text: str) -> np.ndarray:
-            return (self.text_model.embed_texts if own else self.matcher.mean_states)([text])[0]
+            if own:
+                states = check_reads_text(self.text_model).embed_texts([text])
+            else:
+                states = self.matcher.mean_states([text])
+            state: np.ndarray = states[0]
+            return state
 
         kept = self._memory.lasting
-        rows = [kept(["text-1", weights, text], lambda text=text: encode(text)) for text in texts]
-        return np.stack(rows)
+        return np.stack([kept(["text-1", weights, text], partial(encode, text)) for text in texts])
 
     @stage
     def _match(

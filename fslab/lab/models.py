@@ -7,11 +7,12 @@ import sys
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from fslab.devices import checked_device, on_processors
 from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
 from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
+from fslab.lab.words import check_reads_text
 from fslab.records import FslabError, Precision
 from fslab.store import Store
 
@@ -62,10 +63,12 @@ class Models:
         if precision not in (None, *get_args(Precision)):
             names = ", ".join(get_args(Precision))
             raise FslabError(f"precision is {precision!r}; it is one of {names}")
-        self._precision = precision
+        self._precision = cast("Precision | None", precision)
         self._encoder = None if encoder is None else folder_given(encoder, "encoder")
         self._asked = os.fspath(preset)
-        self._text_side = tuple(each and _absolute(os.fspath(each)) for each in (captioner, clip))
+        self._text_side: tuple[str | None, ...] = tuple(
+            None if each is None else _absolute(os.fspath(each)) for each in (captioner, clip)
+        )
         check(self._asked, self._needs, named=self._asked in PRESETS)
 
     def __repr__(self) -> str:
@@ -86,7 +89,7 @@ class Models:
             self.device,
             *self._text_side,
             self.precision,
-            self._encoder and os.fspath(self._encoder),
+            None if self._encoder is None else os.fspath(self._encoder),
         )
 
     @cached_property
@@ -104,7 +107,7 @@ class Models:
         return self.preset.captioner == mini.captioner or self.preset.clip == mini.clip
 
     @cached_property
-    def precision(self) -> str:
+    def precision(self) -> Precision:
         """What models compute in: the one asked for, else fp32 on a CPU and fp16 on a GPU.
 
         A recipe that names a precision of its own has its features in that one.
@@ -157,7 +160,7 @@ class Models:
     @property
     def text_model_fingerprint(self) -> str:
         """Name of the weights of the diffusion model whose text encoder compares words."""
-        return self._computed(self.text_model.words_fingerprint)
+        return self._computed(check_reads_text(self.text_model).words_fingerprint)
 
     def _computed(self, weights: str) -> str:
         """Name what weights give in the lab's precision."""
@@ -247,8 +250,8 @@ def _with_text_side(
     for name, source in given.items():
         if source is not None and not os.fspath(source).strip():
             raise FslabError(f"{name} is empty; give a folder, an id of the hub, or None for none")
-    others = {
-        name: each and _absolute(os.fspath(each))
+    others: dict[str, Any] = {
+        name: None if each is None else _absolute(os.fspath(each))
         for name, each in given.items()
         if each != PRESETS_OWN
     }

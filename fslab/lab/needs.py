@@ -10,7 +10,7 @@ from fslab.records import FslabError
 from fslab.weights import Place, Source, command_for, place_of, source_of
 from fslab.weights.hub import advice_on, by_hand, said_of
 from fslab.weights.single import is_single_file
-from fslab.weights.sources import SPOKEN
+from fslab.weights.sources import SPOKEN, Kind
 
 BASELINES = ("rgb", "handmade", "random")
 
@@ -33,7 +33,9 @@ def needs_of(preset: Preset, backbone: str | None = None, encoder: bool = False)
     spared = ("vae",) if encoder else ()
     unused = {None: spared, "random": ("unet", *spared)}.get(backbone, ("unet", "vae"))
     compares = preset.words == "diffusion" and preset.captioner is not None
-    what = "diffusion" if preset.words == "diffusion" or preset.name in PRESETS else "backbone"
+    what: Kind = (
+        "diffusion" if preset.words == "diffusion" or preset.name in PRESETS else "backbone"
+    )
     if (backbone in (None, "random") or compares) and not is_single_file(preset.diffusion):
         needs["diffusion"] = Need(source_of(preset.diffusion, what), frozenset(unused))
     if backbone is not None and backbone not in BASELINES and not is_single_file(backbone):
@@ -85,7 +87,7 @@ def _refuse_faults(asked: str, needs: list[Need]) -> list[Place]:
         advice = advice_for(asked, [source for source, _ in wrong])
         other = "" if asked == "mini" else "; the preset mini needs none"
         raise FslabError(f"{asked} cannot be opened: {said}; {advice}{other}")
-    return places
+    return [place for place in places if place is not None]
 
 
 def advice_for(asked: str, sources: list[Source]) -> str:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fslab.records import FslabError
 from fslab.weights import name_of, place_of, source_of
@@ -156,7 +156,10 @@ def _known(name: str, diffusion: str) -> Preset | None:
 
 
 def _around(folder: Path, name: str, diffusion: str) -> Preset:
-    parts = {part: str(folder / sub) for part, sub in _TEXT_SIDE if (folder / sub).is_dir()}
+    parts: dict[str, Any] = {
+        part: str(folder / sub) for part, sub in _TEXT_SIDE if (folder / sub).is_dir()
+    }
+    words: Literal["diffusion", "clip"]
     words = "diffusion" if (folder / "text_encoder").is_dir() else "clip"
     return replace(Preset(name, diffusion, words=words), **parts)
 

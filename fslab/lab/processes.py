@@ -55,7 +55,7 @@ class Task:
     work: Callable[..., Any]
     given: tuple[Any, ...]
     name: str
-    future: Future
+    future: Future[Any]
 
 
 class Processes:
@@ -67,7 +67,7 @@ class Processes:
 
     def __init__(self, lab: Lab, count: int) -> None:
         self._lab, self._count = lab, count
-        self._sent: list[Future] = []
+        self._sent: list[Future[Any]] = []
 
     def __enter__(self) -> Processes:
         for _ in range(self._count):  # imports are done while the networks load
@@ -110,14 +110,14 @@ class Processes:
         finally:
             alone.shutdown(kill_workers=True)
 
-    def _send(self, work: Callable[..., Any], given: tuple[Any, ...]) -> Future:
+    def _send(self, work: Callable[..., Any], given: tuple[Any, ...]) -> Future[Any]:
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
         if not self._count:
             return _done_here(self._lab, work, given)
         asked = _work, self._lab.specification, work, given
         try:
-            future = _pool(self._count).submit(*asked)
+            future: Future[Any] = _pool(self._count).submit(*asked)
         except BrokenProcessPool:
             _pool.cache_clear()
             future = _pool(self._count).submit(*asked)
@@ -137,8 +137,8 @@ def _started(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, timeout=_IDLE, env=dict.fromkeys(_THREADS, "1"))
 
 
-def _done_here(lab: Lab, work: Callable[..., Any], given: tuple[Any, ...]) -> Future:
-    future: Future = Future()
+def _done_here(lab: Lab, work: Callable[..., Any], given: tuple[Any, ...]) -> Future[Any]:
+    future: Future[Any] = Future()
     try:
         future.set_result(work(lab, *given))
     except FslabError as error:

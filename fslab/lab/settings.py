@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fslab.records import Extraction, FslabError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def build(kind: type, **settings: Any) -> Any:
+Part = TypeVar("Part", bound="DataclassInstance")
+
+
+def build(kind: type[Part], **settings: Any) -> Part:
     """Build a part of a recipe from keywords; FslabError for one that it does not have."""
     known = kind.__dataclass_fields__
     for name in settings:

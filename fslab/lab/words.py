@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from fslab.records import (
 )
 
 if TYPE_CHECKING:
-    from fslab.backbones import Backbone
+    from fslab.backbones import Backbone, StableDiffusion
 
 
 AS_USUAL = Extraction()
@@ -58,12 +59,13 @@ def check_agnostic(recipe: Recipe) -> None:
             )
 
 
-def check_reads_text(backbone: Backbone) -> None:
-    """Refuse a backbone without a text encoder."""
+def check_reads_text(backbone: Backbone) -> StableDiffusion:
+    """Return a backbone that has a text encoder; FslabError for one without."""
     from fslab.backbones import StableDiffusion
 
     if not isinstance(backbone, StableDiffusion):
         raise FslabError(f"{backbone.name} reads no text, so it has no attention to words")
+    return backbone
 
 
 def with_words(
@@ -79,9 +81,9 @@ def with_words(
     model is loaded for words that were asked of these weights before. Without words nothing joins.
     Raises FslabError for a backbone that reads no text, and where no layer is such a query.
     """
-    from fslab.backbones import word_keys, word_maps
+    from fslab.backbones import word_maps
 
-    check_reads_text(backbone)
+    reader = check_reads_text(backbone)
     queries = [key for key in features if key.partition("@")[0].endswith("attn2.to_q")]
     if not queries:
         raise FslabError(
@@ -94,12 +96,8 @@ def with_words(
     for key in queries:
         path, at, timestep = key.partition("@")
         inputs = ["word-keys-2", backbone.fingerprint, path, tuple(words), settings.precision]
-        keys = memory.lasting(
-            inputs,
-            lambda path=path: np.ascontiguousarray(
-                word_keys(backbone, path, words, settings.precision).numpy()
-            ),
-        )
+        compute = partial(_word_keys, reader, path, words, settings)
+        keys = memory.lasting(inputs, compute)
         maps[f"{path.removesuffix('to_q')}words{at}{timestep}"] = word_maps(features[key], keys)
     return Features(maps, features.size, features.name)
 
@@ -139,6 +137,7 @@ def evidence_asked(
     """
     if not settings.attention:
         return []
+    reader = check_reads_text(backbone)
     how = {
         "layers": settings.attention_layers,
         "timestep": settings.attention_timestep,
@@ -146,7 +145,7 @@ def evidence_asked(
         "noise": read.noise,
         "precision": read.precision,
     }
-    return [(together, how) for together in _prompts(list(dict.fromkeys(words)), backbone)]
+    return [(together, how) for together in _prompts(list(dict.fromkeys(words)), reader)]
 
 
 def compounds_by_word(prompt: str, words: Sequence[str]) -> dict[str, list[str]]:
@@ -175,7 +174,15 @@ def sentence_of(words: Sequence[str]) -> str:
     return f"a photo of {' and '.join(f'a {word}' for word in words)}"
 
 
-def _prompts(words: Sequence[str], backbone: Backbone) -> list[list[str]]:
+def _word_keys(
+    backbone: StableDiffusion, path: str, words: Sequence[str], settings: Extraction
+) -> np.ndarray:
+    from fslab.backbones import word_keys
+
+    return np.ascontiguousarray(word_keys(backbone, path, words, settings.precision).numpy())
+
+
+def _prompts(words: Sequence[str], backbone: StableDiffusion) -> list[list[str]]:
     """Part words into as few sentences as the text encoder reads to their ends."""
     parts: list[list[str]] = []
     for word in words:
