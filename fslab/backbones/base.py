@@ -100,9 +100,10 @@ class Backbone(ABC):
         scale = side / min(height, width)
         wished = (side, side) if settings.squash else (height * scale, width * scale)
         longest = LONGEST * side
-        return tuple(
+        rows, columns = (
             max(round(min(wish, longest) / self.multiple), 1) * self.multiple for wish in wished
         )
+        return rows, columns
 
     def dtype(self, precision: str | None) -> torch.dtype:
         """Return what a recipe's precision means here; None is the backbone's own."""

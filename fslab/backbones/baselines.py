@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -113,7 +114,8 @@ def _position(size: tuple[int, int]) -> np.ndarray:
 
 def _standard(value: np.ndarray) -> np.ndarray:
     centred = value - value.mean(axis=(1, 2), keepdims=True)
-    return centred / max(float(np.sqrt((centred**2).mean())), 1e-6)
+    scaled: NDArray[np.floating] = centred / max(float(np.sqrt((centred**2).mean())), 1e-6)
+    return scaled
 
 
 def _cells(full: np.ndarray) -> Tensor:

@@ -212,7 +212,8 @@ def _renamed(part: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> d
         "unet": single_file_utils.convert_ldm_unet_checkpoint,
         "vae": single_file_utils.convert_ldm_vae_checkpoint,
     }[part]
-    return convert(tensors, config=config)
+    converted: dict[str, Tensor] = convert(tensors, config=config)
+    return converted
 
 
 def _build(part: str, kind: str, tensors: dict[str, Tensor]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fslab.records import FslabError
 from fslab.weights.trust import read_config
@@ -20,15 +21,16 @@ BYTE = 1 / 255
 class Colours:
     """Pixels 0..255 are multiplied by `scale`; `mean` is subtracted, and the rest over `std`."""
 
-    mean: np.ndarray
-    std: np.ndarray
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
     scale: float = BYTE
 
     def of(self, pixels: np.ndarray) -> np.ndarray:
         """Return u8 [H, W, 3] as f32 of the same shape, in the model's colours."""
         values = pixels.astype(np.float32)
         values = values / 255.0 if self.scale == BYTE else values * np.float32(self.scale)
-        return (values - self.mean) / self.std
+        scaled: NDArray[np.float32] = (values - self.mean) / self.std
+        return scaled
 
     def named(self) -> list[Any]:
         """Return what names the colours among what names features."""
@@ -43,11 +45,9 @@ def read_colours(folder: Path) -> Colours:
     releases write an image processor with the rest. Raises FslabError where neither says them.
     """
     path, config = _image_processor(folder)
-    mean = std = np.float32([0, 0, 0])
+    mean, std = np.zeros(3, np.float32), np.ones(3, np.float32)
     if config.get("do_normalize", True):
         mean, std = (_channels(path, config, name) for name in ("image_mean", "image_std"))
-    else:
-        std = std + 1
     if not std.all():
         raise FslabError(f"{path} has an image_std of 0, by which nothing can be divided")
     return Colours(mean, std, _scale(path, config))
@@ -68,12 +68,12 @@ def _image_processor(folder: Path) -> tuple[Path, Mapping[str, Any]]:
     )
 
 
-def _channels(path: Path, config: Mapping[str, Any], name: str) -> np.ndarray:
+def _channels(path: Path, config: Mapping[str, Any], name: str) -> NDArray[np.float32]:
     """Return the three channels' numbers; one number stands for all three."""
     if name not in config:
         raise FslabError(f"{path} names no image_mean and image_std")
     try:
-        values = np.broadcast_to(np.float32(config[name]), 3)
+        values = np.broadcast_to(np.asarray(config[name], np.float32), 3)
         if not np.isfinite(values).all():
             raise ValueError("not finite")
     except (TypeError, ValueError) as error:

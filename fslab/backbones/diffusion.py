@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from fslab.backbones.adapters import check_no_adapters
-from fslab.backbones.base import Backbone
 from fslab.backbones.latents import noises, prepare, to_scale
 from fslab.backbones.limits import check_length
 from fslab.backbones.listing import MetaListing
@@ -49,7 +48,7 @@ _PROMPTS = 64
 """Prompts whose states are kept at hand: many words in a row share few prompts."""
 
 
-class StableDiffusion(MetaListing, Backbone):
+class StableDiffusion(MetaListing):
     """A Stable Diffusion folder in diffusers format; each part is loaded at its first use.
 
     folder: holds unet/, vae/, text_encoder/, tokenizer/ and scheduler/ (SDXL types also the
@@ -59,6 +58,7 @@ class StableDiffusion(MetaListing, Backbone):
     """
 
     batches = True
+    _vae_config: dict[str, Any]
 
     def __init__(
         self,
@@ -274,22 +274,21 @@ class StableDiffusion(MetaListing, Backbone):
         """
         by_digest = {picture.digest: picture for picture in pictures}
         found: dict[str, Tensor] = {}
-        keys = {
-            digest: self._latent_key(picture, size, settings)
-            for digest, picture in by_digest.items()
-            if self.store is not None
-        }
-        for digest, key in keys.items():
-            entry = look_up(self.store, key) if len(by_digest) > 1 else self.store.get(key)
-            if entry is not None:
-                found[digest] = torch.from_numpy(entry["latent"].copy())
+        keys: dict[str, str] = {}
+        if self.store is not None:
+            for digest, picture in by_digest.items():
+                key = keys[digest] = self._latent_key(picture, size, settings)
+                entry = look_up(self.store, key) if len(by_digest) > 1 else self.store.get(key)
+                if entry is not None:
+                    found[digest] = torch.from_numpy(entry["latent"].copy())
         missing = [digest for digest in by_digest if digest not in found]
         if missing:
             codes = self._encode([by_digest[digest] for digest in missing], size, settings)
             found |= zip(missing, codes.split(1), strict=True)
-        for digest in missing if keys else ():
-            key = batched_key(keys[digest]) if len(missing) > 1 else keys[digest]
-            self.store.put(key, {"latent": found[digest].numpy()})
+        if self.store is not None:
+            for digest in missing:
+                key = batched_key(keys[digest]) if len(missing) > 1 else keys[digest]
+                self.store.put(key, {"latent": found[digest].numpy()})
         return found
 
     @torch.no_grad()
@@ -297,7 +296,7 @@ class StableDiffusion(MetaListing, Backbone):
         self, pictures: Sequence[Picture], size: tuple[int, int], settings: Extraction
     ) -> Tensor:
         dtype = self._vae_dtype(settings)
-        vae = self._part("vae", dtype)
+        vae: Any = self._part("vae", dtype)
         pixels = torch.cat([prepare(picture, size, settings.resize) for picture in pictures])
         with giving_way(vae, "latent"):
             found = vae.encode(pixels.to(self.device, dtype))
@@ -317,7 +316,7 @@ class StableDiffusion(MetaListing, Backbone):
 
     def _latent_key(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> str:
         """Name a latent by what changes its numbers; a seed does where the posterior is sampled."""
-        how = [settings.resize, str(self._vae_dtype(settings)), str(self.device)]
+        how: list[str | int] = [settings.resize, str(self._vae_dtype(settings)), str(self.device)]
         if settings.posterior == "sample" and self.encoder is None:
             how += [settings.seed, settings.draws]
         return digest_of(["latent-1", self.vae_fingerprint, picture.digest, size, how])
@@ -351,7 +350,7 @@ class StableDiffusion(MetaListing, Backbone):
         """Return SDXL's added conditions: pooled text, and size, crop and target size."""
         if not self._is_sdxl:
             return {}
-        text = torch.cat(list(pooled))
+        text = torch.cat([each for each in pooled if each is not None])
         ids = torch.tensor([[*size, 0, 0, *size]], dtype=text.dtype, device=text.device)
         given = {"text_embeds": text, "time_ids": ids.expand(len(text), -1)}
         return {"added_cond_kwargs": given}
@@ -456,13 +455,16 @@ class StableDiffusion(MetaListing, Backbone):
         if (name, dtype) not in self._parts:
             for key in [key for key in self._parts if key[0] == name]:
                 del self._parts[key]
-            load = self._random_unet if name == "unet" and self.random is not None else self._load
-            self._parts[name, dtype] = load(name, dtype).to(self.device).eval()
+            if name == "unet" and self.random is not None:
+                part = self._random_unet(self.random, dtype)
+            else:
+                part = self._load(name, dtype)
+            self._parts[name, dtype] = part.to(self.device).eval()
         return self._parts[name, dtype]
 
     def _load(self, name: str, dtype: torch.dtype) -> nn.Module:
         if name == "vae" and self.encoder is not None:
-            part = load_model(_model_class("encoder"), self.encoder, dtype)
+            part: nn.Module = load_model(_model_class("encoder"), self.encoder, dtype)
             del part.decoder
             return part
         part = self._load_weights(name, dtype)
@@ -471,12 +473,15 @@ class StableDiffusion(MetaListing, Backbone):
         return part
 
     def _load_weights(self, name: str, dtype: torch.dtype) -> nn.Module:
-        return load_model(_model_class(name), self.folder / name, dtype)
+        part: nn.Module = load_model(_model_class(name), self.folder / name, dtype)
+        return part
 
-    def _random_unet(self, name: str, dtype: torch.dtype) -> nn.Module:
-        with seeded(self.random):
-            unet = _model_class(name).from_config(self._config)
-        return nn.Module.to(unet, dtype)  # diffusers' own `to` warns of parts that it has not
+    def _random_unet(self, seed: int, dtype: torch.dtype) -> nn.Module:
+        with seeded(seed):
+            unet = _model_class("unet").from_config(self._config)
+        # diffusers' own `to` warns of parts that it has not
+        part: nn.Module = nn.Module.to(unet, dtype)
+        return part
 
     def _meta(self) -> tuple[nn.Module, Callable[[int], object]]:
         with torch.device("meta"):
@@ -505,8 +510,10 @@ class StableDiffusion(MetaListing, Backbone):
 
 def check_configs(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> None:
     """Refuse configurations that no Stable Diffusion of these types has."""
-    needed = {"unet": ("block_out_channels", "in_channels", "sample_size", "cross_attention_dim")}
-    needed["vae"] = ("block_out_channels", "latent_channels")
+    needed = {
+        "unet": ["block_out_channels", "in_channels", "sample_size", "cross_attention_dim"],
+        "vae": ["block_out_channels", "latent_channels"],
+    }
     for part, config in (("unet", unet), ("vae", vae)):
         lacking = [key for key in needed[part] if not config.get(key)]
         if lacking:

@@ -37,9 +37,11 @@ def to_scale(code: Tensor, config: Mapping[str, Any]) -> Tensor:
             torch.tensor(config[name]).view(1, -1, 1, 1).to(code)
             for name in ("latents_mean", "latents_std")
         )
-        return (code - mean) * factor / std
+        scaled: Tensor = (code - mean) * factor / std
+        return scaled
     shift = config.get("shift_factor")
-    return (code - shift if shift else code) * factor
+    moved: Tensor = (code - shift if shift else code) * factor
+    return moved
 
 
 def noises(shape: torch.Size, settings: Extraction) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fslab.backbones.base import Layer
+from fslab.backbones.base import Backbone, Layer
 from fslab.backbones.probabilities import with_probabilities
 from fslab.backbones.weights import UNBUILT
 from fslab.records import FslabError
@@ -84,13 +85,17 @@ def _stride(shape: tuple[int, ...], larger: tuple[int, ...], side: int, other: i
     return None
 
 
-class MetaListing:
-    """Layer listing for networks that can be built on the meta device; mix in before Backbone.
+class MetaListing(Backbone):
+    """A backbone whose network can be built on the meta device, by which its layers are listed.
 
     folder: where the network's configuration lies, for the message where it cannot be built.
     """
 
     folder: Path
+
+    @abstractmethod
+    def _meta(self) -> tuple[nn.Module, Callable[[int], object]]:
+        """Return the network without numbers, and what runs it on a square of a side."""
 
     def layers(self) -> tuple[Layer, ...]:
         """List the layers with a spatial output; see `Backbone.layers`."""

@@ -42,7 +42,7 @@ def open_backbone(
     in a diffusion model's VAE's place. Raises FslabError where there are no weights, or none that
     fslab reads, and for a device that is not there.
     """
-    device = checked_device(device)
+    device, source = checked_device(device), os.fspath(source)
     if source in DESCRIPTORS:
         _check_has_vae(source, encoder)
         return DESCRIPTORS[source]()

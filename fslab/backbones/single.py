@@ -62,7 +62,8 @@ class SingleFile(StableDiffusion):
         return fingerprint(files, self.store, configs=configs, **settings)
 
     def _load_weights(self, name: str, dtype: torch.dtype) -> nn.Module:
-        return self._checkpoint.load(name, dtype)
+        part: nn.Module = self._checkpoint.load(name, dtype)
+        return part
 
     def _check_shapes(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
         self._checkpoint.check_fits("unet", wanted)

@@ -80,7 +80,8 @@ class Tower:
 
     def _bare(self) -> nn.Module:
         with torch.device("meta"):
-            return self.model(self.settings()).eval()
+            net: nn.Module = self.model(self.settings())
+        return net.eval()
 
     def _check_plain(self, net: nn.Module) -> None:
         """Refuse a network whose output has not one token for each patch, at any size."""

@@ -214,7 +214,7 @@ def check_text(folder: Path, unet: Mapping[str, Any]) -> None:
             f"and its text encoder{'s give' if sdxl else ' gives'} {width}"
         )
     if sdxl:
-        _check_added(folder, unet, text_number(folder / parts[1], "projection_dim"))
+        _check_added(folder, unet, text_number(folder / parts[-1], "projection_dim"))
 
 
 def text_config(folder: Path) -> Mapping[str, Any]:
@@ -274,7 +274,7 @@ def unknown_setting(kind: str, key: str, value: Any) -> bool:
 
     known = inspect.signature(getattr(diffusers, kind).__init__).parameters
     default = known[key].default if key in known else None
-    return value != (list(default) if isinstance(default, tuple) else default)
+    return bool(value != (list(default) if isinstance(default, tuple) else default))
 
 
 def _check(

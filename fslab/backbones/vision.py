@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fslab.backbones.base import Backbone
 from fslab.backbones.colours import Colours, read_colours
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
@@ -25,7 +24,7 @@ from fslab.weights.parts import check_files
 from fslab.weights.trust import check_shapes, read_config
 
 
-class VisionTransformer(MetaListing, Backbone):
+class VisionTransformer(MetaListing):
     """A transformers folder of a vision transformer; its default layer is the last one."""
 
     batches = True
@@ -127,6 +126,7 @@ class VisionTransformer(MetaListing, Backbone):
 
     def _load(self, dtype: torch.dtype) -> nn.Module:
         tower = self._tower
+        net: nn.Module
         if self.random is not None:
             with seeded(self.random):
                 net = tower.model(tower.settings()).to(dtype).eval()

@@ -7,9 +7,11 @@ layer's scale, without the softmax, head by head.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fslab.backbones.attention import word_columns
@@ -31,10 +33,11 @@ def word_keys(
     but takes the prompt's first ones, which stand before the class, and in a causal text encoder
     know nothing of it.
     """
-    attention = backbone.module(layer.removesuffix(".to_q"), precision)
+    attention: Any = backbone.module(layer.removesuffix(".to_q"), precision)
     states = torch.stack([_own_state(backbone, word, precision) for word in words])
     keys = attention.to_k(states).float().reshape(len(words), attention.heads, -1)
-    return (keys.transpose(0, 1) * attention.scale).cpu()
+    scaled: Tensor = keys.transpose(0, 1) * attention.scale
+    return scaled.cpu()
 
 
 def word_maps(query: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -45,7 +48,8 @@ def word_maps(query: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """
     heads, words, _ = keys.shape
     cells = query.reshape(heads, -1, query.shape[1] * query.shape[2])
-    return (keys @ cells).reshape(heads * words, *query.shape[1:]).astype(np.float32, copy=False)
+    maps: NDArray[np.floating] = (keys @ cells).reshape(heads * words, *query.shape[1:])
+    return maps.astype(np.float32, copy=False)
 
 
 def _own_state(backbone: StableDiffusion, word: str, precision: str | None) -> Tensor:

@@ -26,12 +26,11 @@ def serve_page(
     from fslab.app.server import serve
     from fslab.app.shown import Shown
 
-    shown = Shown(_absolute(preset), _absolute(results), _absolute(dataset), split, format)
+    found, pictures = (None if each is None else _absolute(each) for each in (results, dataset))
+    shown = Shown(_absolute(preset), found, pictures, split, format)
     serve(shown, ip, port, visitors, browser)
 
 
-def _absolute(place: str | Path | None) -> str | None:
+def _absolute(place: str | Path) -> str:
     """Return a path of this machine from its root on, since the page's process is elsewhere."""
-    if place is None or not Path(place).exists():
-        return None if place is None else str(place)
-    return str(Path(place).resolve())
+    return str(Path(place).resolve() if Path(place).exists() else place)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from fslab.cli.text import aligned
 from fslab.datasets import Dataset
 from fslab.evaluate import Report, evaluate
@@ -66,8 +64,9 @@ def _line(report: Report) -> dict[str, str | float]:
 def _row(lab: Lab, report: Report, dataset: Dataset, number: int) -> GalleryRow:
     sample, picture = dataset.samples[number], dataset.samples[number].picture()
     result = lab.segment(picture, report.method, dataset.vocabulary)
-    named = report.rows[number].score.named
-    iou = {named.names[label]: named.iou[label] for label in np.flatnonzero(named.iou >= 0)}
+    named = report.rows[number].counted.named
+    known = () if named is None else zip(named.names, named.iou.tolist(), strict=True)
+    iou = {name: value for name, value in known if value >= 0}
     facts = {
         "candidates": ", ".join(result.caption.candidates) or "none",
         "found": ", ".join(f"{k} {v:.2f}" for k, v in result.labels.scores.items()) or "none",

@@ -22,7 +22,7 @@ def fetch_named(
         given = {"captioner": captioner, "clip": clip, "precision": precision}
         fetch_models(name, **{key: value for key, value in given.items() if value is not None})
         return
-    if name in SETS and folder is None:
+    if folder is None:
         raise FslabError(f"fetch {name} needs a folder to put it, such as data")
     if name in SETS and (captioner or clip or precision):
         raise FslabError(f"--captioner, --clip and --precision belong to models; {name} is none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from fslab.lab.recipes import clustering_recipe, find_recipe
 from fslab.records import FslabError, Recipe
@@ -40,6 +40,14 @@ def parse_settings(words: list[str]) -> dict[str, Any]:
         except ValueError:
             settings[key.strip()] = value
     return settings
+
+
+@overload
+def local_folder(text: str) -> Path: ...
+
+
+@overload
+def local_folder(text: str | None) -> Path | None: ...
 
 
 def local_folder(text: str | None) -> Path | None:

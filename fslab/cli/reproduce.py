@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fslab import datasets
 from fslab.cli.text import aligned
@@ -31,7 +32,7 @@ class Published:
     said: str
     folder: str
     split: str
-    format: str
+    format: Literal["voc", "coco"]
     pictures: int
     released: str
     standard: str

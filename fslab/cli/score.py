@@ -83,7 +83,8 @@ def figure_lines(score: Score) -> list[str]:
     """Say a figure in percent, its interval, and how it was computed."""
     interval = score.interval
     spread = f", 95 % interval {interval.percent}" if interval else ", no interval"
-    sides = "".join(f", {name} {100 * value:.1f}" for name, value in score.sides.items())
+    known = ((name, value) for name, value in score.sides.items() if value is not None)
+    sides = "".join(f", {name} {100 * value:.1f}" for name, value in known)
     return [
         f"{score.metric} {100 * score.miou:.1f} over {score.images} pictures{spread}{sides}",
         f"  {score.note}",

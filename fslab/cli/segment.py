@@ -92,7 +92,7 @@ def _files_of(path: Path) -> list[Path]:
     print(said_of_folder(str(path), len(taken), left), file=sys.stderr)
     if not taken:
         raise FslabError(f"{str(path)!r} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    return taken
+    return [Path(str(each)) for each in taken]
 
 
 def _left_out(refused: Sequence[str], written: int, given: int) -> str:

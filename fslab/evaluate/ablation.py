@@ -122,7 +122,7 @@ def ablate(
     with Log(out, dataset.vocabulary.names) if out is not None else nullcontext() as log:
         found = _run_all(groups, experiment, dataset, log, progress)
         ablation = _summary(experiment, dataset, preset, found)
-        if log is not None:
+        if log is not None and out is not None:
             log.settle()
             ablation.write(out)
     return ablation
@@ -153,7 +153,7 @@ def read_table(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 class _Group:
     """The rows of one backbone, planned; its lab is let go of when they are done."""
 
-    lab: SharedLab | None
+    lab: SharedLab
     variants: Sequence[Variant]
     experiment: Experiment
     vocabulary: Vocabulary
@@ -174,7 +174,7 @@ class _Group:
 
         results: list[dict[str, ImageResult]] = [{} for _ in self.jobs]
         for sample in dataset:
-            held = HeldSample(sample)
+            held: Any = HeldSample(sample)
             known = [log.done(job, held) if log else None for job in self.jobs]
             missing = [job for job, one in zip(self.jobs, known, strict=True) if one is None]
             extract_together(self.lab, missing, held)
@@ -183,7 +183,7 @@ class _Group:
                 _check_row(variant, results[place])
                 done()
             self.lab.forget()
-        self.lab = None
+        del self.lab
         for variant, job, found in zip(self.variants, self.jobs, results, strict=True):
             yield _Found(variant, job, self.backbone, list(found.values()))
 
@@ -258,7 +258,7 @@ def _row(found: _Found, metrics: Sequence[str]) -> AblationRow:
     variant = found.variant
     if not results:
         raise FslabError(f"row {variant.name!r}: {next(iter(refused.values()))}")
-    per_image = [result.score for result in results]
+    per_image = [result.counted for result in results]
     scores = {metric: summarise(metric, per_image, DRAWS) for metric in metrics}
     return AblationRow(
         variant.name, dict(variant.axes), found.job.recipe, found.backbone, scores, len(results),
@@ -272,8 +272,8 @@ def _gain(metric: str, first: _Found, other: _Found) -> Difference | None:
     shared = [name for name in mine if name in theirs]
     if len(shared) < 2:
         return None
-    pairs = [[rows[name].score for name in shared] for rows in (mine, theirs)]
-    return paired_bootstrap(metric, *pairs, draws=DRAWS)
+    one, another = ([rows[name].counted for name in shared] for rows in (mine, theirs))
+    return paired_bootstrap(metric, one, another, draws=DRAWS)
 
 
 def _spread(

@@ -80,9 +80,9 @@ def _drawn(ablation: Ablation, metric: str, title: str, number: int) -> Iterator
 
 
 def _map(ablation: Ablation, metric: str, title: str, axes: list[str]) -> object:
-    names = [list(dict.fromkeys(row.axes[axis] for row in ablation.rows)) for axis in axes]
-    values = np.full((len(names[0]), len(names[1])), np.nan)
+    rows, columns = (list(dict.fromkeys(row.axes[axis] for row in ablation.rows)) for axis in axes)
+    values = np.full((len(rows), len(columns)), np.nan)
     for row in ablation.rows:
-        place = tuple(known.index(row.axes[axis]) for known, axis in zip(names, axes, strict=True))
-        values[place] = row.scores[metric].miou
-    return heat_map(values, *names, title, metric)
+        down, across = (row.axes[axis] for axis in axes)
+        values[rows.index(down), columns.index(across)] = row.scores[metric].miou
+    return heat_map(values, rows, columns, title, metric)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -41,7 +41,7 @@ class Job:
 
     def key(self, name: str, picture: Picture, truth: np.ndarray) -> str:
         """Name a picture's result by all that it depends on; truth is u8 [H, W]."""
-        return digest_of([self.base, name, picture.digest, hashlib.sha256(truth).hexdigest()])
+        return digest_of([self.base, name, picture.digest, hashlib.sha256(truth.data).hexdigest()])
 
 
 def plan(
@@ -71,6 +71,9 @@ def plan(
     return Job(recipe, vocabulary, named, digest_of([FORMAT, named, *parts]), batch)
 
 
+RefusedBy = Literal["", "reading", "stage", "memory"]
+
+
 @dataclass(frozen=True)
 class ImageResult:
     """What one picture gave: its counts, its caption and candidates, seconds by stage.
@@ -86,7 +89,14 @@ class ImageResult:
     caption: str = ""
     candidates: tuple[str, ...] = ()
     refused: str = ""
-    refused_by: Literal["", "reading", "stage", "memory"] = ""
+    refused_by: RefusedBy = ""
+
+    @property
+    def counted(self) -> ImageScore:
+        """The score; FslabError for a picture that was refused."""
+        if self.score is None:
+            raise FslabError(f"{self.name} has no score: {self.refused}")
+        return self.score
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a line of the result file holds: all that is the same on every run."""
@@ -95,7 +105,7 @@ class ImageResult:
             "name": self.name,
             "caption": self.caption,
             "candidates": list(self.candidates),
-            "score": self.score.to_dict(),
+            "score": self.counted.to_dict(),
         }
 
     @classmethod
@@ -141,7 +151,7 @@ def score_sample(lab: Lab, job: Job, sample: Sample) -> ImageResult:
 
 def score_samples(
     lab: Lab, job: Job, samples: Iterable[Sample], processes: int = 0
-) -> Iterator[ImageResult]:
+) -> Generator[ImageResult]:
     """Yield what `score_sample` gives of each, the job's batch at once.
 
     processes: how many others do what needs no network, meanwhile.
@@ -149,13 +159,14 @@ def score_samples(
     if job.batch == 1 and not processes:
         yield from (score_sample(lab, job, sample) for sample in samples)
         return
-    samples, unread = list(samples), set()
+    unread: set[str] = set()
+    samples = list(samples)
     order = Order(job.recipe, job.vocabulary, None, job.named, _counted)
     sources = (partial(_read, job, sample, unread) for sample in samples)
     made = run_many(lab, sources, order, job.batch, processes)
     for sample, found in zip(samples, made, strict=True):
         if isinstance(found, FslabError):
-            by = "reading" if sample.name in unread else "stage"
+            by: RefusedBy = "reading" if sample.name in unread else "stage"
             by = "memory" if isinstance(found, OutOfMemory) else by
             yield ImageResult(sample.name, refused=str(found), refused_by=by)
         else:

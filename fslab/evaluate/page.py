@@ -97,7 +97,9 @@ def figure_row(score: Score) -> dict[str, object]:
 def _odd_rows(report: Report) -> list[dict[str, object]]:
     """Return what is odd about the data set as rows of a table; report.json has all of them."""
     found = report.oddities
-    rows = [{"kind": each.kind, "where": each.where, "why": each.why} for each in found[:ODD_ROWS]]
+    rows: list[dict[str, object]] = [
+        {"kind": each.kind, "where": each.where, "why": each.why} for each in found[:ODD_ROWS]
+    ]
     more = len(found) - len(rows)
     return [*rows, {"kind": "", "where": "", "why": f"and {more} more"}] if more else rows
 
@@ -138,15 +140,18 @@ def _charts(report: Report, title: str) -> Iterator[str]:
         yield figure(iou_bars(report.score, title), "classes")
     total = reduce(add, (_counts(row) for row in report.rows))
     if total.counts.any():
-        how = "" if report.rows[0].score.named else ", segments named by their majority class"
+        how = "" if report.rows[0].counted.named else ", segments named by their majority class"
         yield heading("Confusion")
         yield figure(confusion_matrix(total, f"{title}{how}"), "confusion")
 
 
 def _counts(row: ImageResult) -> Confusion:
     """Return an image's confusion: of its names, or where it has none of its best names."""
-    named = row.score.named
-    return named if named is not None else row.score.oracle
+    score = row.counted
+    found = score.named if score.named is not None else score.oracle
+    if found is None:
+        raise FslabError(f"{row.name} was counted by neither names nor segments")
+    return found
 
 
 def _pictures(report: Report, lab: Lab, dataset: Dataset, count: int) -> Iterator[str]:
@@ -168,7 +173,7 @@ def _pictures(report: Report, lab: Lab, dataset: Dataset, count: int) -> Iterato
 
 def _gallery_row(report: Report, lab: Lab, sample: Sample, row: ImageResult) -> GalleryRow:
     picture, truth, counts = sample.picture(), sample.truth(), _counts(row)
-    names, is_named = report.vocabulary.names, row.score.named is not None
+    names, is_named = report.vocabulary.names, row.counted.named is not None
     kind = "IoU" if is_named else "IoU of the best names"
     facts = {
         f"mean {kind}": f"{100 * counts.miou:.1f}",

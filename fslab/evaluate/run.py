@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.json"
 
-SampleMap = Callable[[Iterable[Sample]], Iterator[ImageResult]]
+SampleMap = Callable[[Iterable[Sample]], Generator[ImageResult]]
 """Where pictures are scored: here one after the other, or elsewhere, in any order."""
 
 DRAWS = 1000
@@ -84,7 +84,7 @@ class Report:
         names = self.vocabulary.names
         pixels, pictures = np.zeros((2, len(names)), np.int64)
         for row in self.rows:
-            of_class = _truth_pixels(row.score, len(names))
+            of_class = _truth_pixels(row.counted, len(names))
             pixels, pictures = pixels + of_class, pictures + (of_class > 0)
         return {
             name: {"pictures": int(pictures[label]), "pixels": int(pixels[label])}
@@ -104,7 +104,7 @@ class Report:
 
     def rescored(self, metric: str) -> Score:
         """Return another figure of the same pictures."""
-        return summarise(metric, [row.score for row in self.rows])
+        return summarise(metric, [row.counted for row in self.rows])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures with everything that says what they are, for JSON."""
@@ -235,7 +235,7 @@ def _report(lab: Lab, dataset: Dataset, job: Job, metric: str, found: list[Image
     if not rows:
         raise FslabError(_nothing_left(found))
     _check_classes(rows, dataset.vocabulary.names)
-    scores = figures(metric, [row.score for row in rows])
+    scores = figures(metric, [row.counted for row in rows])
     named = find_metric(metric, dataset.vocabulary.names).needs == "guess"
     return Report(
         dataset.name, dataset.split, job.recipe.name, lab.preset.name, lab.backbone.name,
@@ -295,7 +295,7 @@ def _truth_pixels(score: ImageScore, classes: int) -> np.ndarray:
 
 def _check_classes(rows: Sequence[ImageResult], names: Sequence[str]) -> None:
     """Refuse a truth without one class: a figure over background alone would say nothing."""
-    if not any(_truth_pixels(row.score, len(names))[1:].any() for row in rows):
+    if not any(_truth_pixels(row.counted, len(names))[1:].any() for row in rows):
         raise FslabError(
             f"the truth of all {len(rows)} pictures is background or void, so there is no figure; "
             "is it of this vocabulary? `fslab check` says what it holds"

@@ -81,7 +81,8 @@ class SharedLab(Lab):
         backbone: str | None = None,
         precision: str | None = None,
     ) -> None:
-        super().__init__(preset, backbone, SharedStore(), precision=precision)
+        self._shared = SharedStore()
+        super().__init__(preset, backbone, self._shared, precision=precision)
 
     @cached_property
     def matcher(self) -> SharedMatcher:
@@ -90,7 +91,7 @@ class SharedLab(Lab):
 
     def forget(self) -> None:
         """Let go of what was kept for the last picture; models and texts stay."""
-        self.store.forget()
+        self._shared.forget()
         if "matcher" in vars(self):
             self.matcher.forget()
 

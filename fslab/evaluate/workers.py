@@ -11,7 +11,7 @@ import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -27,7 +27,7 @@ from fslab.records import FslabError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-Specification = tuple[str, str | None, str, str]
+Specification = tuple[str | None, ...]
 
 LARGEST_BATCH = 16
 """Pictures in a task at most: few enough that a lost worker costs little, see docs/scaling.md."""
@@ -84,7 +84,7 @@ def _lab(specification: Specification) -> Lab:
 
 def map_samples(
     client: Client, lab: Lab, job: Job, samples: Iterable[Sample]
-) -> Iterator[ImageResult]:
+) -> Generator[ImageResult]:
     """Yield what `score_samples` gives for each sample, in the order in which workers finish.
 
     A batch whose worker is lost is done again elsewhere, and one that takes far longer than the
@@ -136,10 +136,14 @@ def _count_workers(client: Client) -> int:
         client.wait_for_workers(1, timeout=WORKERS_SECONDS)
     except TooLate as error:
         raise FslabError(
-            f"the scheduler {client.scheduler.address} has no worker after {WORKERS_SECONDS:.0f} "
+            f"the scheduler {_address_of(client)} has no worker after {WORKERS_SECONDS:.0f} "
             "seconds; start some: dask worker ADDRESS --nthreads 1"
         ) from error
     return len(client.nthreads())
+
+
+def _address_of(client: Client) -> str:
+    return str(client.scheduler.address) if client.scheduler is not None else ""
 
 
 @dataclass(eq=False)
@@ -148,7 +152,7 @@ class _Errand:
 
     samples: Sequence[Sample]
     sent: float = 0.0
-    futures: list[Future] = field(default_factory=list)
+    futures: list[Future[Batch]] = field(default_factory=list)
     done: bool = False
 
 
@@ -166,7 +170,7 @@ class _Spread:
         self._waiting = deque(map(_Errand, batches))
         self._suspects: deque[_Errand] = deque()
         self._out: set[_Errand] = set()
-        self._finished: SimpleQueue[tuple[_Errand, Future]] = SimpleQueue()
+        self._finished: SimpleQueue[tuple[_Errand, Future[Batch]]] = SimpleQueue()
         self._took: list[float] = []
         self._alone_since: float | None = None
 
@@ -202,9 +206,9 @@ class _Spread:
         for future in errand.futures:
             future.cancel()
 
-    def _ready(self) -> list[tuple[_Errand, Future]]:
+    def _ready(self) -> list[tuple[_Errand, Future[Batch]]]:
         """Return the tasks that ended, after a while none; a batch that two tasks did only once."""
-        found: dict[_Errand, Future] = {}
+        found: dict[_Errand, Future[Batch]] = {}
         with suppress(Empty):
             errand, future = self._finished.get(timeout=LOOK_SECONDS)
             while True:
@@ -213,7 +217,7 @@ class _Spread:
                 errand, future = self._finished.get_nowait()
         return list(found.items())
 
-    def _received(self, ready: list[tuple[_Errand, Future]]) -> Iterator[Batch]:
+    def _received(self, ready: list[tuple[_Errand, Future[Batch]]]) -> Iterator[Batch]:
         """Fetch what is ready in one go: one by one, the way there and back would be the limit."""
         from distributed import CancelledError, KilledWorker
         from distributed.comm import CommClosedError
@@ -279,7 +283,7 @@ class _Spread:
         )
 
 
-def _error_of(future: Future) -> BaseException | None:
+def _error_of(future: Future[Batch]) -> BaseException | None:
     return future.exception() if future.status == "error" else None
 
 
@@ -302,7 +306,7 @@ def connected(address: str | None = None, workers: int | None = None) -> Iterato
         import distributed  # noqa: F401
     except ImportError as error:
         raise FslabError("Dask is not installed; pip install 'fslab[cluster]' brings it") from error
-    with _scheduler(address) if address is not None else _processes(workers) as client:
+    with _scheduler(address) if address is not None else _processes(workers or 1) as client:
         yield client
 
 

@@ -70,9 +70,16 @@ class Course:
     refused: FslabError | None = None
 
     @property
+    def clustered(self) -> Segments:
+        """The segments; FslabError while there are none."""
+        if self.segments is None:
+            raise FslabError(f"{self.picture.name} has no segments yet")
+        return self.segments
+
+    @property
     def voters(self) -> tuple[Segments, ...]:
         """The segmentations that have a say on names."""
-        return (self.segments, *self.segments.others)
+        return (self.clustered, *self.clustered.others)
 
     def name(self, lab: Lab, order: Order) -> None:
         """Name the segments by their matches and sharpen them, if that is not done yet."""
@@ -81,13 +88,13 @@ class Course:
         if self.labels is not None:
             return
         if not order.named:
-            labels = np.zeros(self.segments.size, np.uint8)
+            labels = np.zeros(self.clustered.size, np.uint8)
             self.named = self.labels = LabelMap(labels, self.vocabulary.names)
             return
         clock, scored = Clock(), iter(self.matches)
         with clock.stage("match"):
             self.named = name_segments(
-                self.picture, self.segments, self.vocabulary, self.caption.candidates,
+                self.picture, self.clustered, self.vocabulary, self.caption.candidates,
                 order.recipe.match, lambda one: next(scored), lambda: self.evidence,
             )  # fmt: skip
         with clock.stage("refine"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 Colour = tuple[int, int, int]
@@ -89,7 +90,8 @@ def paint(rng: np.random.Generator, name: str, size: tuple[int, int]) -> np.ndar
     fine = noise(rng, size, (ground.cell[0] * grow, ground.cell[1] * grow)).astype(np.int32)
     coarse = noise(rng, size, (38, 30)).astype(np.int32)
     value = (fine * 2 + coarse + 64 + _pattern(rng, ground.pattern, size)) // 4
-    return _table(rng, ground.colours)[np.clip(value, 0, 255)]
+    painted: NDArray[np.float32] = _table(rng, ground.colours)[np.clip(value, 0, 255)]
+    return painted
 
 
 def _table(rng: np.random.Generator, colours: tuple[Colour, ...]) -> np.ndarray:

@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from transformers import (
 from fslab.datasets import VOC_CLASSES, voc
 from fslab.mini.captions import GROUND_WORDS, OBJECT_WORDS, plain_caption
 from fslab.mini.train.unet import make_scheduler, make_unet
+
+if TYPE_CHECKING:
+    from diffusers.models.attention_processor import Attention
 
 WEIGHTS = Path(__file__).parent / "weights"
 PROMPTS = ("a photo of a {}.", "a picture of a {}.", "a {}")
@@ -111,7 +115,7 @@ class _Watch:
 
     def __call__(
         self,
-        attention: torch.nn.Module,
+        attention: Attention,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         **unused: object,
@@ -124,7 +128,8 @@ class _Watch:
         shares = attention.get_attention_scores(query, key)
         if encoder_hidden_states is not None:
             self.kept.append(shares.mean(0))
-        return attention.to_out[0](attention.batch_to_head_dim(shares @ value))
+        given: Tensor = attention.to_out[0](attention.batch_to_head_dim(shares @ value))
+        return given
 
 
 @torch.no_grad()
@@ -178,7 +183,9 @@ def noun_maps(
     maps = []
     for one in classes:
         place = _last_token(pipe.tokenizer, tokens[0].tolist(), OBJECT_WORDS[VOC_CLASSES[one]][0])
-        heat = sum(layer[:, place] / layer[:, place].max() for layer in layers)
+        heat = torch.zeros(())
+        for layer in layers:
+            heat = heat + layer[:, place] / layer[:, place].max()
         heat = heat.view(1, 1, height, width)
         heat = F.interpolate(heat, pixels.shape[:2], mode="bicubic")[0, 0]
         heat = heat - heat.min()
@@ -215,7 +222,8 @@ def main() -> None:
     parser.add_argument("--only", choices=MEASURES, action="append")
     arguments = parser.parse_args()
     samples = voc(arguments.folder, arguments.split).samples[: arguments.limit]
-    data = [(sample.picture().pixels, sample.truth()) for sample in samples]
+    read = ((sample.picture().pixels, sample.truth()) for sample in samples)
+    data = [(pixels, truth) for pixels, truth in read if truth is not None]
     figures: dict[str, float] = {"scenes": len(data)}
     for name in arguments.only or MEASURES:
         figures |= MEASURES[name](data)

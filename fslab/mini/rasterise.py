@@ -11,6 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -105,8 +106,8 @@ def trim(picture: Image.Image, side: int = CELL) -> Image.Image:
     picture = picture.convert("RGBA")
     picture = picture.crop(picture.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox())
     scale = side / max(picture.size)
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
-    return picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
 
 
 class EmojiSet:
@@ -114,7 +115,7 @@ class EmojiSet:
 
     def __init__(self, packages: Path, design: str) -> None:
         self.folder = packages / SETS[design]
-        self.icons: dict = {}
+        self.icons: dict[str, Any] = {}
         self.codes: dict[str, str] = {}
         if design == "fluent-3d":
             named = json.loads((packages / SETS["noto"] / "chars.json").read_text())

@@ -27,10 +27,21 @@ class MatchLike(Protocol):
 class ScoreLike(Protocol):
     """What `fslab.score.Score` holds."""
 
-    metric: str
-    miou: float
-    iou: Mapping[str, float | None]
-    images: int
+    @property
+    def metric(self) -> str:
+        """Its name."""
+
+    @property
+    def miou(self) -> float:
+        """The figure, 0..1."""
+
+    @property
+    def iou(self) -> Mapping[str, float | None]:
+        """By class, None where it does not occur."""
+
+    @property
+    def images(self) -> int:
+        """How many were scored."""
 
 
 def score_matrix(
