@@ -135,7 +135,8 @@ def evidence_asked(
 
     read: how features are taken, whose noise, or none, and precision the evidence has too.
     """
-    if not settings.attention:
+    asked = list(dict.fromkeys(words))
+    if not settings.attention or not asked:
         return []
     reader = check_reads_text(backbone)
     how = {
@@ -145,7 +146,7 @@ def evidence_asked(
         "noise": read.noise,
         "precision": read.precision,
     }
-    return [(together, how) for together in _prompts(list(dict.fromkeys(words)), reader)]
+    return [(together, how) for together in _prompts(asked, reader)]
 
 
 def compounds_by_word(prompt: str, words: Sequence[str]) -> dict[str, list[str]]:
