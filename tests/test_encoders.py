@@ -11,6 +11,7 @@ import pytest
 import torch
 from models import save_encoder
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from fslab.backbones import StableDiffusion
 from fslab.lab import Lab
@@ -126,6 +127,24 @@ def test_what_is_no_tiny_autoencoder_is_refused_by_its_name(diffusion_folders, e
     (odd / "config.json").write_text(json.dumps({**config, "quantiser": 3}))
     with pytest.raises(FslabError, match="quantiser = 3, which fslab does not understand"):
         StableDiffusion(folder, encoder=odd)
+    (odd / "config.json").write_text(json.dumps({**config, "encoder_block_out_channels": 8}))
+    with pytest.raises(FslabError, match="the encoder_block_out_channels 8; it is a list"):
+        StableDiffusion(folder, encoder=odd)
+
+
+@pytest.mark.parametrize("tiny_one", [True, False])
+def test_a_latent_that_is_not_finite_is_laid_to_what_made_it(
+    diffusion_folders, encoder, tmp_path, picture, tiny_one
+):
+    made_by = shutil.copytree(encoder if tiny_one else diffusion_folders["sd1"], tmp_path / "own")
+    part = made_by if tiny_one else made_by / "vae"
+    file = part / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["encoder.layers.0.bias" if tiny_one else "encoder.conv_in.bias"][0] = torch.inf
+    save_file(weights, file, {"format": "pt"})
+    folder, given = (diffusion_folders["sd1"], made_by) if tiny_one else (made_by, None)
+    with pytest.raises(FslabError, match=f"a latent of {part} is not finite"):
+        Lab(folder, encoder=given).extract(picture, LAYER)
 
 
 def test_one_is_trained_for_mini(tmp_path, picture):

@@ -300,12 +300,11 @@ class StableDiffusion(MetaListing):
         pixels = torch.cat([prepare(picture, size, settings.resize) for picture in pictures])
         with giving_way(vae, "latent"):
             found = vae.encode(pixels.to(self.device, dtype))
-        if self.encoder is not None:
-            return to_scale(found.latents, self._vae_config).float().cpu()
-        code = found.latent_dist.mean
-        if settings.posterior == "sample":
+        code = found.latent_dist.mean if self.encoder is None else found.latents
+        if self.encoder is None and settings.posterior == "sample":
             extra = noises(code[:1].shape, settings)[-1]
             code = code + found.latent_dist.std * extra.to(self.device, dtype)
+        check_finite({"a latent": code}, self.encoder or self.folder / "vae")
         return to_scale(code, self._vae_config).float().cpu()
 
     def _vae_dtype(self, settings: Extraction) -> torch.dtype:

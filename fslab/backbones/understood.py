@@ -123,6 +123,10 @@ def tiny_config(folder: Path, factor: int, channels: int) -> dict[str, Any]:
     config = {**left_out, **{key: value for key, value in config.items() if value is not None}}
     _check_scale(folder, config)
     blocks = config.get("encoder_block_out_channels", (64,) * 4)
+    if not isinstance(blocks, (list, tuple)):
+        raise FslabError(
+            f"{folder}/config.json has the encoder_block_out_channels {blocks!r}; it is a list"
+        )
     given = {"channels": config["latent_channels"], "pixels a cell": 2 ** (len(blocks) - 1)}
     wanted = {"channels": channels, "pixels a cell": factor}
     for what, value in given.items():
