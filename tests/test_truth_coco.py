@@ -515,3 +515,18 @@ def test_a_name_that_no_file_system_takes_is_a_file_that_is_not_there(tmp_path):
     first = {**long, "id": 1, "file_name": "a.png"}
     with pytest.raises(FslabError, match="lacks 1 file"):
         coco(write_set(tmp_path, [GOOD, OTHER], images=[first, long]))
+
+
+@pytest.mark.parametrize(("listed", "said"), [("000001", 1), (1, "000001"), ("01", "001")])
+def test_a_picture_whose_annotations_may_be_under_another_number_is_refused(tmp_path, listed, said):
+    """Without them its truth would be background alone."""
+    root = write_set(tmp_path, [OTHER, {**GOOD, "image_id": said}])
+    source = root / "annotations/instances_val2017.json"
+    data = json.loads(source.read_text())
+    data["images"][0]["id"] = listed
+    source.write_text(json.dumps(data))
+    found = coco(root)
+    whole = {sample.name: sample for sample in found}
+    with pytest.raises(FslabError, match="write them alike"):
+        whole["a"].truth()
+    assert (whole["b"].truth() == DOG).sum() == 100

@@ -211,6 +211,30 @@ def test_interlaced_pixel_data_that_end_early_are_refused_too(tmp_path, lost):
         read_mask(path)
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_a_picture_whose_pixel_data_end_early_is_refused(tmp_path, mode, interlaced):
+    """Pillow takes a stream that ends in peace, and leaves the rest black."""
+    channels = len(mode)
+    starts = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
+    grey = np.random.default_rng(0).integers(9, 250, (40, 48), np.uint8)
+    pixels = np.stack([grey] * channels, -1)
+    passes = [pixels[top::down, left::across] for left, top, across, down in starts]
+    passes = [*passes, pixels[1::2]] if interlaced else [pixels]
+    data = b"".join(b"\0" + row.tobytes() for one in passes for row in one)
+    kind = {"L": GREY, "RGB": 2, "RGBA": 6}[mode]
+    header = struct.pack(">IIBBBBB", 48, 40, 8, kind, 0, 0, interlaced)
+    for kept in (len(data), len(data) - 1, len(data) // 2):
+        path = tmp_path / f"{kept}.png"
+        stream = chunk(b"IDAT", zlib.compress(data[:kept]))
+        path.write_bytes(SIGNATURE + chunk(b"IHDR", header) + stream + chunk(b"IEND"))
+        if kept == len(data):
+            assert read(path).size == (40, 48)
+        else:
+            with pytest.raises(FslabError, match=r"end after \d+ of|cut short"):
+                read(path)
+
+
 @pytest.mark.parametrize("reader", [read_mask, read])
 def test_a_changed_bit_in_the_pixel_data_is_refused(tmp_path, reader):
     """Each is under a checksum that Pillow does not ask for: some such masks have other labels."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,7 +214,7 @@ class _Classes:
         return COCO_OBJECT.names.index(name), ""
 
 
-def _give(given: list[Any], entries: Iterable[_Entry], source: str, odd: list[Oddity]) -> None:
+def _give(given: list[Any], entries: Sequence[_Entry], source: str, odd: list[Oddity]) -> None:
     """Give each annotation to its picture, and name those that have none."""
     owners = {entry.identity: entry for entry in entries if entry.identity is not None}
     for place, annotation in enumerate(given):
@@ -228,8 +228,16 @@ def _give(given: list[Any], entries: Iterable[_Entry], source: str, odd: list[Od
         if image is None or image not in owners:
             why = f"{name} has image_id {short(annotation.get('image_id'))}, which no picture has"
             odd.append(Oddity(oddities.STRAY, name, why))
+            for entry in entries:  # "000001" may be 1: without it the truth would be background
+                if image is not None and _unpadded(entry.identity) == _unpadded(image):
+                    entry.refused = f"{name} of {source!r} has the image_id {image!r}, and it has "
+                    entry.refused += f"the id {entry.identity!r}; write them alike"
         else:
             owners[image].annotations.append((f"{name} of {source!r}", annotation))
+
+
+def _unpadded(number: Identity | None) -> str:
+    return str(number).lstrip("0")
 
 
 def _below(file: str, folder: Place) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -11,20 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fslab.datasets.chunks import check_rows
 from fslab.datasets.places import Place, Url, place
-from fslab.datasets.read import bytes_of, orientation, pixel_data, png, refusing
+from fslab.datasets.read import bytes_of, orientation, png, refusing
 from fslab.datasets.vocabularies import VOC_CLASSES
 from fslab.files import write_or_refuse
 from fslab.records import VOID, FslabError, voc_palette
 
 _GREY, _COLOURS, _INDICES = 0, 2, 3
 """PNG's colour types: byte 25 of the file; the depth in bits is byte 24 (PNG, section 11.2.1)."""
-
-_PASSES = (
-    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4)),
-    *((1, 0, 2, 2), (0, 1, 1, 2)),
-)
-"""Adam7: each pass with its first column and row and its steps (PNG, section 8.2)."""
 
 _WANTED = "a mask is a PNG of label numbers, as fslab.datasets.write_mask saves it"
 
@@ -48,7 +42,7 @@ def read_mask(path: str | os.PathLike[str] | Url) -> np.ndarray:
         image.load()
     depth, kind = data[24], data[25]
     _check_plain(image, path)
-    _check_rows(image, data, path)
+    check_rows(image, data, path)
     if kind == _INDICES:
         return _by_palette(image, path)
     if kind == _GREY and depth == 8:
@@ -83,26 +77,6 @@ def _check_plain(image: Image.Image, path: Place) -> None:
             "drawn before or after the turn is not said; save it without the EXIF entry, upright "
             "like its picture"
         )
-
-
-def _check_rows(image: Image.Image, data: bytes, path: Place) -> None:
-    """Refuse pixel data that end before the last row: Pillow leaves it at 0, the background."""
-    depth, passes = data[24], _PASSES if data[28] else ((0, 0, 1, 1),)
-    sides = [
-        (len(range(top, image.height, down)), len(range(left, image.width, across)))
-        for left, top, across, down in passes
-    ]
-    wanted = sum(high * (1 + (wide * depth + 7) // 8) for high, wide in sides if wide)
-    if data[25] in (_GREY, _INDICES):
-        try:
-            found = len(zlib.decompressobj().decompress(pixel_data(data, path), wanted))
-        except zlib.error as error:
-            raise FslabError(f"{str(path)!r} is damaged ({error}); get the file again") from error
-        if found < wanted:
-            raise FslabError(
-                f"{str(path)!r} is damaged or cut short (its pixel data end after {found} of "
-                f"{wanted} bytes); get the file again"
-            )
 
 
 def _by_palette(image: Image.Image, path: Place) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fslab.datasets.checkout import where_to_look
+from fslab.datasets.chunks import check_rows
 from fslab.datasets.places import Place, Url, place
 from fslab.files import write_or_refuse
 from fslab.records import FslabError, Picture
@@ -82,7 +82,7 @@ def read(path: str | os.PathLike[str] | Url) -> Picture:
         image = _opened(data, path)
         image.load()
         if image.format == "PNG":
-            pixel_data(data, path)
+            check_rows(image, data, path)
         turn = _UPRIGHT.get(orientation(image))
         image = _rgb(image, path)
         pixels = np.array(image.transpose(turn) if turn is not None else image)
@@ -187,27 +187,6 @@ def _opened(data: bytes, path: Place) -> Image.Image:
             "pixels); get the file again"
         )
     return image
-
-
-def pixel_data(data: bytes, path: Place) -> bytes:
-    """Return what the IDAT chunks of a PNG hold (PNG, section 5.3).
-
-    Raises FslabError where a chunk's checksum is not its content's: Pillow asks for those of other
-    chunks only, and a changed bit would be another label.
-    """
-    found, start, name = [], 8, b""
-    while name != b"IEND" and start + 8 <= len(data):
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        name = data[start + 4 : start + 8]
-        if name == b"IDAT":
-            if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-                raise FslabError(
-                    f"{str(path)!r} is damaged or cut short (its pixel data have another "
-                    "checksum); get the file again"
-                )
-            found.append(data[start + 8 : end])
-        start = end + 4
-    return b"".join(found)
 
 
 @contextmanager
