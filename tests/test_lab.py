@@ -314,7 +314,7 @@ def test_attention_reads_whole_words(tiny, picture):
     assert [prompt[a:b] for a, b in spans if a >= prompt.rindex("dog")] == ["dog"]
     other = lab.attention(picture, ["doggrass"], prompt=prompt, timestep=50)["doggrass"]
     assert not np.array_equal(whole, other)
-    with pytest.raises(FslabError, match="beyond the tokens"):
+    with pytest.raises(FslabError, match="beyond the 16 tokens"):
         lab.attention(picture, ["dog"], prompt="a " * 60 + "dog", timestep=50)
     with pytest.raises(FslabError, match="give a tuple"):
         lab.attention(picture, "dog", timestep=50)
