@@ -26,7 +26,11 @@ app = typer.Typer(
 )
 
 PresetOption = Annotated[
-    str, typer.Option(help="mini, sd14, sd15, sd21, ssd1b, or a folder", envvar=DEFAULT_PRESET)
+    str,
+    typer.Option(
+        help="mini, sd14, sd15, sd21, sdxl, ssd1b, a folder, one file, or a hub id in the cache",
+        envvar=DEFAULT_PRESET,
+    ),
 ]
 BackboneOption = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it so on every version
