@@ -56,7 +56,7 @@ BatchOption = Annotated[
         help="pictures that pass at once through the networks; if left out 1 on a CPU, 8 on a GPU"
     ),
 ]
-MethodOption = Annotated[str, typer.Option(help="a method by name")]
+MethodOption = Annotated[str, typer.Option(help="freeseg-diff, fslab, diffcut or diffseg")]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="instead of --method: a clustering by name, for hungarian, oracle, mbo"),
