@@ -14,7 +14,7 @@ from conftest import noise_picture
 from faults import survived
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from torch.nn.modules.module import register_module_forward_hook
+from torch import nn
 
 from fslab.backbones import StableDiffusion, open_backbone, pick_layers, word_attention
 from fslab.lab import Lab
@@ -60,19 +60,24 @@ WAYS = {
 
 @contextlib.contextmanager
 def counted(stop_at=None):
-    """Count the modules that fire, and be interrupted when so many have."""
-    calls = []
+    """Count the modules that fire, and be interrupted when so many have.
 
-    def count(module, *_):
+    Not by torch's hooks of all modules, with which fslab refuses to work.
+    """
+    calls, plain = [], nn.Module.__call__
+
+    def count(module, *given, **named):
+        made = plain(module, *given, **named)
         calls.append(module)
         if len(calls) == stop_at:
             raise KeyboardInterrupt
+        return made
 
-    handle = register_module_forward_hook(count)
+    nn.Module.__call__ = count
     try:
         yield calls
     finally:
-        handle.remove()
+        nn.Module.__call__ = plain
 
 
 def hooks(net):
@@ -141,19 +146,21 @@ ASK = """
 import os
 from pathlib import Path
 from time import sleep
-from torch.nn.modules.module import register_module_forward_hook
-calls = []
-def tell(module, *_):
+from torch import nn
+calls, plain = [], nn.Module.__call__
+def tell(module, *given, **named):
+    made = plain(module, *given, **named)
     if type(module).__name__ != "BasicTransformerBlock" or next(module.parameters()).is_meta:
-        return
+        return made
     calls.append(module)
     if len(calls) == 2:
         Path(os.environ["FSLAB_TEST_SIGN"]).write_text(str(os.getpid()))
         sleep(60)
-handle = register_module_forward_hook(tell)
+    return made
+nn.Module.__call__ = tell
 """
 LOOK = """
-handle.remove()
+nn.Module.__call__ = plain
 parts = [*lab.backbone._parts.values()]
 print(len(parts), sum(len(m._forward_hooks) for net in parts for m in net.modules()))
 """
