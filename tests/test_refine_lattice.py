@@ -165,7 +165,7 @@ def test_threads_that_cannot_be_had_are_a_refusal(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(dense.torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(threading, "_start_new_thread", refused)
+    monkeypatch.setattr(threading.Thread, "start", refused)
     picture, labels = textured((80, 150))
     with pytest.raises(OutOfMemory, match=r"memory ran out \(can't start new thread\)"):
         refine(picture, LabelMap(labels, tuple("abcd")), FSLAB.refine)
