@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import stat
-import struct
 import subprocess
 import sys
 import time
@@ -354,44 +353,18 @@ def test_a_name_like_a_digest_outside_a_cache_is_not_believed(tmp_path):
 # True sizes.
 
 
-def write_sparse(path: Path, net) -> None:
-    """Write a safetensors file of a network's true size that takes no room on the disk."""
-    header, end = {}, 0
-    for name, tensor in net.state_dict().items():
-        size = tensor.numel() * 4
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(tensor.shape),
-            "data_offsets": [end, end + size],
-        }
-        end += size
-    text = json.dumps(header).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + end)
-
-
 def write_true_size(snapshot: Path) -> int:
     """Give a snapshot of tiny models Stable Diffusion 1.5's true sizes; return the bytes said."""
-    import torch
-    from bench.true import TEXT, UNET, VAE
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from bench.true import true_networks, write_hollow
 
-    with torch.device("meta"):
-        nets = {
-            "unet/diffusion_pytorch_model": UNet2DConditionModel(**UNET),
-            "vae/diffusion_pytorch_model": AutoencoderKL(**VAE),
-            "text_encoder/model": CLIPTextModel(CLIPTextConfig(**TEXT)),
-        }
+    nets = true_networks()
     for number, (name, net) in enumerate(nets.items()):
         path = snapshot / f"{name}.safetensors"
         (path.parent / "config.json").unlink()
         describe = net.config.save_pretrained if "text" in name else net.save_config
         describe(path.parent)
         blob = snapshot.parents[1] / "blobs" / (f"{number}" * 64)
-        write_sparse(blob, net)
+        write_hollow(blob, net)
         path.unlink()
         path.symlink_to(blob)
     shutil.rmtree(snapshot.parents[1] / "trees")

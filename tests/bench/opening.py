@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -12,10 +11,8 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from contest import Contest, Setting
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from standins import PAPER, photographs, write_settings
-from transformers import CLIPTextConfig, CLIPTextModel
-from true import TEXT, UNET, VAE
+from true import true_networks, write_hollow
 
 from fslab.backbones import StableDiffusion
 from fslab.lab import Lab
@@ -55,29 +52,11 @@ def write_cache(cache: Path) -> int:
     snapshot = write_settings(home / "snapshots" / ("0" * 40))
     index = {"_class_name": "StableDiffusionPipeline"}
     (snapshot / "model_index.json").write_text(json.dumps(index))
-    (home / "blobs").mkdir()
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text("0" * 40)
-    with torch.device("meta"):
-        networks = {
-            "unet/diffusion_pytorch_model": UNet2DConditionModel(**UNET),
-            "vae/diffusion_pytorch_model": AutoencoderKL(**VAE),
-            "text_encoder/model": CLIPTextModel(CLIPTextConfig(**TEXT)),
-        }
+    networks = true_networks()
     for number, (name, network) in enumerate(networks.items()):
         blob, link = home / "blobs" / (f"{number}" * 64), snapshot / f"{name}.safetensors"
         write_hollow(blob, network)
         link.symlink_to(os.path.relpath(blob, link.parent))
     return sum((snapshot / f"{name}.safetensors").stat().st_size for name in networks)
-
-
-def write_hollow(path: Path, network: torch.nn.Module) -> None:
-    """Write a safetensors file of a network's size of which only the header is on the disk."""
-    header, end = {}, 0
-    for name, tensor in network.state_dict().items():
-        start, end = end, end + 4 * tensor.numel()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + end)
