@@ -21,6 +21,7 @@ from browser.jupyter import browse, chromium, free_port
 from typer.main import get_command
 
 import fslab
+from fslab.app import Page, Shown
 from fslab.cli.app import serve_page
 from fslab.cli.main import app
 from fslab.datasets import voc
@@ -96,6 +97,21 @@ def test_an_upload_that_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(uploads, "MOST_UPLOADED", 2**20)
     with pytest.raises(FslabError, match=r"'a\.png' has 2 MiB; upload a picture of at most 1"):
         uploads.read_upload({"name": "a.png", "content": memoryview(bytes(2**21))})
+
+
+def test_explorers_are_made_once_a_browser_would_hear_of_them(tmp_path, monkeypatch):
+    """What changes while a browser takes the page over reaches nobody: it stayed `computing …`."""
+    monkeypatch.setenv("FSLAB_STORE", str(tmp_path))
+    page = Page(Shown(dataset=DATA))
+    _, tabs, bell = page.children
+    assert [place.children for place in tabs.children] == [(), ()]
+    bell.rung += 1
+    (explorer,), later = (place.children for place in tabs.children)
+    explorer.wait()
+    assert explorer.result.picture.name == "val_0000"
+    assert later == ()
+    bell.rung += 1  # as a second tab on the same process would
+    assert tabs.children[0].children == (explorer,)
 
 
 END = """() => {

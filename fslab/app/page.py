@@ -1,17 +1,21 @@
-"""A heading, what the page is, and explorers under tabs, each made when its tab is first opened."""
+"""A heading, what the page is, and explorers under tabs, each made once somebody looks at it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from html import escape
 
+import anywidget
 import ipywidgets as widgets
+import traitlets
 from IPython.display import display
 
 from fslab.app.shown import Shown
 from fslab.records import FslabError
 from fslab.widgets import browse_results, explore_features, segment_yours
+from fslab.widgets.pictures import subjects_of
 from fslab.widgets.texts import note_of
+from fslab.widgets.worker import Worker
 
 _ABOUT = (
     "What a text-to-image diffusion model computes on its way through a picture is grouped into "
@@ -24,11 +28,25 @@ _MINI = (
 )
 
 
-class Page(widgets.VBox):
-    """The whole page: `tabs` holds the explorers, the first of which begins at once.
+class _Bell(anywidget.AnyWidget):
+    """Rings when a browser shows it.
 
-    An explorer brings plotly's 5 MB and computes as soon as it is made, so the others wait until
-    they are looked for.
+    A browser first asks for all widgets as they are, and takes them over a while later; a change
+    in between reaches nobody. What is made after the bell is seen.
+    """
+
+    _esm = """
+    export default {
+      render({model}) { model.set("rung", model.get("rung") + 1); model.save_changes(); }
+    };
+    """
+    rung = traitlets.Int(0).tag(sync=True)
+
+
+class Page(widgets.VBox):
+    """The whole page: `tabs` holds the explorers, each made when a browser first shows its tab.
+
+    The first one's picture is worked on before, while the page waits for a visitor.
     """
 
     def __init__(self, shown: Shown) -> None:
@@ -42,9 +60,17 @@ class Page(widgets.VBox):
         places = [widgets.VBox() for _ in self._makers]
         self.tabs = widgets.Tab(places, titles=list(self._makers), selected_index=0)
         self.tabs.observe(lambda change: self._open(change["new"]), "selected_index")
-        self._open(0)
-        super().__init__([_head(shown.preset, self._lab.knows_drawings_only), self.tabs])
+        self._bell = _Bell()
+        self._bell.observe(lambda change: self._open(self.tabs.selected_index), "rung")
+        head = _head(shown.preset, self._lab.knows_drawings_only)
+        super().__init__([head, self.tabs, self._bell])
         self.add_class("fslab-page")
+        self._worker = Worker()
+        self._worker.submit(lambda newest: self._work_on_first())
+
+    def _work_on_first(self) -> None:
+        subjects = subjects_of(self._pictures).values()
+        self._lab.segment(next(iter(subjects)).picture)
 
     def _open(self, number: int | None) -> None:
         if number is None or self.tabs.children[number].children:
