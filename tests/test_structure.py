@@ -13,7 +13,9 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fslab"
 
-GROUND = ("names", "records", "files", "overtaking", "tap", "process", "room", "devices")
+GROUND = (
+    "names", "errors", "parts", "records", "files", "overtaking", "tap", "process", "room", "devices",
+)  # fmt: skip
 SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")
 FLOORS = [
@@ -29,7 +31,7 @@ FLOORS = [
     {"app"},
     {"cli"},
 ]
-MAY_IMPORT = {"mini": {"records", "files", "datasets"}}
+MAY_IMPORT = {"mini": {"errors", "records", "files", "datasets"}}
 for level, floor in enumerate(FLOORS):
     for room in floor:
         MAY_IMPORT[room] = set().union(*FLOORS[:level])

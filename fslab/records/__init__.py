@@ -4,11 +4,9 @@ Axes, everywhere: H, W rows and columns of a picture; h, w of a feature map; C c
 K clusters, classes or segments. Pictures are u8 [H, W, 3], maps are f32 [C, h, w].
 """
 
+from fslab.errors import FslabError, OutOfMemory, Unwritable
 from fslab.records.base import (
     VOID,
-    FslabError,
-    OutOfMemory,
-    Unwritable,
     check_kind,
     check_numbers,
     check_unicode,

@@ -1,4 +1,4 @@
-"""What all records share: the refusal, the void label, VOC's colours, digests."""
+"""What all records share: the void label, VOC's colours, checks, digests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from typing import Any, TypeGuard
 
 import numpy as np
+
+from fslab.errors import FslabError
 
 VOID = 255
 """The label of pixels that no score counts: VOC's boundaries, COCO's crowds."""
@@ -25,18 +27,6 @@ def voc_palette() -> np.ndarray:
             bit = (labels >> (3 * level + channel)) & 1
             colours[:, channel] |= (bit << (7 - level)).astype(np.uint8)
     return colours
-
-
-class FslabError(ValueError):
-    """A refusal: the message says what was given, what was expected and what to do."""
-
-
-class OutOfMemory(FslabError):
-    """One picture for which memory ran out."""
-
-
-class Unwritable(FslabError):
-    """A place that takes no files: every picture's would be refused."""
 
 
 LARGEST = 1e15

@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from fslab.records.base import FslabError, digest_of
+from fslab.errors import FslabError
+from fslab.records.base import digest_of
 
 MOST = 10_000
 """Of iterations, rounds and restarts: all has long settled by then."""

@@ -12,8 +12,9 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from fslab.errors import FslabError
 from fslab.names import spelt, written_as_one
-from fslab.records.base import VOID, FslabError, check_unicode, described, is_array, words_of
+from fslab.records.base import VOID, check_unicode, described, is_array, words_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,13 @@
+"""What is raised where something cannot be done: refusals that say why, and what to do."""
+
+
+class FslabError(ValueError):
+    """A refusal: the message says what was given, what was expected and what to do."""
+
+
+class OutOfMemory(FslabError):
+    """One picture for which memory ran out."""
+
+
+class Unwritable(FslabError):
+    """A place that takes no files: every picture's would be refused."""

@@ -1,0 +1,196 @@
+"""Registries, and what tells one part from another."""
+
+import importlib
+import math
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fslab import parts
+from fslab.parts import Part, Registry, identity, named_object, versioned
+from fslab.records import FslabError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colour(Part):
+    bright: bool = False
+
+
+def registry():
+    return Registry("colour", Colour, "fslab.colours")
+
+
+def test_a_part_is_found_by_name_in_the_order_in_which_it_came():
+    colour = registry()
+
+    @colour("red", bright=True)
+    def red():
+        return 1
+
+    colour.add("pi", "math:pi", version=3)
+    assert list(colour) == ["red", "pi"]
+    assert red() == 1
+    assert colour["red"].bright
+    assert colour.find("pi").function == math.pi
+    with pytest.raises(FslabError, match=r"no colour 'rad'; there is red, pi; did you mean red\?"):
+        colour.find("rad")
+    with pytest.raises(KeyError):
+        colour["rad"]
+
+
+def test_a_name_is_taken_once_and_a_cell_may_run_again():
+    colour = registry()
+
+    def make():
+        def red():
+            return 1
+
+        return red
+
+    colour.add("red", make())
+    colour.add("red", make())
+    with pytest.raises(FslabError, match="there is a colour 'red' already"):
+        colour.add("red", math.sin)
+    with pytest.raises(FslabError, match=r"colour 'blue'.*unexpected keyword argument 'loud'"):
+        colour("blue", loud=True)(math.sin)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Return a function that writes a module and offers names of it as entry points."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def offer(text, *names):
+        monkeypatch.delitem(importlib.sys.modules, "their_package", raising=False)
+        (tmp_path / "their_package.py").write_text(text)
+        found = [EntryPoint(name, "their_package", "fslab.colours") for name in names]
+        monkeypatch.setattr(parts, "entry_points", lambda group: found)
+
+    return offer
+
+
+def test_packages_of_others_offer_parts_and_are_imported_when_asked_for(package, monkeypatch):
+    colour = registry()
+    monkeypatch.setattr("fslab.colours_of_a_test", colour, raising=False)
+    text = "import fslab\n@fslab.colours_of_a_test('teal')\ndef teal(): return 7\n"
+    package(text, "teal", "mauve")
+    assert list(colour) == ["teal", "mauve"]
+    assert colour.find("teal").function() == 7
+    with pytest.raises(
+        FslabError, match=r"package their_package offers the colour 'mauve'.*no part"
+    ):
+        colour.find("mauve")
+
+
+def test_a_broken_package_is_named(package):
+    package("import no_such_module_at_all", "grey")
+    with pytest.raises(FslabError, match=r"their_package.*'grey'.*ModuleNotFoundError.*mend"):
+        registry().find("grey")
+
+
+def test_a_dotted_name_is_read_or_refused():
+    assert named_object("math:sin") is math.sin
+    for wrong in ("math", "math:", ":sin", "math:sine", "no_such_module_at_all:x"):
+        with pytest.raises(FslabError, match=f"{wrong.partition(':')[0] or ':sin'}"):
+            named_object(wrong)
+
+
+OWN = """
+import numpy as np
+{helper}
+LEVEL = {level}
+class Base:
+    def near(self): return {near}
+class Machine(Base):
+    def __init__(self, state): self.state = state
+    def __call__(self, x): return self.state * x + self.near()
+def make(extra):
+    def inner(x): return [y + extra for y in (lambda z: z * LEVEL)(x)]
+    return inner
+def work(x, by={default}):
+    return [helper(each) * LEVEL for each in x]
+"""
+USUAL = {"helper": "def helper(x): return x + 1", "level": "2", "near": "1", "default": "1"}
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Return a function that imports a module of one's own with some of it written otherwise."""
+    monkeypatch.syspath_prepend(tmp_path)
+    count = iter(range(100))
+
+    def read(**changes):
+        folder = tmp_path / f"{next(count)}"
+        folder.mkdir()
+        (folder / "own_module.py").write_text(OWN.format(**{**USUAL, **changes}))
+        spec = importlib.util.spec_from_file_location("own_module", folder / "own_module.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(importlib.sys.modules, "own_module", module)
+        spec.loader.exec_module(module)
+        return module
+
+    return read
+
+
+CHANGES = {
+    "its default": {"default": "2"}, "a helper": {"helper": "def helper(x): return x + 2"},
+    "a constant": {"level": "3"}, "an array": {"level": "np.ones(3)"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_function_is_known_by_all_that_it_reads(written, what):
+    same = identity(written().work)
+    assert same.startswith("own_module:work#")
+    assert identity(written().work) == same
+    assert identity(written(**CHANGES[what]).work) != same
+
+
+def test_closures_objects_methods_and_partials_are_known_by_their_state(written):
+    own = written()
+    for make in (
+        own.make,
+        own.Machine,
+        lambda s: partial(own.work, by=s),
+        lambda s: own.Machine(s).near,
+    ):
+        assert identity(make(1)) == identity(make(1)) != identity(make(2))
+    first = identity(own.make(1)), identity(own.Machine(1))
+    assert identity(written(level="3").make(1)) != first[0]  # which a lambda inside reads
+    assert identity(written(near="2").Machine(1)) != first[1]  # a method of the base class
+
+
+def test_a_file_that_was_edited_since_it_was_imported_names_no_other_results(written):
+    """The old code runs on under the new source: it must get neither's results."""
+    own = written()
+    before = identity(own.work)
+    path = Path(own.__file__)
+    path.write_text(path.read_text().replace("* LEVEL for", "+ LEVEL for"))
+    edited = identity(own.work)
+    own.__spec__.loader.exec_module(own)
+    assert len({before, edited, identity(own.work)}) == 3
+
+
+def test_what_cannot_be_told_apart_is_refused_with_what_to_do():
+    spoken = eval("lambda x: x + 1")
+    kept = object()
+
+    def closed(x):
+        return kept
+
+    for function, why in {spoken: "source", np.dot: "compiled", closed: "no digest"}.items():
+        with pytest.raises(FslabError, match=rf"cannot be told .*{why}.*parts\.versioned\(1\)"):
+            identity(function)
+    assert identity(versioned(1)(spoken)).endswith("<lambda>@1")
+    with pytest.raises(FslabError, match="5 is no function"):
+        identity(5)
+
+
+def test_a_built_in_is_its_name_and_version():
+    colour = registry()
+    assert identity(colour.add("pi", "math:pi", version=3)) == "pi-3"
+    assert identity(colour.add("mine", test_a_built_in_is_its_name_and_version)).startswith("mine ")
