@@ -55,8 +55,9 @@ class Page(widgets.VBox):
             "a picture": lambda: segment_yours(self._lab, self._pictures),
             "features": lambda: explore_features(self._lab, self._pictures),
         }
-        if shown.results is not None:
-            self._makers["results"] = lambda: browse_results(shown.results, shown.data())
+        results = shown.results
+        if results is not None:
+            self._makers["results"] = lambda: browse_results(results, shown.data())
         places = [widgets.VBox() for _ in self._makers]
         self.tabs = widgets.Tab(places, titles=list(self._makers), selected_index=0)
         self.tabs.observe(lambda change: self._open(change["new"]), "selected_index")
@@ -84,7 +85,7 @@ class Page(widgets.VBox):
 
 def show() -> None:
     """Display the page that this process was told of."""
-    display(Page(Shown.of_process()))
+    display(Page(Shown.of_process()))  # type: ignore[no-untyped-call]
 
 
 def _head(preset: str, drawn_only: bool) -> widgets.HTML:

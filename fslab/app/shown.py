@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from fslab import datasets
 from fslab.datasets import Dataset
@@ -31,7 +30,7 @@ class Shown:
     results: str | None = None
     dataset: str | None = None
     split: str = "val"
-    format: Literal["voc", "coco"] = "voc"
+    format: str = "voc"
 
     def lab(self) -> Lab:
         """Open the lab; raises FslabError where weights are missing."""

@@ -22,7 +22,7 @@ class Visitors(AsyncMappingKernelManager):
     """Keeps the processes, which Voila calls kernels."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(**settings)  # type: ignore[no-untyped-call]
         self._alone_since: dict[str, float] = {}
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
@@ -32,12 +32,14 @@ class Visitors(AsyncMappingKernelManager):
         counts from when it was first seen.
         """
         now = time.monotonic()
-        if self.kernel_model(kernel_id)["connections"]:
+        model = self.kernel_model(kernel_id)  # type: ignore[no-untyped-call]
+        if model["connections"]:
             self._alone_since.pop(kernel_id, None)
-            still = utcnow() - self.get_kernel(kernel_id).last_activity
+            kernel: Any = self.get_kernel(kernel_id)
+            still = utcnow() - kernel.last_activity
             over = still > timedelta(seconds=IDLE)
         else:
             over = now - self._alone_since.setdefault(kernel_id, now) > LEFT
         if over:
             self._alone_since.pop(kernel_id, None)
-            await ensure_async(self.shutdown_kernel(kernel_id))
+            await ensure_async(self.shutdown_kernel(kernel_id))  # type: ignore[no-untyped-call]

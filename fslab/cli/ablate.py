@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from fslab.cli.evaluate import open_set
 from fslab.cli.text import aligned
@@ -15,7 +14,7 @@ def ablate_file(
     file: Path,
     root: str,
     split: str | None,
-    format: Literal["voc", "coco"],
+    format: str,
     preset: str,
     limit: int | None,
     out: Path | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from fslab.records import FslabError
 
@@ -13,7 +12,7 @@ def serve_page(
     results: Path | None,
     dataset: str | None,
     split: str,
-    format: Literal["voc", "coco"],
+    format: str,
     preset: str,
     ip: str,
     port: int,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
 
 from fslab import datasets
 from fslab.datasets import MissingFiles
 from fslab.datasets.check import as_page, check
 
 
-def check_set(root: str, split: str, format: Literal["voc", "coco"]) -> int:
+def check_set(root: str, split: str, format: str) -> int:
     """Print what a dataset holds; return 0, or 1 where something is odd.
 
     Files that are not there are oddities here. Raises FslabError where nothing can be opened.

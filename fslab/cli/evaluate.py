@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fslab import datasets
 from fslab.cli.score import class_lines, figure_lines
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-def open_set(
-    root: str, split: str, format: Literal["voc", "coco"], skip_missing: bool = False
-) -> Dataset:
+def open_set(root: str, split: str, format: str, skip_missing: bool = False) -> Dataset:
     """Open a dataset; where files are missing all are named, one a line, before the refusal."""
     try:
         return datasets.load(root, split, format, skip_missing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from fslab.datasets.checkout import where_to_look
 from fslab.datasets.coco import coco
@@ -18,7 +17,7 @@ from fslab.records import FslabError
 def load(
     root: str | os.PathLike[str] | Url,
     split: str = "val",
-    format: Literal["voc", "coco"] = "voc",
+    format: str = "voc",
     skip_missing: bool = False,
 ) -> Dataset:
     """Open a data set in VOC's or COCO's layout; root is a folder or any fsspec url.

@@ -17,6 +17,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fslab.batches import Batch
 from fslab.lab.clock import Clock
 from fslab.lab.processes import Processes, Task
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 Source = Callable[[], tuple[Picture, Any]]
 """Reads a picture, and gives what the caller keeps beside it."""
+
+_UNREAD = Picture(np.zeros((1, 1, 3), np.uint8), "a picture that cannot be read")
 
 _GROUPS = 3
 """Batches on their way at most: one in the networks, one being clustered, one being finished."""
@@ -119,7 +123,7 @@ def _finished(order: Order, pool: Processes, sent: Group) -> Iterator[Any]:
     made = dict(_results(pool, group, tasks))
     for course in group:
         found = course.refused or made[course]
-        if isinstance(found, Result):
+        if isinstance(found, Result) and course.features is not None:
             found = replace(found, features=course.features)
         yield found
 
@@ -156,12 +160,12 @@ def _finish(lab: Lab, order: Order, course: Course) -> Any:
     """Name one picture's segments and sharpen them; return what the order makes of the result."""
     picture = course.picture
     with memory_refused(picture.name):
-        course.name(lab, order)
-        seconds = {name: course.seconds[name] for name in STAGES if name in course.seconds}
         features = Features({}, picture.size, picture.name)
+        named, labels = course.name(lab, order)
+        seconds = {name: course.seconds[name] for name in STAGES if name in course.seconds}
         result = Result(
-            picture, order.recipe, course.vocabulary, course.caption, features, course.segments,
-            course.named, course.labels, seconds,
+            picture, order.recipe, course.vocabulary, course.caption, features, course.clustered,
+            named, labels, seconds,
         )  # fmt: skip
         return order.last(lab, result, course.beside) if order.last else result
 
@@ -219,8 +223,11 @@ def _course(future: Future[Any], vocabulary: Vocabulary) -> Course | None:
         with memory_refused("a picture"):
             found = future.result()
     except FslabError as error:
-        return Course(None, None, vocabulary, refused=error)
-    return found and Course(*found, vocabulary)
+        return Course(_UNREAD, None, vocabulary, refused=error)
+    if found is None:
+        return None
+    picture, beside = found
+    return Course(picture, beside, vocabulary)
 
 
 def each_picture(pictures: Iterable[Picture]) -> Iterator[Source]:

@@ -13,7 +13,6 @@ from fslab.datasets import VOC
 from fslab.lab.clock import Clock
 from fslab.lab.many import Many
 from fslab.lab.memory import Memory
-from fslab.lab.models import Models
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
 from fslab.lab.settings import build, extraction
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from fslab.match import Match, Patches
 
 
-class Lab(Many, Models):
+class Lab(Many):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
     preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b" (left out: what the environment

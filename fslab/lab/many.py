@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fslab.batches import Batch, chosen_batch
 from fslab.datasets import VOC
+from fslab.lab.models import Models
 from fslab.lab.settings import extraction
 from fslab.process import ordinary
 from fslab.records import Features, FslabError, Picture, Recipe, Vocabulary, words_of
 
 if TYPE_CHECKING:
+    from fslab.lab.lab import Lab
     from fslab.lab.result import Result
 
 
-class Many:
+class Many(Models):
     """What `Lab` does with many pictures.
 
     batch: how many pass through the networks at once; left out, one on a CPU and eight on a GPU.
     One by one, bits and keys of the store are those of `extract` and `segment`. What passed
     together is within 1e-5 of the largest value of a map in fp32, and has keys of its own.
     """
+
+    def recipe(self, method: str | Recipe = "freeseg-diff") -> Recipe:
+        """Return a method's recipe for this backbone."""
+        raise NotImplementedError
 
     @ordinary()
     def extract_many(
@@ -69,4 +75,4 @@ class Many:
         self.check_text_side(candidates is None and recipe.caption.words != "all")
         given = None if candidates is None else words_of(candidates, "candidates")
         order = Order(recipe, vocabulary, given)
-        return run_many(self, each_picture(pictures), order, batch, processes)
+        return run_many(cast("Lab", self), each_picture(pictures), order, batch, processes)

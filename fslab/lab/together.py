@@ -81,16 +81,17 @@ class Course:
         """The segmentations that have a say on names."""
         return (self.clustered, *self.clustered.others)
 
-    def name(self, lab: Lab, order: Order) -> None:
+    def name(self, lab: Lab, order: Order) -> tuple[LabelMap, LabelMap]:
         """Name the segments by their matches and sharpen them, if that is not done yet."""
         from fslab.match import name_segments
 
-        if self.labels is not None:
-            return
+        if self.named is not None and self.labels is not None:
+            return self.named, self.labels
         if not order.named:
             labels = np.zeros(self.clustered.size, np.uint8)
-            self.named = self.labels = LabelMap(labels, self.vocabulary.names)
-            return
+            nameless = LabelMap(labels, self.vocabulary.names)
+            self.named, self.labels = nameless, nameless
+            return nameless, nameless
         clock, scored = Clock(), iter(self.matches)
         with clock.stage("match"):
             self.named = name_segments(
@@ -101,6 +102,7 @@ class Course:
             self.labels = lab._refine(self.picture, self.named, order.recipe.refine)
         for stage, seconds in clock.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        return self.named, self.labels
 
 
 class Networks:

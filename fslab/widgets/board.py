@@ -36,16 +36,17 @@ class Part:
     """
 
     indent = 0
+    _board: Board
 
     def __init__(self, traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any]) -> None:
         self.made, self.x, self.y = list(traces), x, y
-        self._board: Board | None = None
         self._number = self._first = 0
 
     @property
     def traces(self) -> tuple[Any, ...]:
         """The part's own traces in the figure."""
-        return self._board.figure.data[self._first : self._first + len(self.made)]
+        traces: tuple[Any, ...] = self._board.figure.data
+        return traces[self._first : self._first + len(self.made)]
 
     @property
     def layout(self) -> Any:
@@ -55,7 +56,7 @@ class Part:
     @property
     def axes(self) -> tuple[Any, Any]:
         """The part's x and y axis in the figure."""
-        return tuple(self.layout[f"{letter}axis{self._number}"] for letter in "xy")
+        return self.layout[f"xaxis{self._number}"], self.layout[f"yaxis{self._number}"]
 
     def join(self, board: Board, number: int, first: int) -> None:
         """Become part `number`, counted from 1, whose traces begin at `first`."""
@@ -98,7 +99,8 @@ class Board:
             ending = "" if number == 1 else number
             settings[f"xaxis{ending}"] = {**part.x, "anchor": f"y{ending}"}
             settings[f"yaxis{ending}"] = {**part.y, "anchor": f"x{ending}"}
-        self._parts, self._placed = parts, None
+        self._parts = parts
+        self._placed: tuple[int, tuple[Box | None, ...]] | None = None
         figure = go.Figure(traces, settings)
         finish(figure, "", 200)
         plain_look = {

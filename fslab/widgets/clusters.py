@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import ipywidgets as widgets
 import numpy as np
@@ -45,7 +45,7 @@ class _View:
     layers: tuple[str, ...]
     timestep: int
     clustering: tuple[tuple[str, Any], ...]
-    projection: str
+    projection: Literal["PCA", "UMAP"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class ClusterResult:
     title: str
 
 
-class ClusterExplorer(RecipeExplorer):
+class ClusterExplorer(RecipeExplorer[ClusterResult]):
     """Cluster a picture's features and see the clusters from three sides.
 
     pictures: a data set, pictures, samples or paths; recipe: gives the features and where the
@@ -77,6 +77,7 @@ class ClusterExplorer(RecipeExplorer):
     """
 
     _first_words = _HINT
+    _selected: tuple[int, ...] = ()
 
     timestep = Knob("_timestep", "The timestep, 0..999; 0 where the backbone has none.")
     method = Knob("_method", "The clustering method, as in `Clustering`.")
@@ -155,13 +156,10 @@ class ClusterExplorer(RecipeExplorer):
         self._panel, self._plane, self._bars = Panel(), Plane(), Bars()
         self._board = Board(self._panel, self._plane, self._bars, select=True)
         leave = self._leave
-        self._panel.on_hover(
-            lambda row, column: self._point_at(self._shown.segments.labels[row, column]), leave
-        )
-        self._plane.on_hover(lambda cell: self._point_at(self._shown.cells.ravel()[cell]), leave)
+        self._panel.on_hover(self._point_at_pixel, leave)
+        self._plane.on_hover(self._point_at_cell, leave)
         self._bars.on_hover(self._point_at, leave)
         self._plane.on_select(lambda cells: setattr(self, "selected", cells))
-        self._selected: tuple[int, ...] = ()
 
     def _lay_out(self) -> None:
         self._by_method = {
@@ -179,7 +177,7 @@ class ClusterExplorer(RecipeExplorer):
             row(self._highlight, self._clear), self._about,
         ]  # fmt: skip
         self._clear.on_click(lambda button: setattr(self, "selected", ()))
-        self._highlight.observe(lambda change: self._hush or self._light(), "value")
+        self._highlight.observe(lambda change: self._light_chosen(), "value")
         knobs = [self._pictures.list, self._layers, self._timestep, self._method, self._k]
         knobs += [self._k_is, self._tau, self._alpha, self._threshold, self._normalise]
         self._begin(rows, [*knobs, self._upsample, self._position, self._projection])
@@ -245,7 +243,7 @@ class ClusterExplorer(RecipeExplorer):
     ) -> Iterable[Callable[[], object]]:
         """The layers at the next timesteps."""
         extract = result.recipe.extract
-        steps = next_timesteps(self._lab, result.recipe, before and before.recipe)
+        steps = next_timesteps(self._lab, result.recipe, before.recipe if before else None)
         near = (replace(extract, timesteps=(step,)) for step in steps)
         return [partial(self._features, result.subject, each) for each in near]
 
@@ -272,8 +270,18 @@ class ClusterExplorer(RecipeExplorer):
     def _point_at(self, cluster: int) -> None:
         self.highlight = int(cluster)
 
+    def _point_at_pixel(self, row: int, column: int) -> None:
+        self._point_at(self._on_screen().segments.labels[row, column])
+
+    def _point_at_cell(self, cell: int) -> None:
+        self._point_at(self._on_screen().cells.ravel()[cell])
+
     def _leave(self) -> None:
         self.highlight = None
+
+    def _light_chosen(self) -> None:
+        if not self._hush:
+            self._light()
 
     def _light(self, result: ClusterResult | None = None) -> None:
         """Show which cluster or cells are meant: the rest fades, in every panel."""
@@ -316,19 +324,20 @@ def _cell_labels(segments: Segments, size: tuple[int, ...]) -> np.ndarray:
         ((np.arange(cells) + 0.5) * limit / cells).astype(int)
         for cells, limit in zip(size, segments.size, strict=True)
     ]
-    return segments.labels[np.ix_(*places)]
+    labels: np.ndarray = segments.labels[np.ix_(*places)]
+    return labels
 
 
 def _chosen_pixels(result: ClusterResult, cells: Iterable[int]) -> np.ndarray:
     """Return the pixels of the chosen cells, bool [H, W]."""
-    chosen = np.zeros(result.cells.size, bool)
-    chosen[list(cells)] = True
-    chosen = chosen.reshape(result.cells.shape)
-    rows, columns = (
+    flat = np.zeros(result.cells.size, bool)
+    flat[list(cells)] = True
+    chosen = flat.reshape(result.cells.shape)
+    places = [
         np.arange(limit) * count // limit
-        for limit, count in zip(result.segments.size, chosen.shape, strict=True)
-    )
-    return chosen[np.ix_(rows, columns)]
+        for limit, count in zip(result.segments.size, result.cells.shape, strict=True)
+    ]
+    return chosen[np.ix_(*places)]
 
 
 def _oracle(subject: Subject, segments: Segments) -> float | None:

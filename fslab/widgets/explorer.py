@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import ipywidgets as widgets
 
@@ -16,7 +16,7 @@ from fslab.process import memory_refused
 from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.controls import FULL, Hush, Knob
 from fslab.widgets.figure import ANSWER
-from fslab.widgets.pictures import Given, PicturePicker
+from fslab.widgets.pictures import Given, PicturePicker, Subject
 from fslab.widgets.texts import Status, code_block, hint, note_of
 from fslab.widgets.worker import NOTHING, Needs, Newest, Worker
 
@@ -24,7 +24,22 @@ _KEPT = 4
 """Results a stage keeps at hand, so that going back and forth between two is free."""
 
 
-class Explorer(widgets.VBox):
+class Shown(Protocol):
+    """What an explorer has on screen."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What made it."""
+
+    @property
+    def title(self) -> str:
+        """What the status line calls it."""
+
+
+Seen = TypeVar("Seen", bound=Shown)
+
+
+class Explorer(widgets.VBox, Generic[Seen]):
     """A box of knobs over a figure; each move of a knob computes a new view on a worker's thread.
 
     A subclass says what the knobs say (`_view`), what follows from it (`_compute`) and how that
@@ -35,17 +50,25 @@ class Explorer(widgets.VBox):
 
     def __init__(self, lab: Lab | None, hint_text: str) -> None:
         super().__init__(layout={"width": "700px", "max_width": "100%"})
-        self._lab = lab
+        self._given = lab
         self._hush, self._worker = Hush(), Worker()
         self._drawing = threading.RLock()
         self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
-        self._before = self._shown = self._ahead_of = None
+        self._before: Seen | None = None
+        self._shown: Seen | None = None
+        self._ahead_of: Seen | None = None
         self._status, self._hint = Status(), hint(hint_text)
         self._code = widgets.HTML()
         self._caveat = widgets.HTML(layout={"width": FULL, "max_width": "100%", "display": "none"})
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._shown.title if self._shown else 'nothing yet'}>"
+
+    @property
+    def _lab(self) -> Lab:
+        if self._given is None:
+            raise FslabError("there is no lab; give lab=")
+        return self._given
 
     @property
     def recipe(self) -> Recipe:
@@ -90,15 +113,15 @@ class Explorer(widgets.VBox):
         """Return what the knobs say, as one hashable or frozen record."""
         raise NotImplementedError
 
-    def _compute(self, view: Any) -> Any:
+    def _compute(self, view: Any) -> Seen:
         """Return what is to be drawn; raises FslabError where the knobs ask for what is not."""
         raise NotImplementedError
 
-    def _draw(self, result: Any) -> None:
+    def _draw(self, result: Seen) -> None:
         """Bring the figure to what was computed."""
         raise NotImplementedError
 
-    def _code_of(self, result: Any) -> str:
+    def _code_of(self, result: Seen) -> str:
         """Return Python that computes the same."""
         raise NotImplementedError
 
@@ -124,7 +147,7 @@ class Explorer(widgets.VBox):
         """Return what the passes for a view compute; a newer view without need of it ends them."""
         return NOTHING
 
-    def _likely(self, result: Any, before: Any) -> Iterable[Callable[[], object]]:
+    def _likely(self, result: Seen, before: Seen | None) -> Iterable[Callable[[], object]]:
         """Return what the next moves would have computed, the likeliest first.
 
         result: what is on screen; before: what was until then, or None.
@@ -134,9 +157,12 @@ class Explorer(widgets.VBox):
     def _go_ahead(self, change: Mapping[str, Any]) -> None:
         """Work ahead of the next moves once a browser has shown this one: without, nobody looks."""
         with self._drawing:
-            if change["new"] and self._shown is not self._ahead_of and not self.busy:
-                self._ahead_of = self._shown
-                self._worker.ahead(self._likely(self._shown, self._before))
+            shown = self._shown
+            if not change["new"] or shown is None or self.busy:
+                return
+            if shown is not self._ahead_of:
+                self._ahead_of = shown
+                self._worker.ahead(self._likely(shown, self._before))
 
     def _moved(self, change: Any = None) -> None:
         if self._hush:
@@ -157,13 +183,13 @@ class Explorer(widgets.VBox):
                     self._code.value = code_block(self._code_of(result))
                     self._status.ready(f"{result.title} ({time.perf_counter() - start:.2f} s)")
 
-    def _picture_of(self, result: Any) -> Picture | None:
+    def _picture_of(self, result: Seen) -> Picture | None:
         """Return the one picture that is on screen, where there is one."""
         return None
 
-    def _say_caveat(self, result: Any) -> None:
+    def _say_caveat(self, result: Seen) -> None:
         picture = self._picture_of(result)
-        words = self._lab.caveat(picture) if self._lab and picture is not None else ""
+        words = self._given.caveat(picture) if self._given and picture is not None else ""
         note_of(self._caveat, words)
         self._caveat.layout.display = None if words else "none"
 
@@ -177,13 +203,24 @@ class Explorer(widgets.VBox):
             kept.popitem(last=False)
         return kept[key]
 
-    def _on_screen(self) -> Any:
+    def _on_screen(self) -> Seen:
         if self._shown is None:
             raise FslabError(f"nothing is on screen yet; {self.message or 'call wait() first'}")
         return self._shown
 
 
-class RecipeExplorer(Explorer):
+class SubjectShown(Shown, Protocol):
+    """What an explorer of given pictures has on screen."""
+
+    @property
+    def subject(self) -> Subject:
+        """The picture, and what is known of it."""
+
+
+SeenSubject = TypeVar("SeenSubject", bound=SubjectShown)
+
+
+class RecipeExplorer(Explorer[SeenSubject]):
     """An explorer of given pictures whose knobs begin where a recipe says.
 
     A subclass has the words of its hint, and makes its knobs and figures before it lays them out.
@@ -202,7 +239,7 @@ class RecipeExplorer(Explorer):
         self._build_figures()
         self._lay_out()
 
-    def _picture_of(self, result: Any) -> Picture:
+    def _picture_of(self, result: SeenSubject) -> Picture:
         return result.subject.picture
 
     def _build_knobs(self) -> None:
@@ -221,7 +258,7 @@ class RecipeExplorer(Explorer):
 class _Reporting:
     """Says in the widget what went wrong inside; a refusal ends there, a fault goes on."""
 
-    def __init__(self, explorer: Explorer, newest: Newest) -> None:
+    def __init__(self, explorer: Explorer[Any], newest: Newest) -> None:
         self._explorer, self._newest = explorer, newest
 
     def __enter__(self) -> None:
@@ -235,7 +272,7 @@ class _Reporting:
     ) -> bool:
         if error is not None and self._newest():
             refused = isinstance(error, FslabError)
-            words = str(error) if refused else f"{kind.__name__}: {error}"
+            words = str(error) if refused else f"{type(error).__name__}: {error}"
             shown = self._explorer._shown
             self._explorer._status.refuse(words, shown.title if shown is not None else "")
         return isinstance(error, FslabError)

@@ -64,7 +64,7 @@ class FeatureResult:
     title: str
 
 
-class FeatureExplorer(Explorer):
+class FeatureExplorer(Explorer[FeatureResult]):
     """Look at a layer's features, and at what they find alike.
 
     pictures: a data set, pictures, samples or paths. State, readable and settable: `picture`
@@ -221,7 +221,8 @@ class FeatureExplorer(Explorer):
     ) -> Iterable[Callable[[], object]]:
         """The layer at the next timesteps, and its neighbours at this one."""
         layer, now = result.shown[0].layer, result.recipe.extract.timesteps
-        steps = next_timesteps(self._lab, result.recipe, before and before.recipe)
+        steps = next_timesteps(self._lab, result.recipe, before.recipe if before else None)
+        passes: list[tuple[tuple[str, ...], tuple[int, ...]]]
         passes = [((layer,), (step,)) for step in steps]
         near = beside([path for _, path in self._layers.list.options], layer)
         passes[1:1] = [(near, now)] if near else []

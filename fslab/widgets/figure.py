@@ -69,7 +69,8 @@ class Frame(widgets.Box):
 
     def renew(self) -> None:
         """Put the figure before the browser as it is now."""
-        self.children, self._alive = (), False
+        nothing: tuple[widgets.Widget, ...] = ()
+        self.children, self._alive = nothing, False
         self._figure.announce()
         self.children = (self._figure,)
 
@@ -87,16 +88,17 @@ class Frame(widgets.Box):
 
     def _check_in(self, seconds: float) -> None:
         """Look after the figure later, on the kernel's own thread, where answers arrive too."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._check)
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: loop.call_later(seconds, self._check, loop))
 
-    def _check(self, sure: bool = False) -> None:
+    def _check(self, loop: asyncio.AbstractEventLoop, sure: bool = False) -> None:
         if not self.overdue:
             return
         if sure:
             self.renew()
         else:  # a cell kept the kernel busy, perhaps: let the answers that wait come first
-            self._loop.call_later(1.0, self._check, True)
+            loop.call_later(1.0, self._check, loop, True)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

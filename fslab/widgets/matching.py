@@ -60,7 +60,7 @@ class MatchResult:
     title: str
 
 
-class MatchExplorer(RecipeExplorer):
+class MatchExplorer(RecipeExplorer[MatchResult]):
     """Name a picture's segments and see why each got its name.
 
     pictures: a data set, pictures, samples or paths; recipe: gives the segments and where the
@@ -138,8 +138,8 @@ class MatchExplorer(RecipeExplorer):
 
     def _lay_out(self) -> None:
         self._tags.observe(lambda change: self._edit(), "value")
-        self._pictures.list.observe(lambda change: self._hush or self._forget(), "value")
-        self._segment.observe(lambda change: self._hush or self._show_segment(), "value")
+        self._pictures.list.observe(lambda change: self._forget(), "value")
+        self._segment.observe(lambda change: self._choose_segment(), "value")
         rows = [
             self._pictures.row, self._caption, self._tag_row, self._ground_row,
             row(self._again), row(self._template, self._region),
@@ -154,7 +154,12 @@ class MatchExplorer(RecipeExplorer):
             self._edited = True
 
     def _forget(self) -> None:
-        self._edited = False  # candidates belong to a picture
+        if not self._hush:
+            self._edited = False  # candidates belong to a picture
+
+    def _choose_segment(self) -> None:
+        if not self._hush:
+            self._show_segment()
 
     def _click(self, row: int, column: int) -> None:
         if self._shown is not None:
@@ -167,14 +172,13 @@ class MatchExplorer(RecipeExplorer):
         )  # fmt: skip
 
     def _recipe_of(self, view: _View) -> Recipe:
-        settings = replace(
-            self._start.match, view=view.region, templates=(view.template,), compete=view.compete,
-            assignment=view.assignment, background=view.background, tokens=view.tokens,
-            attention=self._start.match.attention if view.assignment == "vote" else 0.0,
-        )  # fmt: skip
-        return replace(
-            self._start, name="explored", match=settings, refine=Refinement(method="none")
-        )
+        chosen: dict[str, Any] = {
+            "view": view.region, "templates": (view.template,), "compete": view.compete,
+            "assignment": view.assignment, "background": view.background, "tokens": view.tokens,
+            "attention": self._start.match.attention if view.assignment == "vote" else 0.0,
+        }  # fmt: skip
+        match = replace(self._start.match, **chosen)
+        return replace(self._start, name="explored", match=match, refine=Refinement(method="none"))
 
     def _compute(self, view: _View) -> MatchResult:
         recipe, picture, known = (

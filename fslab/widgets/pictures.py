@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ipywidgets as widgets
 import numpy as np
@@ -62,8 +62,9 @@ def subjects_of(pictures: Given | Iterable[Given]) -> dict[str, Subject]:
     Raises FslabError where nothing is given, or what is no picture.
     """
     one = isinstance(pictures, (Dataset, Picture, Sample, str, os.PathLike))
+    entries: list[Any] = [pictures] if one else list(cast("Iterable[Given]", pictures))
     found: dict[str, Subject] = {}
-    for entry in [pictures] if one else list(pictures):
+    for entry in entries:
         for subject in _subjects(entry):
             _add(found, subject)
     if not found:

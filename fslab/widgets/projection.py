@@ -50,4 +50,5 @@ def _umap(cells: np.ndarray) -> np.ndarray:
     near = min(15, len(cells) - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # few cells, and one thread by the seed
-        return UMAP(n_neighbors=near, random_state=0, n_jobs=1).fit_transform(cells)
+        reduced = UMAP(n_neighbors=near, random_state=0, n_jobs=1).fit_transform(cells)
+    return np.asarray(reduced)

@@ -56,10 +56,11 @@ class RefinementResult:
     @property
     def changed(self) -> np.ndarray:
         """The pixels whose label changed, bool [H, W]."""
-        return self.before.labels != self.after.labels
+        changed: np.ndarray = self.before.labels != self.after.labels
+        return changed
 
 
-class RefinementExplorer(RecipeExplorer):
+class RefinementExplorer(RecipeExplorer[RefinementResult]):
     """Turn the knobs of a refinement over a label map that a method made.
 
     pictures: a data set, pictures, samples or paths; recipe: makes the label map and says where

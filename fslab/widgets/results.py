@@ -57,7 +57,7 @@ class BrowseResult:
     title: str
 
 
-class ResultBrowser(Explorer):
+class ResultBrowser(Explorer[BrowseResult]):
     """Go through an evaluation's pictures by how well they came out.
 
     report: a `Report`, or the folder that `evaluate(..., out=...)` wrote. dataset: where its
@@ -79,7 +79,7 @@ class ResultBrowser(Explorer):
         self._run = rows_of(report)
         self._dataset = dataset
         if dataset is not None and lab is None:
-            self._lab = _lab_of(self._run)
+            self._given = _lab_of(self._run)
         self._rows = {each.name: each for each in self._run.rows}
         self._samples = {each.name: each for each in dataset.samples} if dataset else {}
         self._order = choice("order", ORDERS, "worst")
@@ -113,7 +113,7 @@ class ResultBrowser(Explorer):
 
     def _lay_out(self) -> None:
         for control in (self._order, self._class):
-            control.observe(lambda change: self._hush or self._relist(), "value")
+            control.observe(lambda change: self._relist(), "value")
         title = note_of(widgets.HTML(layout={"width": FULL}), self._run.title)
         pictures = [self._board.frame] if self._dataset is not None else []
         rows = [title, row(self._order, self._class), self._list]
@@ -141,6 +141,8 @@ class ResultBrowser(Explorer):
         return [(f"{100 * iou:5.1f} %  {name}", name) for iou, name in kept]
 
     def _relist(self) -> None:
+        if self._hush:
+            return
         with self._hush():
             self._list.options = self._options()
         self._moved()
@@ -149,8 +151,8 @@ class ResultBrowser(Explorer):
         return _View(self.picture, self._dataset)
 
     def _compute(self, view: _View) -> BrowseResult:
-        each = self._rows.get(view.name)
-        if each is None or view.dataset is None:
+        each = None if view.name is None else self._rows.get(view.name)
+        if view.name is None or each is None or view.dataset is None:
             return BrowseResult(each, None, None, self._run.recipe, view.name or "no picture")
         if view.name not in self._samples:
             raise FslabError(
@@ -168,18 +170,20 @@ class ResultBrowser(Explorer):
         return BrowseResult(each, subject, found, self._run.recipe, subject.spoken)
 
     def _draw(self, result: BrowseResult) -> None:
-        if result.found is not None:
+        if result.found is not None and result.subject is not None:
             self._paint(result.subject, result.found)
         note_of(self._about, self._words(result))
 
     def _paint(self, subject: Subject, found: Result) -> None:
-        picture, names = subject.picture, subject.vocabulary.names
+        picture, names, truth = subject.picture, subject.vocabulary.names, subject.truth
+        if truth is None:
+            raise FslabError(f"{subject.name} has no truth; give the data set that was evaluated")
         upper = side_by_side(2, picture.size, 500)
         down = upper[0].height + TITLE + 6
         boxes = [*upper, *(box._replace(top=box.top + down) for box in upper)]
         drawn = {
             f"{subject.name}\npicture": picture.pixels,
-            "truth": overlay(picture, subject.truth, names),
+            "truth": overlay(picture, truth, names),
             f"{found.segments.count} segments": segment_picture(picture, found.segments),
             "prediction": overlay(picture, found.labels),
         }
@@ -267,7 +271,10 @@ def _rows(data: Mapping[str, Any], names: Sequence[str], rows: Sequence[ImageRes
 
 def _confusion(each: ImageResult) -> Confusion:
     """Return a picture's counts: of the named map, or of a class-agnostic run's oracle."""
-    return each.score.named or each.score.oracle
+    found = each.counted.named or each.counted.oracle
+    if found is None:
+        raise FslabError(f"{each.name} has contours only, and there is no IoU to browse by")
+    return found
 
 
 def _classes(run: Rows) -> list[tuple[str, str]]:

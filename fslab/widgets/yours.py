@@ -35,7 +35,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class _View:
-    subject: Subject | None
+    subject: Subject
     method: str
     classes: tuple[str, ...]
 
@@ -51,7 +51,7 @@ class SegmentedResult:
     title: str
 
 
-class SegmentYours(Explorer):
+class SegmentYours(Explorer[SegmentedResult]):
     """Take a picture through a whole method, stage by stage, and download what came out.
 
     pictures: what to choose from, in place of a path: then no file is read that the reader names,
@@ -85,7 +85,7 @@ class SegmentYours(Explorer):
     @property
     def file(self) -> str:
         """The path of the picture, as it was given."""
-        return self._file.value
+        return str(self._file.value)
 
     @file.setter
     def file(self, path: str) -> None:
@@ -96,15 +96,15 @@ class SegmentYours(Explorer):
     @property
     def picture(self) -> str:
         """The name of the picture that is chosen of those given."""
-        return self._given.list.value
+        return str(self._picker_given.list.value)
 
     @picture.setter
     def picture(self, name: str) -> None:
-        check_value(self._given.list, name, "picture")
-        self._given.list.value = name
+        check_value(self._picker_given.list, name, "picture")
+        self._picker_given.list.value = name
 
     @property
-    def _given(self) -> PicturePicker:
+    def _picker_given(self) -> PicturePicker:
         if self._pictures is None:
             raise FslabError("no pictures were given to choose from; set `file` to a path")
         return self._pictures
@@ -170,6 +170,7 @@ class SegmentYours(Explorer):
             self._status.ready("no picture yet")
 
     def _view(self) -> _View:
+        assert self._subject is not None  # `_moved` asks for a view of a picture only
         return _View(self._subject, self.method, self.classes)
 
     def _compute(self, view: _View) -> SegmentedResult:
