@@ -25,7 +25,7 @@ from fslab.records import (
     Vocabulary,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "COCO_OBJECT": "datasets",
