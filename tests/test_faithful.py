@@ -244,6 +244,7 @@ def test_an_old_recipe_is_still_read():
     assert recipe.extract.resize == "lanczos"
 
 
+@pytest.mark.reference
 def test_the_recipe_gives_what_a_script_of_the_released_code_gives(tmp_path):
     """No knob turned: candidates and label maps, of pictures square and not, are the same."""
     lab = Lab("mini", store=tmp_path)

@@ -24,8 +24,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from PIL import Image
-from pydensecrf.densecrf import DenseCRF2D
-from pydensecrf.utils import unary_from_labels
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -292,6 +290,9 @@ class Script:
 
     def crf(self, pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return one mask's probability after mean-field inference, f32 [H, W]."""
+        from pydensecrf.densecrf import DenseCRF2D
+        from pydensecrf.utils import unary_from_labels
+
         height, width = mask.shape
         field = DenseCRF2D(width, height, 2)
         field.setUnaryEnergy(unary_from_labels(mask.astype(int), 2, 0.9, zero_unsure=False))

@@ -15,7 +15,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ BENCHES = {
     "sized": "sized",
 }
 LARGE = ("early-stop", "arithmetic", "memory", "timers", "opening", "sized")
+REFERENCE = dict.fromkeys(("crf", "whole", "timers", "sized"), "pydensecrf")
+"""What benches measure against that is not built everywhere; without it they are left out."""
 BEGINS, ENDS = "<!-- figures begin -->", "<!-- figures end -->"
 PACKAGES = (
     "fslab", "numpy", "scipy", "scikit-learn", "torch", "torchmetrics", "diffusers",
@@ -85,7 +88,11 @@ def chosen(asked: argparse.Namespace) -> list[str]:
     """Return the benches to run: smoke runs all, since its sizes are tiny."""
     if asked.only:
         return [asked.only]
-    return [name for name in BENCHES if asked.smoke or asked.large or name not in LARGE]
+    names = [name for name in BENCHES if asked.smoke or asked.large or name not in LARGE]
+    lacking = {name: what for name, what in REFERENCE.items() if not find_spec(what)}
+    for name, what in lacking.items():
+        print(f"{name} is left out: {what} is not installed", flush=True)
+    return [name for name in names if name not in lacking]
 
 
 def measured(name: str, folder: Path, smoke: bool) -> Iterator[dict[str, Any]]:
@@ -204,7 +211,15 @@ def processor() -> str:
 
 def versions() -> dict[str, str]:
     """Return Python's version and those of the packages that are timed."""
-    return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"Python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}}
+
+
+def version_of(package: str) -> str:
+    """Return a package's version, or that it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 if __name__ == "__main__":
