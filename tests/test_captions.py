@@ -278,5 +278,5 @@ def test_another_model_is_refused(blip, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     config = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"blip"', '"clip"'))
-    with pytest.raises(FslabError, match="'clip' model; BlipForConditionalGeneration needs 'blip'"):
+    with pytest.raises(FslabError, match="'clip' model; in BLIP's place fslab reads blip, blip-2"):
         load_captioner(tmp_path)

@@ -347,5 +347,5 @@ def test_another_model_is_refused(clip, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     config = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"clip"', '"blip"'))
-    with pytest.raises(FslabError, match="'blip' model; CLIPModel needs 'clip'"):
+    with pytest.raises(FslabError, match="'blip' model; in CLIP's place fslab reads clip"):
         load_matcher(tmp_path)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from text_models import save_metaclip2
 
 from fslab.match import Patches, load_matcher, match, score_segments, text_scores, views
 from fslab.records import FslabError, Matching, Picture, Segments, Vocabulary
@@ -72,8 +73,15 @@ def joined(matcher, picture, masks):
     return torch.nn.functional.normalize(found, dim=-1).numpy()
 
 
+@pytest.fixture(scope="module")
+def metaclip2(tmp_path_factory):
+    return save_metaclip2(tmp_path_factory.mktemp("metaclip2"))
+
+
+@pytest.mark.parametrize("family", ["clip", "metaclip2"])
 @pytest.mark.parametrize("size", [(32, 32), (32, 64), (96, 32)])
-def test_regions_equal_one_sequence_under_an_attention_mask(matcher, size):
+def test_regions_equal_one_sequence_under_an_attention_mask(request, family, size):
+    matcher = load_matcher(request.getfixturevalue(family))
     picture, segments = noise(size), blocks(3, size)
     masks = segments.masks()
     found = Patches(picture, matcher).encode(masks)

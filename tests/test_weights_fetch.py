@@ -503,4 +503,4 @@ def test_a_captioner_of_another_type_is_refused_before_its_weights_come(hub, new
     whole = hub.repositories["openai/clip-vit-large-patch14"]
     hub.repositories["some/clip"] = whole
     said = refused(newcomer.run("fetch", "sd15", "--captioner", "some/clip"))
-    assert "model_type 'clip'" in said
+    assert "holds a 'clip' model; in BLIP's place fslab reads blip" in said

@@ -1,10 +1,10 @@
-"""A picture's caption, from BLIP."""
+"""A picture's caption, from BLIP or a model in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -16,22 +16,38 @@ from fslab.backbones.weights import load_parts
 from fslab.process import ordinary
 from fslab.records import FslabError
 
-if TYPE_CHECKING:
-    from transformers import BertTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
-
 
 class Captioner:
-    """BLIP with its tokenizer and PIL image processor; holds no state besides them."""
+    """BLIP with its tokenizer and PIL image processor; holds no state besides them.
 
-    def __init__(
-        self,
-        model: BlipForConditionalGeneration,
-        tokenizer: BertTokenizer,
-        image_processor: BlipImageProcessorPil,
-    ) -> None:
+    Other families are its subclasses, which say what differs. name: what messages call it.
+    classes: its model, tokenizer and image processor in transformers. trained_prompt: what the
+    captions begin with that it was trained on, None where the lab's preset says so.
+    """
+
+    name: ClassVar[str] = "the captioner"
+    classes: ClassVar[tuple[str, str, str]] = (
+        "BlipForConditionalGeneration", "BertTokenizer", "BlipImageProcessorPil",
+    )  # fmt: skip
+    trained_prompt: ClassVar[str | None] = None
+
+    def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.image_processor = image_processor
+
+    @classmethod
+    def kinds(cls) -> tuple[Any, Any, Any]:
+        """Return the classes of the model, its tokenizer and its image processor."""
+        import transformers
+
+        model, tokenizer, processor = (getattr(transformers, name) for name in cls.classes)
+        return model, tokenizer, processor
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device, dtype: torch.dtype) -> Self:
+        """Load the family's parts from a folder, as `load_captioner` does."""
+        return cls(*load_parts(cls.kinds(), folder, device, dtype))
 
     def caption(self, pixels: np.ndarray, *given: Any, **settings: Any) -> str:
         """Describe pixels, u8 [H, W, 3], in one sentence, as `captions` does."""
@@ -58,30 +74,42 @@ class Captioner:
         hold, and where min_length is more than a caption may have.
         """
         images = [Image.fromarray(pixels) for pixels in pictures]
+        tokens = self._generate(
+            images, prompt, min_length, max_length, max_new_tokens,
+            {"num_beams": beams, "do_sample": False},
+        )  # fmt: skip
+        sentences = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [sentence.strip() for sentence in sentences]
+
+    def _generate(
+        self,
+        images: list[Image.Image],
+        prompt: str,
+        least: int,
+        most: int | None,
+        new: int,
+        how: dict[str, Any],
+    ) -> Tensor:
+        """Return the tokens of sentences, int64 [B, N], without the prompt's."""
         given = self.image_processor(images=images, return_tensors="pt")
         start = self._start(prompt)
-        self._check_lengths(start.shape[1], min_length, max_length, max_new_tokens)
-        bound = (
-            {"max_new_tokens": max_new_tokens} if max_length is None else {"max_length": max_length}
-        )
-        tokens = self.model.generate(
+        self._check_lengths(start.shape[1], least, most, new)
+        bound = {"max_new_tokens": new} if most is None else {"max_length": most}
+        tokens: Tensor = self.model.generate(
             given["pixel_values"].to(self.model.device, self.model.dtype),
             input_ids=start.repeat(len(images), 1).to(self.model.device),
-            num_beams=beams,
-            do_sample=False,
-            min_length=min_length,
+            min_length=least,
             **bound,
+            **how,
         )
-        said = tokens[:, start.shape[1] - 1 :]
-        sentences = self.tokenizer.batch_decode(said, skip_special_tokens=True)
-        return [sentence.strip() for sentence in sentences]
+        return tokens[:, start.shape[1] - 1 :]
 
     def _start(self, prompt: str) -> Tensor:
         """Return the prompt's tokens, int64 [1, N], between a start and an end token.
 
         BLIP puts its own start token in the first one's place and cuts the end token off.
         """
-        check_length(self.tokenizer, [prompt], self._limit, "the captioner")
+        check_length(self.tokenizer, [prompt], self._limit, self.name)
         tokens: Tensor = self.tokenizer(prompt, return_tensors="pt").input_ids
         return tokens
 
@@ -110,16 +138,3 @@ class Captioner:
             raise FslabError(
                 f"captioning.min_length is {least}; a caption has at most {whole} tokens here"
             )
-
-
-def load_captioner(
-    folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Captioner:
-    """Load BLIP from a local folder in transformers' format: safetensors, no code, no network.
-
-    Raises FslabError where the folder, its weights, tokenizer or processor are not there.
-    """
-    from transformers import BertTokenizer, BlipForConditionalGeneration, BlipImageProcessorPil
-
-    kinds = BlipForConditionalGeneration, BertTokenizer, BlipImageProcessorPil
-    return Captioner(*load_parts(kinds, folder, device, dtype))

@@ -356,7 +356,7 @@ class Lab(Many):
         return {
             "max_new_tokens": settings.max_new_tokens,
             "beams": settings.beams,
-            "prompt": self.preset.prompt if settings.prompted else "",
+            "prompt": self.prompt if settings.prompted else "",
             "min_length": settings.min_length,
             "max_length": settings.max_length,
         }

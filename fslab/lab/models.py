@@ -137,14 +137,22 @@ class Models:
 
     @cached_property
     def captioner(self) -> Captioner:
-        """The preset's BLIP."""
+        """The preset's BLIP, or what takes its place."""
         from fslab.captions import load_captioner
 
         return load_captioner(self._captioner_folder, self.device, self._dtype)
 
     @cached_property
+    def prompt(self) -> str:
+        """What the captions begin with that the captioner was trained on."""
+        from fslab.captions import captioner_family
+
+        trained = captioner_family(self._captioner_folder).trained_prompt
+        return self.preset.prompt if trained is None else trained
+
+    @cached_property
     def matcher(self) -> Matcher:
-        """The preset's CLIP."""
+        """The preset's CLIP, or what takes its place."""
         from fslab.match import load_matcher
 
         return load_matcher(self._clip_folder, self.device, self._dtype)

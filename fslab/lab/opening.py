@@ -10,25 +10,31 @@ from fslab.records import FslabError
 from fslab.weights.parts import files_of, missing_parts, parts_of
 from fslab.weights.trust import check_shapes, read_config, read_header
 
-TYPES = {
-    "diffusion": ("unet", "_class_name", "UNet2DConditionModel"),
-    "captioner": ("", "model_type", "blip"),
-    "clip": ("", "model_type", "clip"),
-}
-"""Where a model's type is written, and which is read, by kind of model."""
-
 
 def check_type(folder: Path, kind: str) -> None:
     """Refuse a model of another type than its kind is to have, by its configuration alone."""
-    if kind not in TYPES:
-        return
-    part, key, wanted = TYPES[kind]
-    given = read_config(folder / part).get(key)
-    if given != wanted:
-        raise FslabError(
-            f"its configuration says {key} {given!r}, and fslab reads {wanted!r} as "
-            f"{'a diffusion model' if kind == 'diffusion' else kind}; give the id of another model"
-        )
+    if kind in TEXT_SIDE:
+        _kinds(folder, kind)
+    elif kind == "diffusion":
+        given, wanted = read_config(folder / "unet").get("_class_name"), "UNet2DConditionModel"
+        if given != wanted:
+            raise FslabError(
+                f"its configuration says _class_name {given!r}, and fslab reads {wanted!r} as a "
+                "diffusion model; give the id of another model"
+            )
+
+
+TEXT_SIDE = ("captioner", "clip")
+
+
+def _kinds(folder: Path, kind: str) -> tuple[Any, Any, Any]:
+    """Return the classes of a text-side model, its tokenizer and its image processor."""
+    from fslab.captions import captioner_family
+    from fslab.match import matcher_family
+
+    if kind == "captioner":
+        return captioner_family(folder).kinds()
+    return matcher_family(folder).classes()
 
 
 def check_opened(folder: Path, kind: str) -> None:
@@ -53,11 +59,12 @@ def check_opened(folder: Path, kind: str) -> None:
 
 
 def _check_tokenizer(folder: Path, kind: str) -> None:
-    from transformers import BertTokenizer, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
     from fslab.backbones.weights import load_tokenizer
 
-    words = load_tokenizer(BertTokenizer if kind == "captioner" else CLIPTokenizer, folder)
+    wanted = _kinds(folder, kind)[1] if kind in TEXT_SIDE else CLIPTokenizer
+    words = load_tokenizer(wanted, folder)
     if not words("a photo").input_ids:
         raise FslabError(f"the tokenizer of {folder} knows no words; fetch it again")
 
@@ -69,7 +76,7 @@ def _check_network(folder: Path, name: str) -> None:
     shapes |= {f"text_model.{key}": shape for key, shape in shapes.items()}  # as of old
     files = files_of(folder)
     check_shapes(files, shapes)
-    if name not in TYPES:
+    if name not in TEXT_SIDE:
         return
     given = {key for path in files for key in read_header(path)}
     several: dict[int, set[str]] = {}
@@ -86,7 +93,8 @@ def _on_meta(folder: Path, name: str) -> Any:
 
     from fslab.backbones.weights import UNBUILT
 
-    kind, config = _class_of(name), read_config(folder)
+    config = read_config(folder)
+    kind = _kinds(folder, name)[0] if name in TEXT_SIDE else _class_of(name)
     try:
         with torch.device("meta"):
             if name == "vae":
@@ -98,17 +106,10 @@ def _on_meta(folder: Path, name: str) -> Any:
 
 def _class_of(name: str) -> Any:
     from diffusers import AutoencoderKL
-    from transformers import (
-        BlipForConditionalGeneration,
-        CLIPModel,
-        CLIPTextModel,
-        CLIPTextModelWithProjection,
-    )
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     return {
         "vae": AutoencoderKL,
         "text_encoder": CLIPTextModel,
         "text_encoder_2": CLIPTextModelWithProjection,
-        "captioner": BlipForConditionalGeneration,
-        "clip": CLIPModel,
     }[name]

@@ -1,10 +1,10 @@
-"""CLIP: pictures and texts as vectors of one space."""
+"""CLIP, or another of its kind: pictures and texts as vectors of one space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,8 @@ from torch import Tensor
 
 from fslab.backbones.limits import check_length
 from fslab.backbones.weights import load_parts
+from fslab.match.families import MATCHERS, matcher_family
 from fslab.process import ordinary
-
-if TYPE_CHECKING:
-    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 _BATCH = 256
 """Most texts or views in one pass, to bound memory: far above the segments of a picture."""
@@ -27,14 +25,13 @@ _LONGEST = 8
 
 
 class Matcher:
-    """CLIP with its tokenizer and PIL image processor; remembers every text it encoded."""
+    """CLIP, or a model in its place, with tokenizer and PIL image processor.
 
-    def __init__(
-        self,
-        model: CLIPModel,
-        tokenizer: CLIPTokenizer,
-        image_processor: CLIPImageProcessorPil,
-    ) -> None:
+    It remembers every text that it encoded.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:
+        self.family = MATCHERS[model.config.model_type]
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.image_processor = image_processor
@@ -44,6 +41,17 @@ class Matcher:
     def scale(self) -> float:
         """What CLIP multiplies cosines by before its softmax: the learnt inverse temperature."""
         return float(self.model.logit_scale.detach().float().exp())
+
+    @property
+    def bias(self) -> float | None:
+        """What SigLIP adds to scaled cosines before its sigmoid; None for what has no sigmoid."""
+        learnt = getattr(self.model, "logit_bias", None)
+        return None if learnt is None else float(learnt.detach().float())
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has."""
+        return self.family.width(self.model)
 
     @ordinary()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -70,7 +78,7 @@ class Matcher:
         """Return f32 [N, D] of unit length for u8 [H, W, 3] arrays, all in one batch.
 
         CLIP's processor resizes the shorter side and cuts the middle square out, so what
-        lies towards the ends of a picture that is not square is not seen.
+        lies towards the ends of a picture that is not square is not seen; SigLIP's squashes it.
         """
         parts = [
             self._encode_images(images[start : start + _BATCH])
@@ -80,16 +88,14 @@ class Matcher:
 
     @torch.inference_mode()
     def _encode_texts(self, texts: list[str]) -> np.ndarray:
-        self._limit(texts)
-        tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.model.device)
-        found = self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+        tokens = self.family.tokens(self.tokenizer, texts, self._limit(texts))
+        found = self.model.get_text_features(*(each.to(self.model.device) for each in tokens))
         return unit(found.pooler_output.float().cpu().numpy())
 
     @torch.inference_mode()
     def _encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        given = self.image_processor(
-            images=[Image.fromarray(middle(image)) for image in images], return_tensors="pt"
-        )
+        shown = [middle(image) if self.family.crops else image for image in images]
+        given = self.image_processor(images=list(map(Image.fromarray, shown)), return_tensors="pt")
         pixels = given["pixel_values"].to(self.model.device, self.model.dtype)
         found = self.model.get_image_features(pixels)
         return unit(found.pooler_output.float().cpu().numpy())
@@ -97,11 +103,11 @@ class Matcher:
     def _limit(self, texts: Sequence[str]) -> int:
         """Return how many tokens CLIP reads; FslabError for a text that has more."""
         limit: int = self.model.config.text_config.max_position_embeddings
-        check_length(self.tokenizer, texts, limit, "CLIP")
+        check_length(self.tokenizer, texts, limit, self.family.name)
         return limit
 
     def _rows(self, vectors: list[np.ndarray]) -> np.ndarray:
-        empty = np.empty((0, self.model.config.projection_dim), np.float32)
+        empty = np.empty((0, self.width), np.float32)
         return np.stack(vectors) if vectors else empty
 
 
@@ -126,11 +132,9 @@ def middle(image: np.ndarray) -> np.ndarray:
 def load_matcher(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Matcher:
-    """Load CLIP from a local folder in transformers' format: safetensors, no code, no network.
+    """Load CLIP, or a model in its place, from a local folder in transformers' format.
 
-    Raises FslabError where the folder, its weights, tokenizer or processor are not there.
+    Safetensors, no code, no network. Raises FslabError where the folder, its weights, tokenizer
+    or processor are not there, and for a model of no known family.
     """
-    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-
-    kinds = CLIPModel, CLIPTokenizer, CLIPImageProcessorPil
-    return Matcher(*load_parts(kinds, folder, device, dtype))
+    return Matcher(*load_parts(matcher_family(Path(folder)).classes(), folder, device, dtype))

@@ -30,10 +30,11 @@ from fslab.records import (
 class Match:
     """How segments met texts, for looking at: the matrix and what was made of it.
 
-    probabilities: f32 [K, T], a softmax over the T texts for each of the K segments, before
-    candidates are enforced. texts: class names, then background words. assigned: int64 [K],
-    each segment's index in the vocabulary's names, 0 the background; under "vote" its own choice,
-    which others may outvote. classes: how many of the texts are class names.
+    probabilities: f32 [K, T], a softmax over the T texts for each of the K segments, or a sigmoid
+    of each pair by itself, as the recipe says, before candidates are enforced. texts: class names,
+    then background words. assigned: int64 [K], each segment's index in the vocabulary's names, 0
+    the background; under "vote" its own choice, which others may outvote. classes: how many of the
+    texts are class names.
     """
 
     probabilities: np.ndarray
@@ -80,6 +81,21 @@ def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     return shares.astype(np.float32)
 
 
+def _probabilities(
+    logits: NDArray[np.floating], recipe: Matching, matcher: Matcher
+) -> NDArray[np.float32]:
+    """Return f32 [K, T] by the function that the recipe names."""
+    if recipe.probabilities == "softmax":
+        return _softmax(logits)
+    if matcher.bias is None:
+        raise FslabError(
+            f"matching.probabilities is 'sigmoid', and {matcher.family.name} was trained with a "
+            "softmax and has no bias for one; set 'softmax', or take a SigLIP"
+        )
+    shares: NDArray[np.floating] = 1 / (1 + np.exp(-(logits + matcher.bias)))
+    return shares.astype(np.float32)
+
+
 @stage
 def score_segments(
     picture: Picture,
@@ -113,7 +129,7 @@ def score_segments(
         _logits(images, columns, recipe.templates, matcher)
         for images in _vectors(picture, segments, recipe, matcher, patches, seen)
     ]
-    probabilities = _softmax(np.mean(readings, 0))
+    probabilities = _probabilities(np.mean(readings, 0), recipe, matcher)
     chosen = _assign(probabilities, [name in allowed for name in names], recipe.assignment)
     place = {name: index for index, name in enumerate(vocabulary.names)}
     meanings = np.array([*(place[name] for name in names), *(0 for _ in words), 0], np.int64)

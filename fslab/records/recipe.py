@@ -267,7 +267,10 @@ class Matching:
     read them, all in one pass; a view is a pass of its own.
     templates: each holds one "{}" and no other braces.
     background: words that are scored too and mean class 0.
-    compete: texts a softmax runs over: the whole vocabulary, or the candidates only.
+    compete: texts that are scored: the whole vocabulary, or the candidates only.
+    probabilities: "softmax" over those texts, or "sigmoid": each text by itself, as SigLIP was
+    trained; CLIP has none. A segment's best text is the same in both; shares, and so the best
+    segment of a class and votes, are not.
     assignment: "one-per-class" (a class keeps only its best segment, as the paper), "argmax", or
     "vote": a pixel's class is the most probable one on the mean of all its segments.
     attention: with "vote", the weight of the diffusion model's own evidence, cross-attention to
@@ -283,6 +286,7 @@ class Matching:
     synonyms: bool = False
     background: tuple[str, ...] = ()
     compete: Literal["vocabulary", "candidates"] = "vocabulary"
+    probabilities: Literal["softmax", "sigmoid"] = "softmax"
     assignment: Literal["one-per-class", "argmax", "vote"] = "one-per-class"
     attention: float = 0.0
     attention_layers: tuple[str, ...] = ("*attn2.to_q",)
