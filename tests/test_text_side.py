@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from text_models import CAPTIONERS, MATCHERS, classes, save_siglip
 
-from fslab.captions import load_captioner
+from fslab.captions import CAPTIONERS as SAYING
+from fslab.captions import Captioner, load_captioner
 from fslab.datasets import VOC
 from fslab.lab import Lab
 from fslab.lab.opening import check_opened, check_type
@@ -301,16 +302,44 @@ def test_clip_has_no_sigmoid(clip):
         score_segments(picture, blocks(2, (40, 56)), VOC, ("dog",), recipe, load_matcher(clip))
 
 
-def test_another_family_can_be_added_and_may_lack_mask_tokens(clip, tmp_path, monkeypatch):
-    class Own(Family):
-        name, model = "own", "CLIPModel"
-        tokenizer, image_processor = "CLIPTokenizer", "CLIPImageProcessorPil"
+class Plain(Family):
+    """Another's family: CLIP's parts without mask tokens."""
 
-        def width(self, model):
-            return model.config.projection_dim
+    name, model = "own", "CLIPModel"
+    tokenizer, image_processor = "CLIPTokenizer", "CLIPImageProcessorPil"
 
-    monkeypatch.setitem(FAMILIES, "clip", Own())
+    def width(self, model):
+        return model.config.projection_dim
+
+
+class Calm(Captioner):
+    """Another's captioner, which says less."""
+
+    def captions(self, pictures, **settings):
+        return ["a dog"] * len(pictures)
+
+
+@pytest.fixture
+def others(monkeypatch):
+    """The registries with families of somebody else's in the place of two of ours."""
+    for registry, name, kind in ((FAMILIES, "clip", Plain), (SAYING, "blip", Calm)):
+        kept = {key: registry[key] for key in registry if key != name}
+        monkeypatch.setattr(registry, "_parts", kept)
+        registry.add(name, kind)
+
+
+def test_another_family_can_be_added_and_may_lack_mask_tokens(clip, others):
     matcher, picture = load_matcher(clip), noise((32, 32))
     assert matcher.encode_texts(["a dog"]).shape == (1, 8)
     with pytest.raises(FslabError, match=r"own has no mask tokens.*set matching.tokens to False"):
         Patches(picture, matcher).encode([np.ones((32, 32), bool)])
+
+
+def test_code_of_others_is_part_of_the_keys(clip, blip, request):
+    usual = Lab("mini", clip=clip, captioner=blip)
+    usual_prints = usual.clip_fingerprint, usual.captioner_fingerprint
+    request.getfixturevalue("others")
+    lab = Lab("mini", clip=clip, captioner=blip)
+    assert lab.clip_fingerprint != usual_prints[0]
+    assert lab.captioner_fingerprint != usual_prints[1]
+    assert lab.caption(noise()).candidates == ("dog",)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fslab.backbones.limits import check_length
 from fslab.captions.captioner import Captioner
+from fslab.parts import Part, Registry
 from fslab.records import FslabError
 from fslab.weights.trust import read_config
 
@@ -125,10 +126,12 @@ class Florence2(_Asked):
 
 _READ = ("pixel_values", "input_ids", "attention_mask")
 
-CAPTIONERS: dict[str, type[Captioner]] = {
-    "blip": Captioner, "blip-2": Blip2, "florence2": Florence2,
-}  # fmt: skip
-"""Every family by its model_type; another may be added."""
+CAPTIONERS: Registry[Part] = Registry("captioner", Part, "fslab.captioners")
+"""Classes of families by model_type; another's is added by `CAPTIONERS.add(MODEL_TYPE, CLASS)`."""
+
+CAPTIONERS.add("blip", Captioner)
+CAPTIONERS.add("blip-2", Blip2)
+CAPTIONERS.add("florence2", Florence2)
 
 
 def captioner_family(folder: Path) -> type[Captioner]:
@@ -138,7 +141,8 @@ def captioner_family(folder: Path) -> type[Captioner]:
         raise FslabError(
             f"{folder} holds a {given!r} model; in BLIP's place fslab reads {', '.join(CAPTIONERS)}"
         )
-    return CAPTIONERS[given]
+    family: type[Captioner] = CAPTIONERS.find(given).function
+    return family
 
 
 def load_captioner(

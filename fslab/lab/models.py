@@ -218,12 +218,18 @@ class Models:
     @cached_property
     def captioner_fingerprint(self) -> str:
         """Name of BLIP's weights, tokenizer and processor, and of what it computes in."""
-        return self._computed(_print_of(self._captioner_folder, self.store))
+        from fslab.captions import captioner_family
+
+        folder = self._captioner_folder
+        return self._computed(_print_of(folder, captioner_family(folder), self.store))
 
     @cached_property
     def clip_fingerprint(self) -> str:
         """Name of CLIP's weights, tokenizer and processor, and of what it computes in."""
-        return self._computed(_print_of(self._clip_folder, self.store))
+        from fslab.match import matcher_family
+
+        folder = self._clip_folder
+        return self._computed(_print_of(folder, type(matcher_family(folder)), self.store))
 
 
 def _check_sources(given: dict[str, str | os.PathLike[str] | None]) -> None:
@@ -280,10 +286,15 @@ def _absolute(source: str) -> str:
     return os.path.abspath(path) if path.exists() else source
 
 
-def _print_of(folder: Path, store: Store) -> str:
-    """Name the content of a text-side model: weights, configuration, tokenizer, processor."""
+def _print_of(folder: Path, family: type, store: Store) -> str:
+    """Name the content of a text-side model: weights, configuration, tokenizer, processor.
+
+    And the code of its family, where that is not this package's own.
+    """
     from fslab.backbones.weights import fingerprint
+    from fslab.parts import identity
     from fslab.weights import files_of
     from fslab.weights.parts import small_files
 
-    return fingerprint([*files_of(folder), *small_files(folder)], store)
+    code = {} if family.__module__.startswith("fslab.") else {"family": identity(family)}
+    return fingerprint([*files_of(folder), *small_files(folder)], store, **code)

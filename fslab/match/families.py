@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fslab.match import class_token, pooling_head
+from fslab.parts import Part, Registry
 from fslab.records import FslabError
 from fslab.weights.trust import read_config
 
@@ -143,8 +144,12 @@ class Siglip(Family):
 
 _FIRST = "SiglipTokenizer"
 
-MATCHERS: dict[str, Family] = {"clip": Clip(), "metaclip_2": MetaClip2(), "siglip": Siglip()}
-"""Every family by its model_type; another may be added."""
+MATCHERS: Registry[Part] = Registry("model in CLIP's place", Part, "fslab.matchers")
+"""Classes of families by model_type; another's is added by `MATCHERS.add(MODEL_TYPE, CLASS)`."""
+
+MATCHERS.add("clip", Clip)
+MATCHERS.add("metaclip_2", MetaClip2)
+MATCHERS.add("siglip", Siglip)
 
 _REFUSED = {
     "siglip2": "a SigLIP 2 of any resolution (NaFlex); take one of fixed resolution, such as "
@@ -152,8 +157,14 @@ _REFUSED = {
 }
 
 
+def family_of(model_type: str) -> Family:
+    """Return the family of a model_type; FslabError where none is known."""
+    family: Family = MATCHERS.find(model_type).function()
+    return family
+
+
 def matcher_family(folder: Path) -> Family:
-    """Return the family of the model in a folder; FslabError for one that is not known."""
+    """Return the family of the model in a folder; FslabError for one that cannot be used."""
     given = read_config(folder).get("model_type")
     if given in _REFUSED:
         raise FslabError(f"{folder} holds {_REFUSED[given]}")
@@ -161,6 +172,6 @@ def matcher_family(folder: Path) -> Family:
         raise FslabError(
             f"{folder} holds a {given!r} model; in CLIP's place fslab reads {', '.join(MATCHERS)}"
         )
-    family = MATCHERS[given]
+    family = family_of(given)
     family.check(folder)
     return family

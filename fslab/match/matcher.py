@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fslab.backbones.limits import check_length
 from fslab.backbones.weights import load_parts
-from fslab.match.families import MATCHERS, matcher_family
+from fslab.match.families import family_of, matcher_family
 from fslab.process import ordinary
 
 _BATCH = 256
@@ -31,7 +31,7 @@ class Matcher:
     """
 
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:
-        self.family = MATCHERS[model.config.model_type]
+        self.family = family_of(model.config.model_type)
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.image_processor = image_processor
