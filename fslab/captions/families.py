@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -64,7 +64,7 @@ class Blip2(_Asked):
     classes = (
         "Blip2ForConditionalGeneration", "TokenizersBackend", "BlipImageProcessorPil",
     )  # fmt: skip
-    # the file's own tokenizer: its checkpoints name classes that add other tokens
+    # transformers reads tokenizer.json as it is for these checkpoints, but knows them by their ids
     trained_prompt = "a photo of"
 
     def _given(self, images: list[Image.Image], prompt: str) -> dict[str, Any]:
@@ -77,26 +77,32 @@ class Blip2(_Asked):
     def _processor(self) -> Any:
         from transformers import Blip2Processor
 
-        queries = self.model.config.num_query_tokens
+        queries = self._queries
         return Blip2Processor(self.image_processor, self.tokenizer, num_query_tokens=queries)
+
+    @property
+    def _queries(self) -> int:
+        queries: int = self.model.config.num_query_tokens
+        return queries
 
     @property
     def _limit(self) -> int:
         config = self.model.config.text_config
         if config.is_encoder_decoder:
             return _LONGEST_OF_T5
-        held: int = config.max_position_embeddings - self.model.config.num_query_tokens
-        return held
+        positions: int = config.max_position_embeddings
+        return positions - self._queries
 
     def _before(self, given: dict[str, Any]) -> int:
         if "input_ids" not in given:
             return 1
-        return int(given["input_ids"].shape[1]) - self.model.config.num_query_tokens
+        words: int = given["input_ids"].shape[1]
+        return words - self._queries
 
     def _repeated(self, given: dict[str, Any]) -> int:
         if self.model.config.text_config.is_encoder_decoder:
             return 0
-        return self._before(given) + self.model.config.num_query_tokens
+        return self._before(given) + self._queries
 
 
 class Florence2(_Asked):
@@ -136,13 +142,12 @@ CAPTIONERS.add("florence2", Florence2)
 
 def captioner_family(folder: Path) -> type[Captioner]:
     """Return the family of the model in a folder; FslabError for one that is not known."""
-    given = read_config(folder).get("model_type")
+    given = str(read_config(folder).get("model_type"))
     if given not in CAPTIONERS:
         raise FslabError(
             f"{folder} holds a {given!r} model; in BLIP's place fslab reads {', '.join(CAPTIONERS)}"
         )
-    family: type[Captioner] = CAPTIONERS.find(given).function
-    return family
+    return cast("type[Captioner]", CAPTIONERS.find(given).function)
 
 
 def load_captioner(

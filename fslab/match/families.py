@@ -165,7 +165,7 @@ def family_of(model_type: str) -> Family:
 
 def matcher_family(folder: Path) -> Family:
     """Return the family of the model in a folder; FslabError for one that cannot be used."""
-    given = read_config(folder).get("model_type")
+    given = str(read_config(folder).get("model_type"))
     if given in _REFUSED:
         raise FslabError(f"{folder} holds {_REFUSED[given]}")
     if given not in MATCHERS:
