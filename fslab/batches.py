@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fslab.keys import batched
 from fslab.process import memory_refused
-from fslab.records import FslabError, OutOfMemory, digest_of
+from fslab.records import FslabError, OutOfMemory
 from fslab.store import Store
 
 Item = TypeVar("Item")
@@ -84,19 +85,10 @@ class Batch:
         return [one for item in items for one in self._pass([item], work, name)]
 
 
-def batched_key(key: str) -> str:
-    """Return what names the result of a pass of several pictures.
-
-    Its last bits depend on what else was in the pass, so it never takes the place of the result
-    of a pass of its own, whose key is given.
-    """
-    return digest_of(["batched-1", key])
-
-
-def look_up(store: Store, key: str) -> dict[str, np.ndarray] | None:
+def look_up(store: Store, key: str) -> Entry | None:
     """Return an entry that may be of a pass of several, one of a pass of its own before others."""
     entry = store.get(key)
-    return store.get(batched_key(key)) if entry is None else entry
+    return store.get(batched(key)) if entry is None else entry
 
 
 def found_or_made(
@@ -121,7 +113,7 @@ def found_or_made(
             for key, entry in zip(keys[place], entries, strict=True):
                 for array in entry.values():
                     array.setflags(write=False)  # as the store gives them
-                store.put(batched_key(key) if len(places) > 1 else key, entry)
+                store.put(batched(key) if len(places) > 1 else key, entry)
         return made
 
     made = batch.passes(missing, filed, names.__getitem__)

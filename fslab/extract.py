@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fslab.backbones import Backbone, Layer, pick_layers
-from fslab.batches import Batch, batched_key, look_up
+from fslab.batches import Batch, look_up
+from fslab.keys import batched, layers_key, map_key
 from fslab.process import ordinary, stage
-from fslab.records import Extraction, Features, FslabError, Picture, digest_of
+from fslab.records import Extraction, Features, FslabError, Picture
 from fslab.store import Store
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class _Read:
             )
         self.picture, self.settings, self.backbone, self.store = picture, settings, backbone, store
         self.size = backbone.input_size(picture, settings)
-        self._keys = {pair: _key(picture, settings, backbone, self.size, *pair) for pair in pairs}
+        self._keys = {pair: map_key(backbone, picture, self.size, pair, settings) for pair in pairs}
         self._found: dict[tuple[str, int], Mapping[str, np.ndarray]] = {}
         for pair, key in self._keys.items():
             entry = look_up(store, key) if together else store.get(key)
@@ -124,7 +125,7 @@ class _Read:
             array.setflags(write=False)  # as the store gives them
             self._found[pair] = {"map": array}
             key = self._keys[pair]
-            self.store.put(batched_key(key) if several else key, self._found[pair])
+            self.store.put(batched(key) if several else key, self._found[pair])
 
     def features(self) -> Features:
         """Return all maps, by path, or by path@timestep where there is more than one."""
@@ -166,7 +167,7 @@ def listed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
 
 
 def _filed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
-    key = digest_of(["layers-4", backbone.fingerprint, backbone.resolution])
+    key = layers_key(backbone)
     entry = store.get(key)
     if entry is None:
         layers = backbone.layers()
@@ -176,37 +177,3 @@ def _filed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
         return layers
     paths = json.loads(entry["paths"].tobytes())
     return tuple(Layer(*one) for one in zip(paths, *entry["shapes"].T.tolist(), strict=True))
-
-
-def _key(
-    picture: Picture,
-    settings: Extraction,
-    backbone: Backbone,
-    size: tuple[int, int],
-    path: str,
-    timestep: int,
-) -> str:
-    """Name a map by what changes its numbers: weights, pixels, size and the pass's settings."""
-    timeless = backbone.timestep is None
-    pass_settings = {} if timeless else {
-        "timestep": timestep,
-        "draws": settings.draws,
-        "seed": settings.seed,
-        "prompt": settings.prompt,
-        "posterior": settings.posterior,
-        "resize": settings.resize,
-    }  # fmt: skip
-    if settings.noise == "none" and not timeless:
-        pass_settings["noise"] = "none"
-    return digest_of(
-        [
-            "map-2",
-            backbone.fingerprint,
-            picture.digest,
-            size,
-            path,
-            settings.precision,
-            str(backbone.device),
-            pass_settings,
-        ]
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -40,6 +40,9 @@ _IN_IE = frozenset(
 _IRREGULAR = ("children", "feet", "geese", "lice", "men", "mice", "people", "teeth")
 """How plurals beyond the lexicon end that do not end in -s: "snowmen"."""
 
+_WORDS = 2**14
+"""Words whose forms are remembered."""
+
 _BETWEEN = r"[\s_/\u2010-\u2015-]+"
 """What stands between the parts of a compound, if anything does: "tv/monitor" is VOC's own."""
 
@@ -57,7 +60,7 @@ def _is_unseen(sign: str) -> bool:
     return unicodedata.category(sign) == "Cf" or "\ufe00" <= sign <= "\ufe0f"
 
 
-@cache
+@lru_cache(_WORDS)
 def written_as_one(name: str) -> frozenset[str]:
     """Return what all ways of writing a name have in common: its parts as one word, singular.
 
@@ -69,7 +72,7 @@ def written_as_one(name: str) -> frozenset[str]:
     return frozenset(("".join([*map(singular, first), last]), "".join([*first, last])))
 
 
-@cache
+@lru_cache(_WORDS)
 def singular(word: str) -> str:
     """Return the singular of a noun in lower case; a word that is none stays as it is.
 

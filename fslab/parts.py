@@ -187,7 +187,7 @@ def identity(part: Part | Callable[..., Any]) -> str:
         return f"{part.name} {identity(part.function)}"
     if not callable(part):
         raise FslabError(f"{part!r} is no function; give one, or an object that can be called")
-    version = getattr(part, _VERSION, None)
+    version = _version_of(part)
     if version is not None:
         return f"{qualified(part)}@{version}"
     said = json.dumps(_Reader(part).said(part))
@@ -208,7 +208,12 @@ class _Reader:
             return [type(value).__name__, repr(value)]
         if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufcSUmM":
             array = np.ascontiguousarray(value)
-            return ["array", array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
+            return [
+                "array",
+                array.dtype.str,
+                array.shape,
+                hashlib.sha256(array.tobytes()).hexdigest(),
+            ]
         if id(value) in self._seen:
             return ["seen", self._seen[id(value)]]
         self._seen[id(value)] = len(self._seen)
@@ -224,8 +229,8 @@ class _Reader:
         return self._said_of_code(value)
 
     def _said_of_code(self, value: Any) -> Any:
-        if getattr(value, _VERSION, None) is not None:
-            return [qualified(value), getattr(value, _VERSION)]
+        if _version_of(value) is not None:
+            return [qualified(value), _version_of(value)]
         if isinstance(value, functools.partial):
             return ["partial", *map(self.said, (value.func, value.args, value.keywords))]
         if isinstance(value, MethodType):
@@ -284,6 +289,12 @@ class _Reader:
             "notebook's cell, or give it a version that you keep by hand: "
             "@fslab.parts.versioned(1)"
         )
+
+
+def _version_of(thing: Any) -> int | str | None:
+    """Return a version that was given to this very thing: a subclass has code of its own."""
+    version: int | str | None = getattr(thing, "__dict__", {}).get(_VERSION)
+    return version
 
 
 def _code(code: CodeType) -> list[Any]:

@@ -1,7 +1,8 @@
 """Arrays filed by digest: written aside and renamed, verified when read, shared by processes.
 
-An entry is an ordinary safetensors file whose metadata holds a checksum over its key, names,
-types, shapes and bytes, so that anything can open it and nothing altered or misplaced is believed.
+An entry is an ordinary safetensors file whose metadata holds the versions of the libraries that
+made it, and a checksum over its key, these, names, types, shapes and bytes: anything can open it,
+and nothing altered or misplaced is believed.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from fslab.files import drop_orphans, write_aside
 from fslab.records import FslabError
+from fslab.versions import Versions, note, versions_here
 
-FORMAT = "fslab-2"
+FORMAT = "fslab-3"
 ENDING = ".safetensors"
 
 _DTYPES = {
@@ -48,6 +50,14 @@ class Damaged(Exception):
 
 class OtherFormat(Damaged):
     """An entry that another version of fslab wrote."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Arrays by name, read-only, and the versions of the libraries that made them."""
+
+    arrays: Mapping[str, np.ndarray]
+    versions: Versions
 
 
 @dataclass(frozen=True)
@@ -87,11 +97,22 @@ class Store:
         """Return where an entry lies; two digits of the key spread entries over folders."""
         return f"{self._root}/{key[:2]}/{key}{ENDING}"
 
-    def get(self, key: str) -> dict[str, np.ndarray] | None:
-        """Return an entry's arrays, read-only, or None where it is missing or damaged."""
+    def get(self, key: str) -> Mapping[str, np.ndarray] | None:
+        """Return an entry's arrays, read-only, or None where it is missing or damaged.
+
+        Its versions are noted, see `fslab.versions.noting`.
+        """
+        entry = self.entry(key)
+        if entry is None:
+            return None
+        note(entry.versions)
+        return entry.arrays
+
+    def entry(self, key: str) -> Stored | None:
+        """Return an entry, or None where it is missing or damaged."""
         path = self.path(key)
         try:
-            arrays = decode(self._read(path), key)
+            found = read_entry(self._read(path), key)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -112,7 +133,7 @@ class Store:
         if self._local:
             with contextlib.suppress(OSError):
                 os.utime(path)  # the time of last use, by which `prune` chooses
-        return arrays
+        return found
 
     def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """File arrays under a key; readers see the whole entry or none."""
@@ -205,8 +226,8 @@ def _seconds(entry: Mapping[str, Any]) -> float:
     return stamp.timestamp() if hasattr(stamp, "timestamp") else float(stamp)
 
 
-def _checksum(key: str, arrays: Mapping[str, np.ndarray]) -> str:
-    state = xxhash.xxh3_128(f"{key}|".encode())
+def _checksum(key: str, made: str, arrays: Mapping[str, np.ndarray]) -> str:
+    state = xxhash.xxh3_128(f"{key}|{made}|".encode())
     for name in sorted(arrays):
         array = arrays[name]
         state.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
@@ -215,15 +236,24 @@ def _checksum(key: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def encode(arrays: Mapping[str, np.ndarray], key: str = "") -> bytes:
-    """Return a safetensors file whose metadata carries the checksum of its key and arrays."""
+    """Return a safetensors file whose metadata carries versions and the checksum of an entry.
+
+    The versions are this process's, and those noted of what was read before.
+    """
     from safetensors.numpy import save
 
-    solid = {name: _solid(array) for name, array in arrays.items()}
-    return save(solid, metadata={"format": FORMAT, "checksum": _checksum(key, solid)})
+    solid, made = {name: _solid(array) for name, array in arrays.items()}, _said(versions_here())
+    metadata = {"format": FORMAT, "versions": made, "checksum": _checksum(key, made, solid)}
+    return save(solid, metadata=metadata)
 
 
-def decode(data: bytes | memoryview, key: str = "") -> dict[str, np.ndarray]:
-    """Return the arrays of `encode`, as read-only views of `data`.
+def decode(data: bytes | memoryview, key: str = "") -> Mapping[str, np.ndarray]:
+    """Return the arrays of `encode`, as `read_entry` does."""
+    return read_entry(data, key).arrays
+
+
+def read_entry(data: bytes | memoryview, key: str = "") -> Stored:
+    """Return what `encode` filed, arrays as read-only views of `data`.
 
     Raises Damaged if anything differs, the key included, and OtherFormat for an entry of another
     version, of which nothing is read.
@@ -235,12 +265,19 @@ def decode(data: bytes | memoryview, key: str = "") -> dict[str, np.ndarray]:
         written_as, checksum = metadata["format"], metadata["checksum"]
         if written_as != FORMAT:
             raise OtherFormat(f"of the format {written_as!r}, not {FORMAT!r}")
+        made = metadata["versions"]
         arrays = {name: _view(data, 8 + length, entry) for name, entry in header.items()}
+        right = _checksum(key, made, arrays)
+        found = Stored(arrays, dict(json.loads(made)))
     except _UNREADABLE as error:
         raise Damaged(f"not a whole entry: {type(error).__name__}") from error
-    if checksum != _checksum(key, arrays):
+    if checksum != right:
         raise Damaged("its checksum does not fit its bytes")
-    return arrays
+    return found
+
+
+def _said(versions: Versions) -> str:
+    return json.dumps(versions, sort_keys=True)
 
 
 def _solid(array: np.ndarray) -> np.ndarray:

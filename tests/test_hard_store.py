@@ -24,6 +24,7 @@ from fslab import files
 from fslab import store as store_module
 from fslab.files import drop_orphans, write_aside
 from fslab.lab.memory import Memory
+from fslab.recent import Recent
 from fslab.store import Damaged, OtherFormat, Store, decode, encode
 
 KEY, OTHER = "ab" * 16, "cd" * 16
@@ -165,7 +166,7 @@ def with_header(header):
         *(
             with_header(
                 b'{"a": {"dtype": "F32", "shape": %s, "data_offsets": [0, 4]}, '
-                b'"__metadata__": {"format": "fslab-2", "checksum": "0"}}' % shape
+                b'"__metadata__": {"format": "fslab-3", "versions": "{}", "checksum": "0"}}' % shape
             )
             for shape in (b"[1" + b"0" * 40 + b"]", b"[-1]", b"[1e300]", b'"12"', b"[null]", b"7")
         ),
@@ -199,7 +200,7 @@ def test_another_version_of_the_format_is_made_again_in_silence(tmp_path, monkey
     with monkeypatch.context() as earlier:
         earlier.setattr(store_module, "FORMAT", "fslab-0")
         store.put(KEY, whole())
-    with pytest.raises(OtherFormat, match="'fslab-0', not 'fslab-2'"):
+    with pytest.raises(OtherFormat, match="'fslab-0', not 'fslab-3'"):
         decode(Path(store.path(KEY)).read_bytes(), KEY)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -240,9 +241,9 @@ def test_memory_that_runs_out_while_filing_loses_nothing(tmp_path, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(store_module, "encode", none_left)
-    memory = Memory(Store(tmp_path), "cpu")
+    memory = Memory(Store(tmp_path), Recent())
     with pytest.warns(RuntimeWarning, match="memory ran out"):
-        found = memory.array(["made"], lambda: np.arange(3))
+        found = memory.array("made", lambda: np.arange(3))
     assert found.tolist() == [0, 1, 2]
     survived("store: memory runs out while filing")
 
@@ -313,9 +314,9 @@ def test_arrays_of_any_type_order_and_shape_come_back(data):
 @pytest.mark.parametrize("ask", ["array", "lasting"])
 def test_nobody_changes_what_the_next_is_given(tmp_path, ask):
     for _ in ("cold", "warm"):
-        memory = Memory(Store(tmp_path), "cpu")
+        memory = Memory(Store(tmp_path), Recent())
         for _ in range(2):
-            found = getattr(memory, ask)(["zeros"], lambda: np.zeros(3))
+            found = getattr(memory, ask)("zeros", lambda: np.zeros(3))
             with pytest.raises(ValueError, match="read-only"):
                 found += 1
             assert found.tolist() == [0, 0, 0]

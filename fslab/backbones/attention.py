@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from fslab.backbones.base import pick_layers
 from fslab.backbones.diffusion import StableDiffusion
 from fslab.backbones.probabilities import attention_probabilities, heads_and_scale
+from fslab.parts import versioned
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, FslabError, Picture
 
@@ -47,6 +48,7 @@ def word_attention(
     return word_attentions(backbone, [asked], size)[0]
 
 
+@versioned(1)
 @ordinary()
 @torch.no_grad()
 def word_attentions(

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from fslab.backbones.base import Backbone, Layer
+from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import Extraction, Picture
 
@@ -31,7 +32,7 @@ class Descriptor(Backbone):
     @property
     def fingerprint(self) -> str:
         """The descriptor's name: it has no weights."""
-        return f"{self.name}-1"
+        return self.name
 
     @property
     def default_layers(self) -> tuple[str, ...]:
@@ -62,6 +63,7 @@ class Descriptor(Backbone):
         """Return full-size maps [C, H, W] of a picture f64 [H, W, 3] in 0..1, by layer name."""
 
 
+@versioned(1)
 class Rgb(Descriptor):
     """Colour and position: RGB in 0..1, row and column in -0.5..0.5."""
 
@@ -73,6 +75,7 @@ class Rgb(Descriptor):
         return {"colour": colour.transpose(2, 0, 1), "position": _position(colour.shape[:2])}
 
 
+@versioned(1)
 class Handmade(Descriptor):
     """What light does not change, and texture: a descriptor as good as a few lines get.
 

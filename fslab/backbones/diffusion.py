@@ -32,10 +32,12 @@ from fslab.backbones.understood import (
     tiny_config,
 )
 from fslab.backbones.weights import check_finite, fingerprint, load_model, load_tokenizer, seeded
-from fslab.batches import batched_key, look_up
+from fslab.batches import look_up
+from fslab.keys import batched, latent_key
 from fslab.overtaking import giving_way
+from fslab.parts import versioned
 from fslab.process import ordinary, stage
-from fslab.records import Extraction, FslabError, Picture, check_unicode, digest_of
+from fslab.records import Extraction, FslabError, Picture, check_unicode
 from fslab.tap import tap
 from fslab.weights import files_of, name_of
 from fslab.weights.parts import check_files, small_files
@@ -48,6 +50,7 @@ _PROMPTS = 64
 """Prompts whose states are kept at hand: many words in a row share few prompts."""
 
 
+@versioned(1)
 class StableDiffusion(MetaListing):
     """A Stable Diffusion folder in diffusers format; each part is loaded at its first use.
 
@@ -287,7 +290,7 @@ class StableDiffusion(MetaListing):
             found |= zip(missing, codes.split(1), strict=True)
         if self.store is not None:
             for digest in missing:
-                key = batched_key(keys[digest]) if len(missing) > 1 else keys[digest]
+                key = batched(keys[digest]) if len(missing) > 1 else keys[digest]
                 self.store.put(key, {"latent": found[digest].numpy()})
         return found
 
@@ -314,11 +317,8 @@ class StableDiffusion(MetaListing):
         return dtype
 
     def _latent_key(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> str:
-        """Name a latent by what changes its numbers; a seed does where the posterior is sampled."""
-        how: list[str | int] = [settings.resize, str(self._vae_dtype(settings)), str(self.device)]
-        if settings.posterior == "sample" and self.encoder is None:
-            how += [settings.seed, settings.draws]
-        return digest_of(["latent-1", self.vae_fingerprint, picture.digest, size, how])
+        dtype = self._vae_dtype(settings)
+        return latent_key(self, self.vae_fingerprint, picture, size, settings, dtype)
 
     def _given(self, latent: Tensor, noise: Tensor, timestep: int, settings: Extraction) -> Tensor:
         """Return what the UNet reads: the latent with a timestep's noise, or as it is."""

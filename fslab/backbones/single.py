@@ -13,6 +13,7 @@ from torch import nn
 from fslab.backbones.checkpoint import Checkpoint
 from fslab.backbones.diffusion import StableDiffusion, check_configs
 from fslab.backbones.weights import fingerprint, load_tokenizer
+from fslab.parts import versioned
 from fslab.records import FslabError
 from fslab.weights import place_of, source_of
 from fslab.weights.parts import small_files
@@ -24,6 +25,7 @@ CLIPS = (
 """CLIPs whose tokenizer is the one that Stable Diffusion was trained with."""
 
 
+@versioned(1)
 class SingleFile(StableDiffusion):
     """A Stable Diffusion 1.x, 2.x or SDXL in one *.safetensors file.
 

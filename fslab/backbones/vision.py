@@ -16,6 +16,7 @@ from fslab.backbones.listing import MetaListing
 from fslab.backbones.probabilities import fold_layer, sources, with_derived
 from fslab.backbones.towers import Tower
 from fslab.backbones.weights import check_finite, fingerprint, load_finite, seeded
+from fslab.parts import versioned
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, Picture
 from fslab.tap import tap
@@ -24,6 +25,7 @@ from fslab.weights.parts import check_files
 from fslab.weights.trust import check_shapes, read_config
 
 
+@versioned(1)
 class VisionTransformer(MetaListing):
     """A transformers folder of a vision transformer; its default layer is the last one."""
 

@@ -242,4 +242,4 @@ def fingerprint(files: Sequence[Path], store: Store | None = None, **more: Any) 
 
     store: keeps what large files hold by their path, size and time, so that each is read once.
     """
-    return digest_of(["weights-2", more, *(file_digest(path, store) for path in files)])
+    return digest_of([more, *(file_digest(path, store) for path in files)])

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from fslab.backbones.attention import word_columns
 from fslab.backbones.diffusion import StableDiffusion
+from fslab.parts import versioned
 from fslab.process import ordinary
 
 PROMPT = "a photo of a {}"
 
 
+@versioned(1)
 @ordinary()
 @torch.no_grad()
 def word_keys(

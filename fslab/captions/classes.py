@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fslab.captions.tagging import nouns_of
+from fslab.parts import versioned
 from fslab.records import Caption, Captioning, FslabError, Vocabulary
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -103,6 +104,7 @@ def _words(text: str) -> list[str]:
     return [word for each in "".join(kept).split() if (word := each.strip("-_"))]
 
 
+@versioned(1)
 def candidates(
     text: str, vocabulary: Vocabulary, recipe: Captioning, embed: Embed | None = None
 ) -> tuple[Caption, Vocabulary]:

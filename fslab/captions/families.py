@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fslab.backbones.limits import check_length
 from fslab.captions.captioner import Captioner
-from fslab.parts import Part, Registry
+from fslab.parts import Part, Registry, versioned
 from fslab.records import FslabError
 from fslab.weights.trust import read_config
 
@@ -150,6 +150,7 @@ def captioner_family(folder: Path) -> type[Captioner]:
     return cast("type[Captioner]", CAPTIONERS.find(given).function)
 
 
+@versioned(1)
 def load_captioner(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Captioner:

@@ -111,7 +111,7 @@ def as_text(report: Report) -> str:
     for name, score in report.scores.items():
         if name != asked.metric:
             lines += ["", *figure_lines(score)]
-    lines += ["", report.left_out] if report.refused else []
+    lines += [line for each in (report.left_out, report.mixed) if each for line in ("", each)]
     for kind, found in by_kind(report.oddities).items():
         lines.append(f"{kind}: {len(found)}; the first: {found[0].why}")
     return "\n".join(lines)

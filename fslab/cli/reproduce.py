@@ -117,4 +117,4 @@ def _reservations(published: Published, report: Report) -> list[str]:
             f"{report.score.images} of {report.dataset} {report.split}"
         )
     lines = [f"No reproduction: {'; '.join(why)}."] if why else []
-    return [*lines, *(part for part in (report.caveat, report.left_out) if part)]
+    return [*lines, *(part for part in (report.caveat, report.left_out, report.mixed) if part)]

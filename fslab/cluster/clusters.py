@@ -12,6 +12,7 @@ from fslab.cluster.cells import FINDS_K, GRAPHS, METHODS, best_by_silhouette
 from fslab.cluster.joining import coordinates, join, shape_of
 from fslab.cluster.merging import aggregate, merge_maps
 from fslab.cluster.pixels import assign_pixels, lowest, means, nearest, without_gaps
+from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import (
     Clustering,
@@ -23,6 +24,7 @@ from fslab.records import (
 )
 
 
+@versioned(1)
 @stage
 def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Segments:
     """Return segments at the picture's own size.

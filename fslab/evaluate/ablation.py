@@ -115,8 +115,9 @@ def ablate(
     dataset = dataset.limit(limit)
     check_truth(dataset)
     look_first(dataset)
+    known = dataset.vocabulary
     groups = [
-        _Group(SharedLab(preset, backbone, precision), variants, experiment, dataset.vocabulary)
+        _Group(SharedLab(preset, backbone, precision=precision), variants, experiment, known)
         for backbone, variants in _by_backbone(experiment.variants)
     ]
     with Log(out, dataset.vocabulary.names) if out is not None else nullcontext() as log:
@@ -182,7 +183,7 @@ class _Group:
                 results[place][sample.name] = known[place] or self._score(job, held, log)
                 _check_row(variant, results[place])
                 done()
-            self.lab.forget()
+        self.lab.close()
         del self.lab
         for variant, job, found in zip(self.variants, self.jobs, results, strict=True):
             yield _Found(variant, job, self.backbone, list(found.values()))

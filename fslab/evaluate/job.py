@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,15 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from fslab.datasets import Sample
+from fslab.keys import result_key, run_key
 from fslab.lab import Lab, Result
 from fslab.lab.courses import run_many
 from fslab.lab.together import Order
 from fslab.process import memory_refused
-from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary, digest_of
+from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary
 from fslab.score import ImageScore, find_metric, score_image
-
-FORMAT = "result-4"
-"""Part of every key: results of another format, or of other protocols, are not gone on from."""
+from fslab.versions import Versions, noting
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Job:
 
     def key(self, name: str, picture: Picture, truth: np.ndarray) -> str:
         """Name a picture's result by all that it depends on; truth is u8 [H, W]."""
-        return digest_of([self.base, name, picture.digest, hashlib.sha256(truth.data).hexdigest()])
+        return result_key(self.base, name, picture, truth)
 
 
 def plan(
@@ -58,17 +56,25 @@ def plan(
     """
     named = any(find_metric(metric).needs == "guess" for metric in metrics)
     recipe = lab.recipe(method)
-    stages = recipe.to_dict()
-    texts = [dict(vocabulary.spoken), dict(vocabulary.synonyms)]
-    parts: list[Any] = [str(lab.device), lab.backbone.fingerprint, vocabulary.names]
+    weights = [lab.backbone.fingerprint, *([lab.text_fingerprint] if named else [])]
+    base = run_key(_makers(lab, named), lab.device, weights, recipe, vocabulary, named, batch > 1)
+    return Job(recipe, vocabulary, named, base, batch)
+
+
+def _makers(lab: Lab, named: bool) -> list[Any]:
+    """Return all that has a hand in a result."""
+    from fslab.backbones import word_attentions, word_keys
+    from fslab.captions import candidates, load_captioner
+    from fslab.cluster import cluster
+    from fslab.match import load_matcher, name_segments, score_segments
+    from fslab.refine import refine
+
+    makers: list[Any] = [type(lab.backbone), word_keys, cluster, score_image]
     if named:
-        whole = {stage: part for stage, part in stages.items() if stage != "name"}
-        parts += [whole, texts, lab.text_fingerprint]
-    else:
-        parts += [stages["extract"], stages["cluster"]]
-        parts += [texts] if recipe.extract.attention != "none" else []
-    parts += ["batched"] if batch > 1 else []
-    return Job(recipe, vocabulary, named, digest_of([FORMAT, named, *parts]), batch)
+        makers += [candidates, load_captioner, score_segments, load_matcher, name_segments]
+        makers += [word_attentions, refine]
+    own = type(lab).__module__.partition(".")[0] == "fslab"
+    return makers if own else [type(lab), *makers]  # whose stages may be others
 
 
 RefusedBy = Literal["", "reading", "stage", "memory"]
@@ -78,6 +84,7 @@ RefusedBy = Literal["", "reading", "stage", "memory"]
 class ImageResult:
     """What one picture gave: its counts, its caption and candidates, seconds by stage.
 
+    versions: of the libraries that made it, what the store gave included; empty where nobody knows.
     refused: why there is no score, in one sentence, and empty where there is one; refused_by:
     what gave up, "reading" the files, a "stage" of the method, or "memory" that ran out.
     """
@@ -90,6 +97,7 @@ class ImageResult:
     candidates: tuple[str, ...] = ()
     refused: str = ""
     refused_by: RefusedBy = ""
+    versions: Versions = field(default_factory=dict)
 
     @property
     def counted(self) -> ImageScore:
@@ -106,6 +114,7 @@ class ImageResult:
             "caption": self.caption,
             "candidates": list(self.candidates),
             "score": self.counted.to_dict(),
+            "versions": dict(self.versions),
         }
 
     @classmethod
@@ -119,7 +128,7 @@ class ImageResult:
         score = ImageScore.from_dict(data["score"], names)
         return cls(
             data["name"], data["key"], score, dict(seconds or {}),
-            data["caption"], tuple(data["candidates"]),
+            data["caption"], tuple(data["candidates"]), versions=data.get("versions", {}),
         )  # fmt: skip
 
 
@@ -181,9 +190,10 @@ def within(labels: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
 def _run(lab: Lab, job: Job, name: str, picture: Picture, truth: np.ndarray) -> ImageResult:
     key = job.key(name, picture, truth)
     if not job.named:
-        segments, seconds = lab.timed_segments(picture, job.recipe, job.vocabulary)
+        with noting() as noted:
+            segments, seconds = lab.timed_segments(picture, job.recipe, job.vocabulary)
         score = score_image(truth, job.vocabulary.names, segments=segments)
-        return ImageResult(name, key, score, seconds)
+        return ImageResult(name, key, score, seconds, versions=noted.versions)
     return _counted(lab, lab.segment(picture, job.recipe, job.vocabulary), (job, name, key, truth))
 
 
@@ -201,4 +211,7 @@ def _counted(lab: Lab, result: Result, beside: tuple[Job, str, str, np.ndarray])
     guess = within(result.labels.labels, job.vocabulary) if job.named else None
     score = score_image(truth, job.vocabulary.names, guess, result.segments)
     caption = result.caption
-    return ImageResult(name, key, score, result.seconds, caption.text, tuple(caption.candidates))
+    return ImageResult(
+        name, key, score, result.seconds, caption.text, tuple(caption.candidates),
+        versions=result.versions,
+    )  # fmt: skip

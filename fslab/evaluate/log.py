@@ -16,6 +16,7 @@ from fslab.datasets import Sample, local
 from fslab.evaluate.job import ImageResult, Job, read_sample
 from fslab.files import Held, drop_orphans, hold, write_all, write_aside
 from fslab.records import FslabError
+from fslab.versions import differing, merged, versions
 
 RESULTS = "results.jsonl"
 SECONDS = "seconds.jsonl"
@@ -34,7 +35,9 @@ class Log:
     line that a kill cut short is dropped when the file is opened again. A line that the disk
     altered is dropped too, with a warning, and its picture is scored again. `settle` brings the
     lines in an order that does not depend on what was interrupted.
-    Raises FslabError where another process has the folder, or it cannot be written.
+    Results that other versions of the libraries made are kept, and a warning says of which.
+    Raises FslabError where another process has the folder, it cannot be written, or it has results
+    of before 0.2, which do not say what made them.
     """
 
     def __init__(self, folder: str | os.PathLike[str], names: Sequence[str]) -> None:
@@ -58,6 +61,7 @@ class Log:
                 self._seconds = {line["key"]: line["seconds"] for line in times}
                 lines = self._read(RESULTS, "key", "name", "score")
                 self._lines = {line["key"]: line for line in lines}
+                self._look_at_versions()
         except BaseException:
             self._release()
             raise
@@ -71,6 +75,27 @@ class Log:
         trace: TracebackType | None,
     ) -> None:
         self._release()
+
+    def _look_at_versions(self) -> None:
+        """Refuse results that do not say what made them, and speak of those made otherwise."""
+        path = self.folder / RESULTS
+        if any("versions" not in line for line in self._lines.values()):
+            raise FslabError(
+                f"{path} holds results of an fslab before 0.2, which do not say what made them; "
+                "give another folder, or remove the file"
+            )
+        others = [line["versions"] for line in self._lines.values() if differing(line["versions"])]
+        if others:
+            here = versions()
+            said = ", ".join(
+                f"{package} {made} (here {here.get(package, 'unknown')})"
+                for package, made in differing(merged(*others)).items()
+            )
+            warnings.warn(
+                f"{path}: {len(others)} of {len(self._lines)} results were made by other versions: "
+                f"{said}; they are kept, and what is missing is made by those here",
+                RuntimeWarning, stacklevel=4,
+            )  # fmt: skip
 
     def get(self, key: str) -> ImageResult | None:
         """Return a picture's result if it was computed before."""

@@ -58,6 +58,7 @@ def report_page(report: Report, lab: Lab, dataset: Dataset, pictures: int = 3) -
         paragraph(_said(report)),
         paragraph(report.caveat),
         paragraph(report.left_out),
+        paragraph(report.mixed),
         heading("Figures"),
         table([figure_row(score) for score in report.scores.values()]),
         *_charts(report, title),
@@ -75,7 +76,13 @@ def report_page(report: Report, lab: Lab, dataset: Dataset, pictures: int = 3) -
         heading("Seconds by stage, summed over pictures"),
         table([{"stage": stage, "seconds": spent} for stage, spent in report.seconds.items()]),
         heading("Versions"),
-        table([{"package": name, "version": number} for name, number in report.versions.items()]),
+        table(
+            [
+                {"package": package, "version": number, "pictures": count}
+                for package, counts in report.versions.items()
+                for number, count in counts.items()
+            ]
+        ),
     ]
     return page(title, parts, plotly_script())
 

@@ -19,7 +19,6 @@ from fslab.datasets.check import glance
 from fslab.datasets.oddities import Oddity, by_kind
 from fslab.evaluate.job import ImageResult, Job, plan, score_samples
 from fslab.evaluate.log import Log
-from fslab.evaluate.versions import versions
 from fslab.lab import Lab
 from fslab.lab.processes import chosen_processes
 from fslab.records import FslabError, Recipe, Vocabulary
@@ -50,7 +49,7 @@ class Report:
     scores: every metric that could be computed, each with its interval; score: the one that
     was asked for. rows: the scored pictures in the dataset's order; refused: why each of the
     others has no score, by name. device: what the models ran on; batch: how many pictures passed
-    at once; versions: of the packages.
+    at once.
     oddities: what is odd about the data set, by its lists and the headers of its files.
     caveat: what must be said of the names; "" where nothing.
     """
@@ -67,7 +66,6 @@ class Report:
     scores: Mapping[str, Score] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
-    versions: Mapping[str, str] = field(default_factory=versions)
     oddities: tuple[Oddity, ...] = ()
     caveat: str = ""
     batch: int = 1
@@ -90,6 +88,28 @@ class Report:
             name: {"pictures": int(pictures[label]), "pixels": int(pixels[label])}
             for label, name in enumerate(names)
         }
+
+    @cached_property
+    def versions(self) -> dict[str, dict[str, int]]:
+        """By package, the versions that made the rows, and of how many; see `ImageResult`."""
+        found: dict[str, dict[str, int]] = {}
+        for row in self.rows:
+            for package, number in row.versions.items():
+                counts = found.setdefault(package, {})
+                counts[number] = counts.get(number, 0) + 1
+        return found
+
+    @property
+    def mixed(self) -> str:
+        """Say which packages' versions were not the same for all rows; empty where all were."""
+        several = {package: counts for package, counts in self.versions.items() if len(counts) > 1}
+        if not several:
+            return ""
+        said = "; ".join(
+            f"{package} {', '.join(f'{each} ({count})' for each, count in counts.items())}"
+            for package, counts in several.items()
+        )
+        return f"Not all {len(self.rows)} pictures were computed by the same versions: {said}."
 
     @property
     def left_out(self) -> str:
@@ -127,7 +147,7 @@ class Report:
             },
             "seconds": self.seconds,
             "recipe": self.recipe.to_dict(),
-            "versions": dict(self.versions),
+            "versions": self.versions,
         }
 
 

@@ -1,99 +1,79 @@
-"""What many recipes share on one picture, kept in memory while it is the picture at hand."""
+"""What many recipes share on one picture, held in the memory of their lab."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
-import xxhash
 
 from fslab.datasets import Sample
 from fslab.evaluate.job import Job
+from fslab.keys import content
 from fslab.lab import Lab
 from fslab.match import Matcher
+from fslab.recent import Recent
 from fslab.records import Extraction, FslabError, Picture
-from fslab.store import Store
+from fslab.store import Store, Stored
+from fslab.versions import versions_here
 
 
 class SharedStore(Store):
-    """A store that also holds in memory what was read or filed since it was last told to forget.
+    """A store whose entries are also held in memory once they were read or filed.
 
-    So a picture's features are computed once even where nothing can be written, and read once
-    where it can.
+    So what recipes share is computed once even where nothing can be written, and read once where it
+    can.
     """
 
-    def __init__(self, location: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, location: str, recent: Recent) -> None:
         super().__init__(location)
-        self._held: dict[str, dict[str, np.ndarray]] = {}
+        self._recent = recent
 
-    def get(self, key: str) -> dict[str, np.ndarray] | None:
-        """Return an entry's arrays, read-only, or None where it is missing or damaged."""
-        if key not in self._held:
-            entry = super().get(key)
-            if entry is None:
-                return None
-            self._held[key] = entry
-        return dict(self._held[key])
+    def entry(self, key: str) -> Stored | None:
+        """Return an entry, or None where it is missing or damaged."""
+        found: Stored | None = self._recent.find(key)
+        if found is None:
+            found = super().entry(key)
+            if found is not None:
+                self._recent.keep(key, found)
+        return found
 
     def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """File arrays under a key, and hold them."""
         super().put(key, arrays)
-        self._held[key] = {name: _read_only(array) for name, array in arrays.items()}
-
-    def forget(self) -> None:
-        """Let go of all that is held in memory."""
-        self._held.clear()
+        held = {name: _read_only(array) for name, array in arrays.items()}
+        self._recent.keep(key, Stored(held, versions_here()))
 
 
 class SharedMatcher(Matcher):
-    """A matcher that encodes the same views once, until it is told to forget."""
+    """A matcher that encodes the same views once, while they are held in memory."""
 
-    def __init__(self, matcher: Matcher) -> None:
+    def __init__(self, matcher: Matcher, recent: Recent) -> None:
         super().__init__(matcher.model, matcher.tokenizer, matcher.image_processor)
-        self._views: dict[str, np.ndarray] = {}
+        self._recent = recent
 
     def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return f32 [N, D] of unit length, as `Matcher` does."""
-        state = xxhash.xxh3_128()
-        for image in images:
-            state.update(repr(image.shape).encode())
-            state.update(np.ascontiguousarray(image).tobytes())
-        key = state.hexdigest()
-        if key not in self._views:
-            self._views[key] = super().encode_images(images)
-        return self._views[key]
-
-    def forget(self) -> None:
-        """Let go of all views."""
-        self._views.clear()
+        shown = content({f"{place}": image for place, image in enumerate(images)})
+        encode = partial(super().encode_images, images)
+        vectors: np.ndarray = self._recent.get(("views", shown), encode)
+        return vectors
 
 
 class SharedLab(Lab):
-    """A lab for many recipes over one picture after the other; call `forget` between pictures."""
+    """A lab for many recipes over one picture after the other, which holds what they share."""
 
-    def __init__(
-        self,
-        preset: str | os.PathLike[str],
-        backbone: str | None = None,
-        precision: str | None = None,
-    ) -> None:
-        self._shared = SharedStore()
-        super().__init__(preset, backbone, self._shared, precision=precision)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.store = SharedStore(self.store.location, self.recent)
 
     @cached_property
     def matcher(self) -> SharedMatcher:
         """The preset's CLIP, which encodes a picture's views once."""
-        return SharedMatcher(super().matcher)
-
-    def forget(self) -> None:
-        """Let go of what was kept for the last picture; models and texts stay."""
-        self._shared.forget()
-        if "matcher" in vars(self):
-            self.matcher.forget()
+        return SharedMatcher(super().matcher, self.recent)
 
 
 class HeldSample:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from fslab.datasets import Sample
 from fslab.evaluate.job import ImageResult, Job, plan, read_sample, score_samples
 from fslab.lab import Lab
+from fslab.lab.processes import lab_here
 from fslab.records import FslabError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def score_batch(specification: Specification, job: Job, samples: Sequence[Sample
 
     address = get_worker().address
     with _one_at_a_time:
-        lab = _lab(specification)
+        lab = lab_here(specification)
         metric = "voc21" if job.named else "oracle"
         if plan(lab, job.recipe, job.vocabulary, [metric], job.batch).base != job.base:
             raise FslabError(
@@ -75,11 +76,6 @@ def score_batch(specification: Specification, job: Job, samples: Sequence[Sample
                 "process; give all workers the same"
             )
         return Batch(address, tuple(score_samples(lab, job, samples)))
-
-
-@lru_cache(maxsize=1)
-def _lab(specification: Specification) -> Lab:
-    return Lab(*specification)
 
 
 def map_samples(

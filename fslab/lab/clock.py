@@ -1,4 +1,4 @@
-"""How long each stage takes."""
+"""How long each stage takes, and which versions had a hand in it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from fslab.versions import Noted, noting
+
 
 class Clock:
-    """Seconds by stage; tells a listener as each begins."""
+    """Seconds by stage, and the versions at work in it; tells a listener as each begins."""
 
     def __init__(self, listener: Callable[[str], None] | None = None) -> None:
         self.seconds: dict[str, float] = {}
+        self.noted = Noted()
         self._listener = listener
 
     @contextmanager
@@ -20,5 +23,7 @@ class Clock:
         if self._listener:
             self._listener(name)
         start = time.perf_counter()
-        yield
+        with noting() as noted:
+            yield
+        self.noted.add(noted.versions)
         self.seconds[name] = time.perf_counter() - start

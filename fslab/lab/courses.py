@@ -105,7 +105,9 @@ def _send_clustering(order: Order, pool: Processes, group: list[Course]) -> Grou
 def _match(networks: Networks, order: Order, pool: Processes, sent: Group) -> Group:
     group, tasks = sent
     for course, found in _results(pool, group, tasks):
-        course.segments, course.seconds["cluster"] = found
+        course.segments, clock = found
+        course.seconds |= clock.seconds
+        course.noted.add(clock.noted.versions)
         if order.last is not None:
             course.features = None  # the largest of what is held, and nobody asks for them again
     networks.match([course for course in group if not course.refused])
@@ -147,12 +149,12 @@ def _results(
 
 def _cluster(
     lab: Lab, features: Features, settings: Clustering, candidates: int
-) -> tuple[Segments, float]:
-    """Cluster one picture's features; return its segments and the seconds that it took."""
+) -> tuple[Segments, Clock]:
+    """Cluster one picture's features; return its segments and what it took."""
     clock = Clock()
     with memory_refused(features.name), clock.stage("cluster"):
         segments = lab._cluster(features, settings, candidates)
-    return segments, clock.seconds["cluster"]
+    return segments, clock
 
 
 @ordinary()
@@ -165,7 +167,7 @@ def _finish(lab: Lab, order: Order, course: Course) -> Any:
         seconds = {name: course.seconds[name] for name in STAGES if name in course.seconds}
         result = Result(
             picture, order.recipe, course.vocabulary, course.caption, features, course.clustered,
-            named, labels, seconds,
+            named, labels, seconds, course.noted.versions,
         )  # fmt: skip
         return order.last(lab, result, course.beside) if order.last else result
 

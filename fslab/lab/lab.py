@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fslab.datasets import VOC
+from fslab.keys import (
+    attention_key,
+    caption_key,
+    changed,
+    match_key,
+    refined_key,
+    segments_key,
+    text_key,
+)
 from fslab.lab.clock import Clock
 from fslab.lab.many import Many
 from fslab.lab.memory import Memory
@@ -71,7 +80,7 @@ class Lab(Many):
 
     @cached_property
     def _memory(self) -> Memory:
-        return Memory(self.store, self.device)
+        return Memory(self.store, self.recent)
 
     def caveat(self, picture: Picture) -> str:
         """Return what must be said of this picture with these models; "" where nothing.
@@ -159,13 +168,13 @@ class Lab(Many):
         check_reads_text(self.backbone)
         words = asked_for(words)
         given = (picture, words, prompt, layers, timestep, settings)
-        part, size, inputs = self._attention_inputs(*given)
+        part, size, key = self._attention_asked(*given)
         beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
         asked = [(picture, words, part, *beside)]
-        maps = self._memory.array(inputs, lambda: self._look(asked, size)[0])
+        maps = self._memory.array(key, lambda: self._look(asked, size)[0])
         return dict(zip(words, maps, strict=True))
 
-    def _attention_inputs(
+    def _attention_asked(
         self,
         picture: Picture,
         words: Sequence[str],
@@ -173,8 +182,9 @@ class Lab(Many):
         layers: Sequence[str],
         timestep: int | None,
         settings: dict[str, Any],
-    ) -> tuple[Extraction, tuple[int, int], list[Any]]:
-        """Return how words are looked for, at which size, and what names the maps."""
+    ) -> tuple[Extraction, tuple[int, int], str]:
+        """Return how words are looked for, at which size, and the key of the maps."""
+        from fslab.backbones import word_attentions
         from fslab.extract import complete
 
         backbone = self.backbone
@@ -183,8 +193,7 @@ class Lab(Many):
         part = build(Extraction, layers=layers, timesteps=steps, prompt=said, **settings)
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
-        named = [backbone.fingerprint, picture.digest, tuple(words), asdict(part)]
-        return part, size, ["attention-4", *named]
+        return part, size, attention_key(word_attentions, backbone, picture, size, words, part)
 
     def _look(
         self, asked: Sequence[tuple[Any, ...]], size: tuple[int, int], most: int = 1
@@ -294,8 +303,9 @@ class Lab(Many):
         with clock.stage("refine"):
             labels = self._refine(picture, named, recipe.refine)
         return Result(
-            picture, recipe, vocabulary, caption, features, segments, named, labels, clock.seconds
-        )
+            picture, recipe, vocabulary, caption, features, segments, named, labels,
+            clock.seconds, clock.noted.versions,
+        )  # fmt: skip
 
     @stage
     def _extract(
@@ -319,12 +329,11 @@ class Lab(Many):
     def _cluster(self, features: Features, settings: Clustering, candidates: int) -> Segments:
         check_kind(features, Features, "features")
 
-        def compute() -> Segments:
-            from fslab.cluster import cluster
+        from fslab.cluster import cluster
 
-            return cluster(features, settings, candidates)
-
-        return self._memory.segments(features, [asdict(settings), candidates], compute)
+        counted = candidates if settings.k_is == "candidates" else 0
+        key = segments_key(cluster, self.device, features, changed(settings), counted)
+        return self._memory.segments(key, lambda: cluster(features, settings, candidates))
 
     @stage
     def _caption(
@@ -348,7 +357,7 @@ class Lab(Many):
     def _caption_text(self, picture: Picture, settings: Captioning) -> str:
         asked = self._asked_of_captioner(settings)
         return self._memory.text(
-            self._caption_inputs(picture, asked),
+            self._caption_key(picture, asked),
             lambda: self.captioner.caption(picture.pixels, **asked),
         )
 
@@ -361,14 +370,18 @@ class Lab(Many):
             "max_length": settings.max_length,
         }
 
-    def _caption_inputs(self, picture: Picture, asked: dict[str, Any]) -> list[Any]:
-        return ["caption-2", self.captioner_fingerprint, picture.digest, asked]
+    def _caption_key(self, picture: Picture, asked: dict[str, Any]) -> str:
+        from fslab.captions import load_captioner
+
+        weights = self.captioner_fingerprint
+        return caption_key(load_captioner, self.device, weights, picture, asked)
 
     def _embed(self, texts: Sequence[str], encoder: str) -> np.ndarray:
         """Return mean text states f32 [N, D], each text encoded once for good."""
+        from fslab.match import load_matcher
+
         own = (self.preset.words if encoder == "preset" else encoder) == "diffusion"
-        if own:
-            check_reads_text(self.text_model)
+        maker: Any = type(check_reads_text(self.text_model)) if own else load_matcher
         weights = self.text_model_fingerprint if own else self.clip_fingerprint
 
         def encode(text: str) -> np.ndarray:
@@ -379,8 +392,10 @@ class Lab(Many):
             state: np.ndarray = states[0]
             return state
 
-        kept = self._memory.lasting
-        return np.stack([kept(["text-1", weights, text], partial(encode, text)) for text in texts])
+        kept, device = self._memory.lasting, self.device
+        keys = [text_key(maker, device, weights, text) for text in texts]
+        pairs = zip(keys, texts, strict=True)
+        return np.stack([kept(key, partial(encode, text)) for key, text in pairs])
 
     @stage
     def _match(
@@ -431,18 +446,21 @@ class Lab(Many):
                 patches and patches(),
             )  # fmt: skip
 
-        inputs = self._score_inputs(picture, vocabulary, candidates, settings)
-        return self._memory.match(segments, inputs, compute)
+        key = self._score_key(picture, segments, vocabulary, candidates, settings)
+        return self._memory.match(key, compute)
 
-    def _score_inputs(
+    def _score_key(
         self,
         picture: Picture,
+        segments: Segments,
         vocabulary: Vocabulary,
         candidates: Sequence[str],
         settings: Matching,
-    ) -> list[Any]:
-        texts = [vocabulary.names, dict(vocabulary.spoken), dict(vocabulary.synonyms)]
-        return [self.clip_fingerprint, picture.digest, texts, tuple(candidates), asdict(settings)]
+    ) -> str:
+        from fslab.match import load_matcher, score_segments
+
+        makers, asked = [score_segments, load_matcher], (vocabulary, candidates, settings)
+        return match_key(makers, self.device, self.clip_fingerprint, picture, segments, asked)
 
     @stage
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:
@@ -451,9 +469,9 @@ class Lab(Many):
         if settings.method == "none":
             return labels
 
-        def compute() -> LabelMap:
-            from fslab.refine import refine
+        from fslab.refine import refine
 
-            return refine(picture, labels, settings, self.device)
-
-        return self._memory.labels(labels, [picture.digest, asdict(settings)], compute)
+        key = refined_key(refine, self.device, picture, labels, changed(settings))
+        return self._memory.labels(
+            key, labels, lambda: refine(picture, labels, settings, self.device)
+        )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 from fslab.devices import checked_device, on_processors
 from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
 from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
 from fslab.lab.words import check_reads_text
+from fslab.recent import Recent
 from fslab.records import FslabError, Precision
 from fslab.store import Store
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 PRESETS_OWN = "preset"
 """As captioner or CLIP: the one that belongs to the preset."""
+
+_HELD = ("backbone", "text_model", "captioner", "matcher")
+"""What a lab loads and holds until it is closed."""
 
 RANDOM_SEED = 0
 """The seed of the untrained weights of backbone "random"."""
@@ -91,6 +96,36 @@ class Models:
             self.precision,
             None if self._encoder is None else os.fspath(self._encoder),
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what opens the same lab elsewhere; models are loaded there when they are used."""
+        return type(self), self.specification
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the models and of all that is held in memory.
+
+        `with Lab(...) as lab:` does so at its end. What is used again is loaded again, and what was
+        stored stays.
+        """
+        for name in _HELD:
+            vars(self).pop(name, None)
+        self.recent.forget()
+        gc.collect()  # hooks of networks make circles
+        if not on_processors(self.device):
+            import torch
+
+            torch.get_device_module(self.device.partition(":")[0]).empty_cache()
+
+    @cached_property
+    def recent(self) -> Recent:
+        """What was used lately, beside the store."""
+        return Recent()
 
     @cached_property
     def device(self) -> str:

@@ -147,7 +147,7 @@ def _done_here(lab: Lab, work: Callable[..., Any], given: tuple[Any, ...]) -> Fu
 
 
 def _work(specification: Any, work: Callable[..., Any], given: tuple[Any, ...]) -> Any:
-    return work(_lab(specification), *given)
+    return work(lab_here(specification), *given)
 
 
 def _prepare(lab: Lab) -> None:
@@ -158,7 +158,8 @@ def _prepare(lab: Lab) -> None:
 
 
 @lru_cache(maxsize=1)
-def _lab(specification: Any) -> Lab:
+def lab_here(specification: Any) -> Lab:
+    """Return the lab of a specification, which this process opens once, and holds until another."""
     from fslab.lab.lab import Lab
 
     return Lab(*specification)

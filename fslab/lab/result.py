@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fslab.records import Caption, Features, LabelMap, Picture, Recipe, Segments, Vocabulary
+from fslab.versions import Versions, versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,7 +14,8 @@ class Result:
     """One picture's way through a method, every stage kept.
 
     named: the label map before refinement; seconds: by stage, a model's loading included in
-    the first stage that uses it.
+    the first stage that uses it. versions: of the libraries that made all this, what came from the
+    store included; several of one package stand side by side.
     """
 
     picture: Picture
@@ -25,3 +27,4 @@ class Result:
     named: LabelMap
     labels: LabelMap
     seconds: Mapping[str, float]
+    versions: Versions = field(default_factory=versions)

@@ -13,7 +13,7 @@ import numpy as np
 from fslab.batches import Batch, Entry
 from fslab.devices import on_processors
 from fslab.lab.clock import Clock
-from fslab.lab.memory import match_entry, match_of, on_segments, text_entry, text_of
+from fslab.lab.memory import match_entry, match_of, text_entry, text_of
 from fslab.lab.words import evidence_asked, looked_for, spoken
 from fslab.process import memory_refused, ordinary
 from fslab.records import (
@@ -26,6 +26,7 @@ from fslab.records import (
     Segments,
     Vocabulary,
 )
+from fslab.versions import Noted, noting
 
 if TYPE_CHECKING:
     from fslab.lab.lab import Lab
@@ -53,7 +54,8 @@ class Order:
 class Course:
     """One picture on its way through a method, and what it has so far.
 
-    beside: whatever the caller keeps with the picture. refused: why it went no further.
+    beside: whatever the caller keeps with the picture. noted: versions that had a hand in it; in
+    what several had together, those of each. refused: why it went no further.
     """
 
     picture: Picture
@@ -67,6 +69,7 @@ class Course:
     named: LabelMap | None = None
     labels: LabelMap | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    noted: Noted = field(default_factory=Noted)
     refused: FslabError | None = None
 
     @property
@@ -100,6 +103,7 @@ class Course:
             )  # fmt: skip
         with clock.stage("refine"):
             self.labels = lab._refine(self.picture, self.named, order.recipe.refine)
+        self.noted.add(clock.noted.versions)
         for stage, seconds in clock.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         return self.named, self.labels
@@ -148,11 +152,13 @@ class Networks:
 
     @contextmanager
     def _stage(self, name: str, courses: Sequence[Course]) -> Iterator[None]:
-        """Share the seconds that a stage takes among its pictures."""
+        """Share the seconds that a stage takes among its pictures, and note its versions."""
         self.on_stage(name)
         start = perf_counter()
-        yield
+        with noting() as noted:
+            yield
         for course in courses:
+            course.noted.add(noted.versions)
             share = (perf_counter() - start) / len(courses)
             course.seconds[name] = course.seconds.get(name, 0.0) + share
 
@@ -174,13 +180,13 @@ class Networks:
 
     def _texts(self, courses: Sequence[Course]) -> list[str | FslabError]:
         asked = self._lab._asked_of_captioner(self._order.recipe.caption)
-        inputs = [[self._lab._caption_inputs(course.picture, asked)] for course in courses]
+        keys = [[self._lab._caption_key(course.picture, asked)] for course in courses]
 
         def make(places: Sequence[int]) -> list[list[Entry]]:
             pictures = [courses[place].picture.pixels for place in places]
             return [[text_entry(each)] for each in self._lab.captioner.captions(pictures, **asked)]
 
-        found = self._memory.together(inputs, make, self._batch, _names(courses))
+        found = self._memory.together(keys, make, self._batch, _names(courses))
         return [each if isinstance(each, FslabError) else text_of(each[0]) for each in found]
 
     def _extract(self, courses: Sequence[Course]) -> None:
@@ -208,15 +214,15 @@ class Networks:
             self._look(size, group)
 
     def _evidence_asked(self, course: Course) -> tuple[list[Any], tuple[int, int]]:
-        """Return what each prompt asks, ((words, settings), inputs), and the pictures' size."""
+        """Return what each prompt asks, ((words, settings), key), and the pictures' size."""
         lab, recipe, found, size = self._lab, self._order.recipe, [], (0, 0)
         words = spoken(course.caption.candidates, course.vocabulary).values()
         for together, how in evidence_asked(words, recipe.match, lab.backbone, recipe.extract):
             how = dict(how)
             layers, step = how.pop("layers"), how.pop("timestep")
             given = (course.picture, together, None, layers, step, how)
-            part, size, inputs = lab._attention_inputs(*given)
-            found.append(((together, part), inputs))
+            part, size, key = lab._attention_asked(*given)
+            found.append(((together, part), key))
         return found, size
 
     def _look(self, size: tuple[int, int], group: list[tuple[Course, list[Any]]]) -> None:
@@ -228,9 +234,9 @@ class Networks:
             maps = iter(self._lab._look(asked, size, most))
             return [[{"array": next(maps)} for _ in group[place][1]] for place in places]
 
-        inputs = [[named for _, named in asked] for _, asked in group]
+        keys = [[key for _, key in asked] for _, asked in group]
         courses = [course for course, _ in group]
-        found = self._memory.together(inputs, make, self._batch, _names(courses))
+        found = self._memory.together(keys, make, self._batch, _names(courses))
         for (course, asked), entries in zip(group, found, strict=True):
             if isinstance(entries, FslabError):
                 course.refused = entries
@@ -266,18 +272,17 @@ class Networks:
                 for course in some
             ]  # fmt: skip
 
-        inputs = [self._match_inputs(course) for course in courses]
-        found = self._memory.together(inputs, make, self._batch, _names(courses))
+        keys = [self._match_keys(course) for course in courses]
+        found = self._memory.together(keys, make, self._batch, _names(courses))
         for course, entries in zip(courses, found, strict=True):
             if isinstance(entries, FslabError):
                 course.refused = entries
             else:
                 course.matches = [match_of(entry) for entry in entries]
 
-    def _match_inputs(self, course: Course) -> list[list[Any]]:
-        given = (course.picture, course.vocabulary, course.caption.candidates)
-        inputs = self._lab._score_inputs(*given, self._order.recipe.match)
-        return [on_segments(one, inputs) for one in course.voters]
+    def _match_keys(self, course: Course) -> list[str]:
+        asked = course.vocabulary, course.caption.candidates, self._order.recipe.match
+        return [self._lab._score_key(course.picture, one, *asked) for one in course.voters]
 
 
 def _left(courses: Sequence[Course]) -> list[Course]:

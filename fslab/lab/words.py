@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fslab.datasets import COCO_OBJECT, VOC
+from fslab.keys import word_keys_key
 from fslab.lab.memory import Memory
 from fslab.records import (
     Extraction,
@@ -81,7 +82,7 @@ def with_words(
     model is loaded for words that were asked of these weights before. Without words nothing joins.
     Raises FslabError for a backbone that reads no text, and where no layer is such a query.
     """
-    from fslab.backbones import word_maps
+    from fslab.backbones import word_keys, word_maps
 
     reader = check_reads_text(backbone)
     queries = [key for key in features if key.partition("@")[0].endswith("attn2.to_q")]
@@ -95,9 +96,9 @@ def with_words(
     maps = dict(features)
     for key in queries:
         path, at, timestep = key.partition("@")
-        inputs = ["word-keys-2", backbone.fingerprint, path, tuple(words), settings.precision]
+        named = word_keys_key(word_keys, backbone, path, words, settings.precision)
         compute = partial(_word_keys, reader, path, words, settings)
-        keys = memory.lasting(inputs, compute)
+        keys = memory.lasting(named, compute)
         maps[f"{path.removesuffix('to_q')}words{at}{timestep}"] = word_maps(features[key], keys)
     return Features(maps, features.size, features.name)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from fslab.backbones.limits import check_length
 from fslab.backbones.weights import load_parts
 from fslab.match.families import family_of, matcher_family
+from fslab.parts import versioned
 from fslab.process import ordinary
 
 _BATCH = 256
@@ -129,6 +130,7 @@ def middle(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[top : top + limit, left : left + limit])
 
 
+@versioned(1)
 def load_matcher(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Matcher:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fslab.match.matcher import Matcher, unit
 from fslab.match.patches import Patches
 from fslab.match.views import views
+from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import (
     VOID,
@@ -96,6 +97,7 @@ def _probabilities(
     return shares.astype(np.float32)
 
 
+@versioned(1)
 @stage
 def score_segments(
     picture: Picture,

@@ -11,6 +11,7 @@ from fslab.match.matcher import Matcher
 from fslab.match.naming import Match, check_count, paint, resolve, score_segments
 from fslab.match.patches import Patches
 from fslab.match.views import check_size
+from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import (
     FslabError,
@@ -65,6 +66,7 @@ def match(
     return name_segments(picture, segments, vocabulary, candidates, recipe, score, given)
 
 
+@versioned(1)
 def name_segments(
     picture: Picture,
     segments: Segments,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import (
     FslabError,
@@ -27,6 +28,7 @@ _ROUNDED = 1e-3
 """So far beyond 0 and 1 a probability may be by rounding, in half precision too."""
 
 
+@versioned(1)
 @stage
 def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str = "cpu") -> LabelMap:
     """Return the label map moved to the picture's edges; names and scores carry over.

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from fslab.parts import versioned
 from fslab.records import VOID, Confusion, Segments
 from fslab.score.contours import Contours, TruthContours
 from fslab.score.count import (
@@ -121,6 +122,7 @@ class ImageScore:
         return found.confusion() if isinstance(found, Tally) else None
 
 
+@versioned(1)
 def score_image(
     truth: np.ndarray,
     names: Sequence[str],

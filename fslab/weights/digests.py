@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fslab.records import FslabError, digest_of
+from fslab.keys import file_key
+from fslab.parts import versioned
+from fslab.records import FslabError
 from fslab.store import Store
 
 SMALL = 1 << 20
@@ -22,6 +24,7 @@ SETTLED = 2.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+@versioned(1)
 def file_digest(path: Path, store: Store | None = None) -> str:
     """Return a file's sha256 as 64 hexadecimal digits.
 
@@ -37,7 +40,7 @@ def file_digest(path: Path, store: Store | None = None) -> str:
         if store is None or status.st_size <= SMALL:
             return _read_digest(real)
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        key = digest_of(["file-1", str(real), *stamp])
+        key = file_key(file_digest, str(real), stamp)
         entry = store.get(key)
         if entry is None:
             entry = {"sha256": np.frombuffer(bytes.fromhex(_read_digest(real)), np.uint8)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -19,9 +18,6 @@ from fslab.widgets.figure import ANSWER
 from fslab.widgets.pictures import Given, PicturePicker, Subject
 from fslab.widgets.texts import Status, code_block, hint, note_of
 from fslab.widgets.worker import NOTHING, Needs, Newest, Worker
-
-_KEPT = 4
-"""Results a stage keeps at hand, so that going back and forth between two is free."""
 
 
 class Shown(Protocol):
@@ -53,7 +49,7 @@ class Explorer(widgets.VBox, Generic[Seen]):
         self._given = lab
         self._hush, self._worker = Hush(), Worker()
         self._drawing = threading.RLock()
-        self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
+        self._own = object()  # names what is this explorer's in the memory of the lab
         self._before: Seen | None = None
         self._shown: Seen | None = None
         self._ahead_of: Seen | None = None
@@ -194,14 +190,8 @@ class Explorer(widgets.VBox, Generic[Seen]):
         self._caveat.layout.display = None if words else "none"
 
     def _once(self, stage: str, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return what a stage gave for a key, computed at most once while it is at hand."""
-        kept = self._kept.setdefault(stage, OrderedDict())
-        if key not in kept:
-            kept[key] = compute()
-        kept.move_to_end(key)
-        while len(kept) > _KEPT:
-            kept.popitem(last=False)
-        return kept[key]
+        """Return what a stage gave for a key, computed once while the lab has it at hand."""
+        return self._lab.recent.get((self._own, stage, key), compute)
 
     def _on_screen(self) -> Seen:
         if self._shown is None:

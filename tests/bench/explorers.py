@@ -37,7 +37,7 @@ def timed(explorer: Any, knob: str, values: list[Any]) -> list[float]:
 def report(explorer: Any, knob: str, values: list[Any]) -> None:
     explorer.wait()
     for state in ("cold", "warm"):
-        explorer._kept.clear()  # warm means the store, not what the explorer has at hand
+        explorer._lab.recent.forget()  # warm means the store, not what the explorer has at hand
         seconds = timed(explorer, knob, values[:MOVES])
         name = f"{type(explorer).__name__}.{knob}"
         print(f"{name:32}{state:6}{len(seconds):4} moves  median {statistics.median(seconds):.3f} s"

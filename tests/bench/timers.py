@@ -36,6 +36,7 @@ from fslab.captions import Captioner
 from fslab.datasets import VOC
 from fslab.lab import Lab
 from fslab.match import Matcher
+from fslab.recent import Recent
 from fslab.records import Picture
 
 LISTED = tuple(Layer(path, 1280, 32) for path in PAPER)
@@ -125,11 +126,10 @@ class TrueLab:
         for name in ("unet", "text_encoder") if encoder else given:
             self.backbone._parts[name, torch.float32] = given[name]
         self.backbone.layers = lambda: LISTED
-        self.texts: dict[str, np.ndarray] = {}
+        self.texts = Recent()
         self.refresh()
         said = [VOC.texts(name)[0] for name in VOC.classes]
         self.lab._embed([f"A photo of {word}" for name in said for word in name.split()], "preset")
-        self.texts = dict(self.lab._memory._lasting)
 
     def refresh(self) -> None:
         """Open a lab that has seen no picture and no caption."""
@@ -140,7 +140,7 @@ class TrueLab:
         self.lab.captioner = Captioner(models.blip, models.blip_tokens, models.blip_pixels)
         self.lab.matcher = Matcher(models.clip, models.clip_tokens, models.clip_pixels)
         self.lab.captioner_fingerprint = self.lab.clip_fingerprint = "of a bench"
-        self.lab._memory._lasting = dict(self.texts)
+        self.lab.recent = self.texts
         self.seconds: dict[str, float] = defaultdict(float)
         self.masks = 0
 

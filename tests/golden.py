@@ -1,0 +1,330 @@
+"""What each versioned maker of fslab gives for an easy input, and what it gave when it got its version.
+
+    python tests/golden.py --write
+
+writes golden.json anew for makers whose version was raised, and for new ones. A maker whose results
+changed and whose version did not is refused: keys of the store would not tell the two apart.
+Numbers are compared with a tolerance, as processors and libraries differ in the last bits; labels
+are those of inputs on which no pixel is near a border between two.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fslab
+from fslab.backbones import Handmade, Rgb, StableDiffusion, word_attentions, word_keys
+from fslab.backbones.vision import VisionTransformer
+from fslab.captions import candidates, load_captioner
+from fslab.cluster import METHODS, cluster
+from fslab.datasets import VOC
+from fslab.keys import default_of
+from fslab.lab import Lab
+from fslab.match import load_matcher, name_segments, score_segments
+from fslab.parts import identity
+from fslab.records import (
+    Captioning,
+    Clustering,
+    Extraction,
+    Features,
+    LabelMap,
+    Matching,
+    Picture,
+    Refinement,
+    Segments,
+)
+from fslab.refine import refine
+from fslab.score import score_image
+from fslab.weights.digests import file_digest
+
+FILE = Path(__file__).with_name("golden.json")
+TOLERANCE = 2e-3
+"""Of the largest number of an array: far above rounding, far below what a change of code does."""
+
+Outputs = dict[str, Any]
+CASES: dict[Callable[..., Any], tuple[type | None, Callable[[Path], Outputs]]] = {}
+"""By maker: the record whose defaults it reads, and what it gives."""
+
+
+def case(maker: Callable[..., Any], record: type | None = None) -> Callable[[Any], Any]:
+    def take(run: Callable[[Path], Outputs]) -> Callable[[Path], Outputs]:
+        CASES[maker] = record, run
+        return run
+
+    return take
+
+
+def picture() -> Picture:
+    """Return a red square on green, with a blue edge: no two colours are near each other."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:] = 30, 160, 40
+    pixels[16:48, 16:48] = 200, 30, 30
+    pixels[:, 56:] = 20, 40, 180
+    return Picture(pixels, "golden")
+
+
+def truth() -> np.ndarray:
+    found = np.zeros((64, 64), np.uint8)
+    found[16:48, 16:48], found[:, 56:] = 2, 7
+    return found
+
+
+def features(shape: tuple[int, int] = (8, 8)) -> Features:
+    """Return cells of three kinds, as the picture has them, with a little of its place in each."""
+    h, w = shape
+    kinds = truth()[:: 64 // h, :: 64 // w]
+    rows, columns = np.mgrid[:h, :w] / 100
+    maps = np.stack([kinds == 0, kinds == 2, kinds == 7, rows, columns]).astype(np.float32)
+    return Features({"up": maps}, (64, 64), "golden")
+
+
+@cache
+def lab() -> Lab:
+    return Lab("mini", device="cpu", precision="fp32")
+
+
+def some(array: Any) -> np.ndarray:
+    """Return at most 256 numbers of an array, evenly spaced."""
+    flat = np.asarray(array, np.float64).ravel()
+    return flat[:: max(1, len(flat) // 256)][:256]
+
+
+@case(StableDiffusion, Extraction)
+def _diffusion(folder: Path) -> Outputs:
+    backbone = lab().backbone
+    settings = Extraction(timesteps=(300,), precision="fp32")
+    layers = ["mid_block", "up_blocks.1"]
+    size = backbone.input_size(picture(), settings)
+    maps = backbone.run(picture(), size, {300: layers}, settings)
+    return {
+        "latent": some(backbone.latent(picture(), size, settings)),
+        "texts": some(backbone.embed_texts(["a dog"])),
+        **{path: some(value) for (path, _), value in maps.items()},
+    }
+
+
+@case(VisionTransformer, Extraction)
+def _vision(folder: Path) -> Outputs:
+    from models import save_vision
+    from safetensors.torch import load_file, save_file
+
+    place = save_vision(folder, "vit")
+    weights = load_file(place / "model.safetensors")
+    waves = {name: _waves(value) for name, value in sorted(weights.items())}
+    save_file(waves, place / "model.safetensors", metadata={"format": "pt"})
+    backbone = VisionTransformer(place)
+    path = backbone.default_layers[0]
+    maps = backbone.run(picture(), (64, 64), {0: [path]}, Extraction(precision="fp32"))
+    return {"last": some(maps[path, 0])}
+
+
+def _waves(weights: torch.Tensor) -> torch.Tensor:
+    """Return weights that no library's way of drawing numbers decides."""
+    return 0.1 * torch.cos(torch.arange(weights.numel()) * 0.7).reshape(weights.shape)
+
+
+@case(Rgb)
+def _rgb(folder: Path) -> Outputs:
+    return _described(Rgb())
+
+
+@case(Handmade)
+def _handmade(folder: Path) -> Outputs:
+    return _described(Handmade())
+
+
+def _described(backbone: Rgb | Handmade) -> Outputs:
+    maps = backbone.run(picture(), (64, 64), {0: list(backbone.channels)}, Extraction())
+    return {path: some(value) for (path, _), value in maps.items()}
+
+
+@case(word_attentions, Extraction)
+def _attention(folder: Path) -> Outputs:
+    asked = Extraction(
+        layers=("*attn2.to_q",), timesteps=(300,), prompt="a photo of a dog", precision="fp32"
+    )
+    (maps,) = word_attentions(lab().backbone, [(picture(), ["dog"], asked)], (64, 64))
+    return {"dog": some(maps)}
+
+
+@case(word_keys)
+def _word_keys(folder: Path) -> Outputs:
+    backbone = lab().backbone
+    path = next(each.path for each in backbone.layers() if each.path.endswith("attn2.to_q"))
+    return {"dog": some(word_keys(backbone, path, ["dog"], "fp32"))}
+
+
+@case(load_captioner, Captioning)
+def _caption(folder: Path) -> Outputs:
+    pixels = fslab.read(fslab.checkout("data/minivoc/JPEGImages/val_0000.png")).pixels
+    asked = {"max_new_tokens": 20, "beams": 1, "prompt": "", "min_length": 0, "max_length": None}
+    return {"caption": lab().captioner.caption(pixels, **asked)}
+
+
+@case(candidates, Captioning)
+def _candidates(folder: Path) -> Outputs:
+    text = "two dogs and a tv monitor near some grass"
+    by_name, _ = candidates(text, VOC, Captioning(mapping="name"))
+    opened, vocabulary = candidates(text, VOC, Captioning(words="open"))
+    return {
+        "nouns": list(by_name.nouns), "by name": list(by_name.candidates),
+        "open": list(opened.candidates), "names": list(vocabulary.names[21:]),
+    }  # fmt: skip
+
+
+@case(load_matcher)
+def _matcher(folder: Path) -> Outputs:
+    matcher = lab().matcher
+    return {
+        "images": some(matcher.encode_images([picture().pixels])),
+        "texts": some(matcher.encode_texts(["a dog", "a car"])),
+        "states": some(matcher.mean_states(["a dog"])),
+        "scale": some([matcher.scale]),
+    }
+
+
+def _segments() -> Segments:
+    return Segments(np.unique(truth(), return_inverse=True)[1].reshape(64, 64).astype(np.int32))
+
+
+@case(score_segments, Matching)
+def _scores(folder: Path) -> Outputs:
+    found = score_segments(
+        picture(), _segments(), VOC, ["dog", "bird", "car"], Matching(), lab().matcher
+    )
+    return {"probabilities": some(found.probabilities), "assigned": found.assigned.tolist()}
+
+
+@case(name_segments, Matching)
+def _names(folder: Path) -> Outputs:
+    from fslab.match import Match
+
+    def score(one: Segments) -> Match:
+        probabilities = np.array([[0.1, 0.9], [0.8, 0.2], [0.2, 0.8]], np.float32)
+        return Match(probabilities, ("dog", "sky"), np.array([0, 12, 0]), 1)
+
+    rule = Matching(assignment="vote")
+    found = name_segments(picture(), _segments(), VOC, ["dog"], rule, score, lambda: {})
+    return {
+        "labels": found.labels[::8, ::8].tolist(), "scores": some(list(found.scores.values())),
+        "beliefs": some(list(found.beliefs.values())),
+    }  # fmt: skip
+
+
+@case(cluster, Clustering)
+def _clusters(folder: Path) -> Outputs:
+    given, cells = features(), features()["up"].reshape(5, -1).T
+    alike = np.exp(-((cells[:, None] - cells[None]) ** 2).sum(-1) * 8)
+    attention = (alike / alike.sum(1, keepdims=True)).astype(np.float32).reshape(64, 8, 8)
+    found = {
+        method: cluster(given, Clustering(method=method, k=3)).labels[4::8, 4::8]
+        for method in METHODS
+    }
+    merged = Features({"attn1.probs": attention}, (64, 64), "golden")
+    found["merge"] = cluster(merged, Clustering(method="merge")).labels[4::8, 4::8]
+    chosen = Clustering(k=5, k_is="silhouette")
+    found["silhouette"] = cluster(given, chosen).labels[4::8, 4::8]
+    return {name: _numbered(labels) for name, labels in found.items()}
+
+
+def _numbered(labels: np.ndarray) -> list[Any]:
+    """Return labels numbered as they come, row by row: which number a cluster has says nothing."""
+    seen: dict[int, int] = {}
+    return [[seen.setdefault(int(each), len(seen)) for each in row] for row in labels]
+
+
+@case(refine, Refinement)
+def _refined(folder: Path) -> Outputs:
+    given = np.zeros((64, 64), np.uint8)
+    given[12:44, 20:52], given[:, 52:] = 2, 7  # beside the edges
+    labels = LabelMap(given, VOC.names)
+    methods = ("crf", "crf-joint", "pamr")
+    return {
+        method: refine(picture(), labels, Refinement(method=method)).labels[::4, ::4].tolist()
+        for method in methods
+    }
+
+
+@case(score_image)
+def _score(folder: Path) -> Outputs:
+    guess = np.roll(truth(), 3, 0)
+    return score_image(truth(), VOC.names, guess, _segments()).to_dict()
+
+
+@case(file_digest)
+def _file(folder: Path) -> Outputs:
+    path = folder / "file"
+    path.write_bytes(b"golden")
+    return {"sha256": file_digest(path)}
+
+
+def defaults(record: type | None) -> dict[str, Any]:
+    return {} if record is None else {each.name: repr(default_of(each)) for each in fields(record)}
+
+
+def found(maker: Callable[..., Any], folder: Path) -> dict[str, Any]:
+    """Return what is filed of a maker."""
+    record, run = CASES[maker]
+    outputs = {
+        name: np.round(value, 6).tolist() if isinstance(value, np.ndarray) else value
+        for name, value in run(folder).items()
+    }
+    return json.loads(
+        json.dumps({"by": identity(maker), "defaults": defaults(record), "outputs": outputs})
+    )
+
+
+def differs(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
+    """Return what is not as it was: outputs by name, and defaults that there were."""
+    changed = [
+        name for name, value in then["defaults"].items() if now["defaults"].get(name) != value
+    ]
+    outputs = then["outputs"], now["outputs"]
+    return changed + [name for name in {**outputs[0], **outputs[1]} if not _alike(*outputs, name)]
+
+
+def _alike(then: Outputs, now: Outputs, name: str) -> bool:
+    if name not in then or name not in now:
+        return False
+    one, other = then[name], now[name]
+    if not (isinstance(one, list) and one and isinstance(one[0], float)):
+        return one == other
+    if not isinstance(other, list) or len(one) != len(other):
+        return False
+    scale = max(map(abs, one)) or 1.0
+    return bool(np.allclose(one, other, rtol=0, atol=TOLERANCE * scale))
+
+
+def write(folder: Path) -> None:
+    """Write what makers of new versions give, and refuse those that kept theirs and changed."""
+    known = json.loads(FILE.read_text()) if FILE.exists() else {}
+    filed = {}
+    for maker in CASES:
+        now = found(maker, folder)
+        name, _, _ = now["by"].rpartition("@")
+        then = known.get(name)
+        if then and then["by"] == now["by"] and differs(now, then):
+            raise SystemExit(f"{now['by']} gives other {differs(now, then)}: raise its version")
+        filed[name] = then if then and then["by"] == now["by"] else now
+    FILE.write_text(
+        json.dumps(filed, indent=None, separators=(",", ":")).replace('},"fslab', '},\n"fslab')
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    if sys.argv[1:] != ["--write"]:
+        raise SystemExit(__doc__)
+    with tempfile.TemporaryDirectory() as place:
+        write(Path(place))
