@@ -150,6 +150,12 @@ def named_object(dotted: str) -> Any:
         raise FslabError(f"{dotted!r} cannot be imported: {said}") from error
 
 
+def call(function: Callable[..., Any], *given: Any, **by_name: Any) -> Any:
+    """Call a function of somebody's own, with those named arguments that it has parameters for."""
+    known = inspect.signature(function).parameters
+    return function(*given, **{name: value for name, value in by_name.items() if name in known})
+
+
 def versioned(version: int | str) -> Callable[[F], F]:
     """Return a decorator that gives a function a version by hand, in the place of its source.
 

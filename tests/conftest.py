@@ -12,7 +12,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of the hub's c
 import numpy as np
 import pytest
 
-from fslab.records import Picture
+from fslab.records import Picture, clustering
+
+CELL_METHODS = [name for name, part in clustering.items() if part.takes == "cells"]
+"""The clusterings of cells; "merge" takes whole attention maps."""
+
+
+def clustering_by(method, **settings):
+    """Return a clustering's settings: of those given, the ones that it has."""
+    has = clustering.find(method).settings.__dataclass_fields__
+    return clustering.settings(
+        method, **{name: each for name, each in settings.items() if name in has}
+    )
+
 
 MINI = Path(__file__).parents[1] / "fslab" / "mini" / "weights"
 

@@ -20,17 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from conftest import CELL_METHODS, clustering_by
 
 import fslab
 from fslab.backbones import Handmade, Rgb, StableDiffusion, word_attentions, word_keys
 from fslab.backbones.vision import VisionTransformer
 from fslab.captions import candidates, load_captioner
-from fslab.cluster import METHODS, cluster
+from fslab.cluster import cluster
 from fslab.datasets import VOC
 from fslab.keys import default_of
 from fslab.lab import Lab
 from fslab.match import load_matcher, name_segments, score_segments
-from fslab.parts import identity
+from fslab.parts import Registry, identity
 from fslab.records import (
     Captioning,
     Clustering,
@@ -41,6 +42,8 @@ from fslab.records import (
     Picture,
     Refinement,
     Segments,
+    clustering,
+    refinement,
 )
 from fslab.refine import refine
 from fslab.score import score_image
@@ -51,11 +54,11 @@ TOLERANCE = 2e-3
 """Of the largest number of an array: far above rounding, far below what a change of code does."""
 
 Outputs = dict[str, Any]
-CASES: dict[Callable[..., Any], tuple[type | None, Callable[[Path], Outputs]]] = {}
-"""By maker: the record whose defaults it reads, and what it gives."""
+CASES: dict[Callable[..., Any], tuple[Any, Callable[[Path], Outputs]]] = {}
+"""By maker: the record, or the methods with records, whose defaults it reads, and what it gives."""
 
 
-def case(maker: Callable[..., Any], record: type | None = None) -> Callable[[Any], Any]:
+def case(maker: Callable[..., Any], record: Any = None) -> Callable[[Any], Any]:
     def take(run: Callable[[Path], Outputs]) -> Callable[[Path], Outputs]:
         CASES[maker] = record, run
         return run
@@ -220,18 +223,18 @@ def _names(folder: Path) -> Outputs:
     }  # fmt: skip
 
 
-@case(cluster, Clustering)
+@case(cluster, clustering)
 def _clusters(folder: Path) -> Outputs:
     given, cells = features(), features()["up"].reshape(5, -1).T
     alike = np.exp(-((cells[:, None] - cells[None]) ** 2).sum(-1) * 8)
     attention = (alike / alike.sum(1, keepdims=True)).astype(np.float32).reshape(64, 8, 8)
     found = {
-        method: cluster(given, Clustering(method=method, k=3)).labels[4::8, 4::8]
-        for method in METHODS
+        method: cluster(given, clustering_by(method, k=3)).labels[4::8, 4::8]
+        for method in CELL_METHODS
     }
     merged = Features({"attn1.probs": attention}, (64, 64), "golden")
-    found["merge"] = cluster(merged, Clustering(method="merge")).labels[4::8, 4::8]
-    chosen = Clustering(k=5, k_is="silhouette")
+    found["merge"] = cluster(merged, Clustering.of("merge")).labels[4::8, 4::8]
+    chosen = Clustering.of(k=5, k_is="silhouette")
     found["silhouette"] = cluster(given, chosen).labels[4::8, 4::8]
     return {name: _numbered(labels) for name, labels in found.items()}
 
@@ -242,14 +245,14 @@ def _numbered(labels: np.ndarray) -> list[Any]:
     return [[seen.setdefault(int(each), len(seen)) for each in row] for row in labels]
 
 
-@case(refine, Refinement)
+@case(refine, refinement)
 def _refined(folder: Path) -> Outputs:
     given = np.zeros((64, 64), np.uint8)
     given[12:44, 20:52], given[:, 52:] = 2, 7  # beside the edges
     labels = LabelMap(given, VOC.names)
     methods = ("crf", "crf-joint", "pamr")
     return {
-        method: refine(picture(), labels, Refinement(method=method)).labels[::4, ::4].tolist()
+        method: refine(picture(), labels, Refinement.of(method)).labels[::4, ::4].tolist()
         for method in methods
     }
 
@@ -267,7 +270,11 @@ def _file(folder: Path) -> Outputs:
     return {"sha256": file_digest(path)}
 
 
-def defaults(record: type | None) -> dict[str, Any]:
+def defaults(record: Any) -> dict[str, Any]:
+    """Return a record's defaults, or those of each method's."""
+    if isinstance(record, Registry):
+        parts = record.items()
+        return {name: defaults(part.settings) for name, part in parts if part.version is not None}
     return {} if record is None else {each.name: repr(default_of(each)) for each in fields(record)}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fslab.records import Clustering, Recipe
 
-PLAIN = Recipe("plain", cluster=Clustering(k=4, normalise="l2", restarts=60))
+PLAIN = Recipe("plain", cluster=Clustering.of(k=4, normalise="l2", restarts=60))
 
 
 def run(dataset: str, out: str) -> None:

@@ -228,7 +228,7 @@ set = {{ "cluster.k" = 3 }}
         ("[2, 3, 4]", "[2, 0]", r"\[grid\] at k 0: clustering.k is 0"),
         ("[2, 3, 4]", "[2, 2]", "two rows are called 'k 2'"),
         ('"cluster.k"', "cluster.k", "a list of values, in quotes"),
-        ('"cluster.k"', '"cluster.q"', "no setting 'cluster.q'; cluster has method"),
+        ('"cluster.k"', '"cluster.q"', "by 'kmeans' has no setting 'q'; it has grid"),
         ("[grid]", '[[row]]\nname = "a"\n[grid]', "either"),
         ("[grid]\n", '[[row]]\nname = "a"\nsets = 1\n', "row 1: has an unknown key"),
         ('[base.set]\n"cluster.restarts"', "[base.set]\ncluster.k", 'write "cluster.k", in quotes'),

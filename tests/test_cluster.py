@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from conftest import CELL_METHODS, clustering_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from torch.nn.functional import interpolate
 
 import fslab
-from fslab.cluster import METHODS, assign_pixels, cluster, join, resize, unit_length
-from fslab.cluster.cells import FINDS_K
-from fslab.records import Clustering, Features, FslabError
+from fslab.cluster import assign_pixels, cluster, join, resize, unit_length
+from fslab.records import Clustering, Features, FslabError, clustering
 
 
 def features(size=(40, 60), shapes=((8, 4, 6), (3, 8, 12)), seed=0):
@@ -41,25 +41,25 @@ def test_two_halves_are_two_segments(make, upsample):
 
 
 def test_layers_are_joined_on_the_finest_grid():
-    joined = join(features(), Clustering())
+    joined = join(features(), Clustering.of())
     assert joined.shape == (11, 8, 12)
     fine = features()["layer1"]
     assert np.array_equal(joined[8:], fine)
     coarse = torch.from_numpy(features()["layer0"])[None]
     plain = interpolate(coarse, (8, 12), mode="bilinear", align_corners=False)[0].numpy()
     assert np.array_equal(joined[:8], plain)
-    assert join(features(), Clustering(grid=24)).shape == (11, 16, 24)
+    assert join(features(), Clustering.of(grid=24)).shape == (11, 16, 24)
 
 
 def test_l2_gives_every_cell_of_every_layer_unit_length():
     single = Features({"layer0": features()["layer0"]}, (40, 60), "one")
-    joined = join(single, Clustering(normalise="l2"))
+    joined = join(single, Clustering.of(normalise="l2"))
     assert np.allclose(np.linalg.norm(joined, axis=0), 1, atol=1e-6)
 
 
 def test_position_adds_rows_and_columns_in_the_features_own_scale():
-    plain = join(features(), Clustering())
-    joined = join(features(), Clustering(position=0.5))
+    plain = join(features(), Clustering.of())
+    joined = join(features(), Clustering.of(position=0.5))
     assert joined.shape[0] == plain.shape[0] + 2
     spread = np.sqrt(plain.var(axis=(1, 2)).sum())
     assert np.sqrt(joined[-2:].var(axis=(1, 2)).sum()) == pytest.approx(0.5 * spread, rel=1e-4)
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_segments():
 
 def test_k_can_follow_the_candidates():
     found = cluster(
-        features(), Clustering(k=2, k_is="candidates", upsample="nearest"), candidates=3
+        features(), Clustering.of(k=2, k_is="candidates", upsample="nearest"), candidates=3
     )
     assert found.count == 5
 
@@ -107,15 +107,15 @@ def test_k_beyond_the_cells_is_refused():
     grid=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     k=st.integers(1, 6),
     upsample=st.sampled_from(["features", "nearest"]),
-    method=st.sampled_from([*METHODS]),
+    method=st.sampled_from(CELL_METHODS),
 )
 def test_any_size_gives_ids_without_gaps_at_the_pictures_size(size, grid, k, upsample, method):
     k = min(k, grid[0] * grid[1])
     given = features(size, ((3, *grid),))
-    found = cluster(given, Clustering(method, k=k, upsample=upsample, restarts=1))
+    found = cluster(given, clustering_by(method, k=k, upsample=upsample, restarts=1))
     assert found.size == size
     assert np.array_equal(np.unique(found.labels), np.arange(found.count))
-    if method not in FINDS_K:
+    if not clustering.find(method).finds_k:
         assert found.count <= k
 
 

@@ -4,9 +4,10 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from conftest import CELL_METHODS, clustering_by
 from sklearn.metrics import adjusted_rand_score
 
-from fslab.cluster import METHODS, cluster, coordinates, join
+from fslab.cluster import cluster, coordinates, join
 from fslab.cluster import pixels as pixels_module
 from fslab.cluster.joining import resize, shape_of, spanned
 from fslab.cluster.pixels import lowest
@@ -44,7 +45,7 @@ def products(joined):
     "more", [{}, {"normalise": "l2"}, {"grid": 15}, {"grid": 3}, {"position": 0.5}], ids=str
 )
 def test_inner_products_and_so_distances_are_those_of_all_channels(shapes, more):
-    given, settings = features(shapes), Clustering(**more)
+    given, settings = features(shapes), Clustering.of(**more)
     whole, found = join(given, settings), coordinates(given, settings)
     assert found.dtype == np.float32
     assert found.shape == shape_of(given, settings)
@@ -57,7 +58,7 @@ def test_inner_products_and_so_distances_are_those_of_all_channels(shapes, more)
     "shapes", [[(24, 4, 6)], [(10, 4, 6), (90, 8, 12), (14, 4, 6)], [(1, 1, 1)]]
 )
 def test_where_channels_are_no_more_than_cells_no_bit_changes(shapes):
-    given, settings = features(shapes), Clustering(normalise="l2", grid=9, position=0.3)
+    given, settings = features(shapes), Clustering.of(normalise="l2", grid=9, position=0.3)
     assert shape_of(given, settings) == join(given, settings).shape
     assert (coordinates(given, settings) == join(given, settings)).all()
 
@@ -77,23 +78,23 @@ def test_cells_that_are_equal_stay_equal_to_the_last_bit():
     assert (found[:, 7:30] == found[:, :1]).all()
     assert len(np.unique(found, axis=1).T) == 17
     same = np.repeat(cells[:, :1], 144, 1).reshape(900, 12, 12)
-    assert cluster(Features({"x": same}, (30, 30)), Clustering(k=4)).count == 1
+    assert cluster(Features({"x": same}, (30, 30)), Clustering.of(k=4)).count == 1
 
 
 def test_a_graph_of_cells_that_are_not_enlarged_is_that_of_all_channels():
-    given, grown = features([(60, 8, 8)]), Clustering("ncut", grid=9)
+    given, grown = features([(60, 8, 8)]), Clustering.of("ncut", grid=9)
     with patch("fslab.cluster.clusters.coordinates", side_effect=ZeroDivisionError):
-        assert cluster(given, Clustering("ncut", tau=0.9)).count > 1
-        for settings in (Clustering("agglomerative"), Clustering("kmeans"), grown):
+        assert cluster(given, Clustering.of("ncut", tau=0.9)).count > 1
+        for settings in (Clustering.of("agglomerative"), Clustering.of("kmeans"), grown):
             with pytest.raises(ZeroDivisionError):
                 cluster(given, settings)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CELL_METHODS)
 @pytest.mark.parametrize("more", [{"k_is": "silhouette"}, {"normalise": "l2", "grid": 16}], ids=str)
 def test_every_method_parts_the_picture_as_all_channels_do(method, more):
     given = features([(60, 8, 8), (90, 8, 8)])
-    settings = Clustering(method, k=5, tau=0.9, restarts=2, **more)
+    settings = clustering_by(method, k=5, tau=0.9, restarts=2, **more)
     found = cluster(given, settings)
     with patch("fslab.cluster.clusters.coordinates", join):
         wanted = cluster(given, settings)

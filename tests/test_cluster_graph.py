@@ -125,7 +125,7 @@ def test_cells_that_are_all_alike_or_empty_stay_together():
 
 def test_the_same_picture_gives_the_same_bits():
     features, _ = planted(5, noise=1.2, side=20)
-    for settings in (Clustering("ncut", tau=0.8), Clustering("spectral", k=5)):
+    for settings in (Clustering.of("ncut", tau=0.8), Clustering.of("spectral", k=5)):
         one, two = (cluster(features, settings) for _ in range(2))
         assert np.array_equal(one.labels, two.labels)
 
@@ -133,7 +133,7 @@ def test_the_same_picture_gives_the_same_bits():
 @pytest.mark.parametrize("method", ["kmeans", "agglomerative", "spectral"])
 def test_the_silhouette_finds_planted_parts(method):
     features, truth = planted(4, side=16)
-    found = cluster(features, Clustering(method, k=7, k_is="silhouette", upsample="nearest"))
+    found = cluster(features, Clustering.of(method, k=7, k_is="silhouette", upsample="nearest"))
     assert same_parts(found.labels, truth)
 
 
@@ -141,7 +141,7 @@ def test_the_silhouette_is_the_best_of_those_tried():
     from sklearn.metrics import silhouette_score
 
     features, _ = planted(5, side=12, noise=1.5)
-    found = cluster(features, Clustering(k=6, k_is="silhouette", upsample="nearest"))
+    found = cluster(features, Clustering.of(k=6, k_is="silhouette", upsample="nearest"))
     values = {
         k: silhouette_score(
             cells(features), fslab.kmeans(features, k=k, upsample="nearest").labels.ravel()
@@ -153,27 +153,27 @@ def test_the_silhouette_is_the_best_of_those_tried():
 
 def test_a_flat_picture_has_no_silhouette_and_is_one_segment():
     flat = Features({"layer": np.ones((2, 4, 4), np.float32)}, (8, 8), "flat")
-    assert cluster(flat, Clustering(k=4, k_is="silhouette")).count == 1
+    assert cluster(flat, Clustering.of(k=4, k_is="silhouette")).count == 1
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"k_is": "silhouette", "k": 1}, r"clustering\.k is 1; a silhouette compares 2"),
-        ({"tau": -0.1}, r"clustering\.tau is -0\.1; it is 0 or more"),
-        ({"alpha": 0.0}, r"clustering\.alpha is 0\.0; it is above 0"),
-        ({"threshold": float("nan")}, r"clustering\.threshold"),
-        ({"anchors": 0}, r"clustering\.anchors is 0"),
-        ({"rounds": 0}, r"clustering\.rounds is 0"),
-        ({"method": "ncuts"}, r"clustering\.method is 'ncuts'; it is one of .*'ncut'"),
+        ({"method": "ncut", "tau": -0.1}, r"clustering\.tau is -0\.1; it is 0 or more"),
+        ({"method": "ncut", "alpha": 0.0}, r"clustering\.alpha is 0\.0; it is above 0"),
+        ({"method": "merge", "threshold": float("nan")}, r"clustering\.threshold"),
+        ({"method": "merge", "anchors": 0}, r"clustering\.anchors is 0"),
+        ({"method": "merge", "rounds": 0}, r"clustering\.rounds is 0"),
+        ({"method": "ncuts"}, "no clustering 'ncuts'.*did you mean ncut"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):
     with pytest.raises(FslabError, match=message):
-        Clustering(**settings)
+        Clustering.of(**settings)
 
 
 def test_a_silhouette_beyond_the_cells_is_refused():
     features, _ = planted(2, side=3)
     with pytest.raises(FslabError, match="K is 9; these features have 9 cells, so K is 1 to 8"):
-        cluster(features, Clustering(k=9, k_is="silhouette"))
+        cluster(features, Clustering.of(k=9, k_is="silhouette"))

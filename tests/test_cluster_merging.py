@@ -88,7 +88,7 @@ def test_layers_of_several_resolutions_give_one_segmentation():
 
 def test_the_same_maps_give_the_same_bits():
     given = features(3, ((8, 12), (4, 6)))
-    one, two = (cluster(given, Clustering("merge", threshold=0.7)) for _ in range(2))
+    one, two = (cluster(given, Clustering.of("merge", threshold=0.7)) for _ in range(2))
     assert np.array_equal(one.labels, two.labels)
 
 

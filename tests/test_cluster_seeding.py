@@ -9,7 +9,7 @@ from sklearn.cluster._kmeans import _kmeans_plusplus
 from sklearn.metrics import euclidean_distances
 from sklearn.utils.extmath import row_norms
 
-from fslab.cluster import METHODS
+from fslab.cluster import labels_of
 from fslab.cluster.seeding import LARGEST, Seeding, fits
 from fslab.records import Clustering
 
@@ -52,9 +52,9 @@ def test_cells_that_are_all_alike_are_seeded_as_scikit_learn_does():
 
 @pytest.mark.parametrize("k", [2, 4, 8])
 def test_labels_are_those_of_scikit_learn(k):
-    given, settings = cells(300, 24), replace(Clustering(), k=k, seed=5)
+    given, settings = cells(300, 24), replace(Clustering.of(), k=k, seed=5)
     model = KMeans(k, n_init=settings.restarts, random_state=5)
-    assert (METHODS["kmeans"](given, k, settings) == model.fit_predict(given)).all()
+    assert (labels_of(given, settings) == model.fit_predict(given)).all()
 
 
 def test_doubles_and_very_many_cells_are_left_to_scikit_learn():

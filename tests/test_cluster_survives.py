@@ -5,10 +5,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import write_dataset
+from conftest import CELL_METHODS, clustering_by, write_dataset
 
 from fslab import datasets, room
-from fslab.cluster import METHODS, cluster
+from fslab.cluster import cluster
 from fslab.cluster.bounds import bytes_of
 from fslab.evaluate import ablate
 from fslab.records import Clustering, Features, FslabError, OutOfMemory
@@ -32,9 +32,9 @@ def given_to(method, side):
     return looks(side) if method == "merge" else waves(side)
 
 
-@pytest.mark.parametrize("method", [*METHODS, "merge"])
+@pytest.mark.parametrize("method", [*CELL_METHODS, "merge"])
 def test_what_takes_more_than_is_free_is_refused_before(monkeypatch, method):
-    features, settings = given_to(method, 20), Clustering(method, k=3, restarts=1)
+    features, settings = given_to(method, 20), clustering_by(method, k=3, restarts=1)
     monkeypatch.setattr(room, "available", lambda: bytes_of(features, settings) - 1)
     said = (
         rf"{features.name}: clustering by '{method}' of 20 x 20 = 400 cells takes up to \d+\.\d MB"
@@ -60,8 +60,8 @@ MOST = [
 
 @pytest.mark.parametrize(("method", "more", "side"), MOST, ids=str)
 def test_no_clustering_takes_more_than_was_said(method, more, side):
-    features, settings = given_to(method, side), Clustering(method, restarts=1, **more)
-    cluster(given_to(method, 8), Clustering(method, k=4))  # what is imported then is not counted
+    features, settings = given_to(method, side), clustering_by(method, restarts=1, **more)
+    cluster(given_to(method, 8), clustering_by(method, k=4))  # what is imported then is not counted
     tracemalloc.start()
     cluster(features, settings)
     taken = tracemalloc.get_traced_memory()[1]
@@ -73,7 +73,7 @@ def test_no_clustering_takes_more_than_was_said(method, more, side):
 @pytest.mark.parametrize("method", ["kmeans", "ncut", "merge"])
 def test_an_absurd_grid_is_refused(grid, method):
     with pytest.raises(OutOfMemory, match=f"= {grid * grid} cells takes up to .*; set"):
-        cluster(given_to(method, 4), Clustering(method, grid=grid))
+        cluster(given_to(method, 4), clustering_by(method, grid=grid))
 
 
 @pytest.mark.parametrize("method", ["kmeans", "agglomerative", "spectral"])
@@ -84,51 +84,51 @@ def test_an_absurd_grid_is_refused(grid, method):
 )  # fmt: skip
 def test_k_that_the_cells_do_not_have_is_refused(method, k, more):
     with pytest.raises(FslabError, match=r"waves: K is -?\d+; these features have 16 cells"):
-        cluster(waves(4), Clustering(method, k=k, restarts=1, **more), candidates=2)
+        cluster(waves(4), clustering_by(method, k=k, restarts=1, **more), candidates=2)
 
 
 @pytest.mark.parametrize("k", [True, np.True_, 2.5, float("nan"), float("inf"), "3", None, (3,)])
 def test_k_that_is_no_whole_number_is_refused(k):
     with pytest.raises(FslabError, match=r"clustering\.k is .*; it is a whole number"):
-        Clustering(k=k)
+        Clustering.of(k=k)
     with pytest.raises(FslabError, match=r"clustering\.also is .*"):
-        Clustering(also=(k,))
+        Clustering.of(also=(k,))
 
 
 @pytest.mark.parametrize("k", [np.int8(3), np.uint64(3), 3.0, np.float32(3)])
 def test_k_of_any_kind_of_number_is_that_number(k):
-    given = Clustering(k=k, also=(k,))
+    given = Clustering.of(k=k, also=(k,))
     assert (given.k, given.also, type(given.k)) == (3, (3,), int)
-    assert (cluster(waves(4), given).labels == cluster(waves(4), Clustering(k=3)).labels).all()
+    assert (cluster(waves(4), given).labels == cluster(waves(4), Clustering.of(k=3)).labels).all()
 
 
 @pytest.mark.parametrize("k", [0, -1, -(10**9), np.int64(-3)])
 def test_k_below_one_is_refused(k):
     with pytest.raises(FslabError, match=r"clustering\.k is -?\d+; it is a whole number from 1 up"):
-        Clustering(k=k)
+        Clustering.of(k=k)
 
 
-@pytest.mark.parametrize("name", ["restarts", "rounds"])
-def test_repetitions_without_end_are_refused(name):
+@pytest.mark.parametrize(("method", "name"), [("kmeans", "restarts"), ("merge", "rounds")])
+def test_repetitions_without_end_are_refused(method, name):
     with pytest.raises(FslabError, match=rf"clustering\.{name} is 10+; it is at most 10000"):
-        Clustering(**{name: 10**10})
+        Clustering.of(method, **{name: 10**10})
 
 
 @pytest.mark.parametrize("position", [1e17, 1e30, 1e300])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CELL_METHODS)
 def test_a_position_beyond_the_range_of_numbers_is_refused(method, position):
     with pytest.raises(FslabError, match=r"waves: clustering\.position is 1e\+.*take a smaller"):
-        cluster(waves(4), Clustering(method, k=2, position=position))
+        cluster(waves(4), clustering_by(method, k=2, position=position))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (300, 1, 1), (300, 1, 3), (1, 3, 1), (300, 2, 2)])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CELL_METHODS)
 @pytest.mark.parametrize("value", ["constant", "zero", "noise"])
 def test_tiny_grids_are_answered(method, shape, value):
     noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     value = {"constant": np.full_like(noise, 0.1), "zero": 0 * noise, "noise": noise}[value]
     for k in range(1, noise[0].size + 1):
-        found = cluster(Features({"x": value}, (5, 7)), Clustering(method, k=k, restarts=1))
+        found = cluster(Features({"x": value}, (5, 7)), clustering_by(method, k=k, restarts=1))
         assert np.unique(found.labels).tolist() == list(range(found.count))
 
 

@@ -23,7 +23,7 @@ from fslab.lab import Lab
 from fslab.records import Clustering, FslabError, Recipe, Vocabulary
 from fslab.score import METRICS, confusion, score_image, summarise
 
-PLAIN = Recipe("plain", cluster=Clustering(k=3, normalise="l2", restarts=1))
+PLAIN = Recipe("plain", cluster=Clustering.of(k=3, normalise="l2", restarts=1))
 
 
 def descriptor():

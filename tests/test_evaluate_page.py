@@ -13,7 +13,7 @@ from fslab.lab import Lab
 from fslab.records import Clustering, FslabError, Recipe, Vocabulary
 from fslab.score import METRICS
 
-PLAIN = Recipe("<i>plain</i>", cluster=Clustering(k=3, normalise="l2", restarts=1))
+PLAIN = Recipe("<i>plain</i>", cluster=Clustering.of(k=3, normalise="l2", restarts=1))
 EVIL = "</script><script>alert(1)</script>"
 
 

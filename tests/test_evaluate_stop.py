@@ -20,7 +20,7 @@ from fslab.lab import Lab
 from fslab.records import Clustering, FslabError, Recipe
 
 PICTURES = 6
-PLAIN = Recipe("plain", cluster=Clustering(k=3, normalise="l2", restarts=1))
+PLAIN = Recipe("plain", cluster=Clustering.of(k=3, normalise="l2", restarts=1))
 SIGNALS = [*[signal.SIGKILL] * 10, signal.SIGTERM, signal.SIGINT]
 
 

@@ -69,7 +69,7 @@ def test_among_equal_silhouettes_the_smallest_k_wins(monkeypatch):
 
     cells = np.random.default_rng(0).normal(size=(20, 3))
     monkeypatch.setattr(module, "silhouette_score", lambda cells, labels: 0.5)
-    labels = best_by_silhouette(cells, Clustering(k=5, k_is="silhouette"))
+    labels = best_by_silhouette(cells, Clustering.of(k=5, k_is="silhouette"))
     assert len(np.unique(labels)) == 2
 
 

@@ -231,7 +231,7 @@ def direct(lab):
     sharp = refine(
         picture,
         LabelMap(labels, ("background", "dog", "cat")),
-        Refinement(method="pamr", iterations=2),
+        Refinement.of(method="pamr", iterations=2),
     )
     matcher._texts.clear()
     return {

@@ -30,7 +30,7 @@ from fslab.files import hold
 from fslab.lab import Lab
 from fslab.records import Clustering, FslabError, Recipe
 
-PLAIN = Recipe("plain", cluster=Clustering(k=3, normalise="l2", restarts=1))
+PLAIN = Recipe("plain", cluster=Clustering.of(k=3, normalise="l2", restarts=1))
 PICTURES = 4
 
 

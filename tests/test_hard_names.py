@@ -42,7 +42,9 @@ TEXT = f"</title></script><script>window.ran=1</script></style>{NAME}&amp;"
 """What a class, a caption or a title may say."""
 
 NOT_TEXT = os.fsdecode(b"\xff\xe9")
-PLAIN = Recipe(f"plain{TEXT}", cluster=Clustering(k=2, restarts=1)).change({"caption.words": "all"})
+PLAIN = Recipe(f"plain{TEXT}", cluster=Clustering.of(k=2, restarts=1)).change(
+    {"caption.words": "all"}
+)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[1]
 FILES = {hard.name: hard for hard in corpus()}
-PLAIN = Recipe("plain", cluster=Clustering(k=2, restarts=1)).change({"caption.words": "all"})
+PLAIN = Recipe("plain", cluster=Clustering.of(k=2, restarts=1)).change({"caption.words": "all"})
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from conftest import noise_picture
+from conftest import clustering_by, noise_picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -122,8 +122,8 @@ def test_features_of_any_picture_are_numbers_on_the_networks_grid(
 @given(data=st.data(), size=SIZES, k=st.integers(1, 12))
 def test_clusters_cover_the_picture(data, size, k):
     features = data.draw(features_of(size))
-    given = Clustering(
-        method=data.draw(st.sampled_from(["kmeans", "agglomerative", "spectral", "ncut"])),
+    given = clustering_by(
+        data.draw(st.sampled_from(["kmeans", "agglomerative", "spectral", "ncut"])),
         k=k, restarts=1,
         normalise=data.draw(st.sampled_from(["none", "l2"])),
         upsample=data.draw(st.sampled_from(["features", "nearest"])),
@@ -146,7 +146,7 @@ def test_merged_attention_covers_the_picture(data, size, grid):
     cells = grid[0] * grid[1]
     looks = chance.random((cells, *grid), np.float32) ** 4
     features = Features({"attn1.probs": looks / looks.sum(0)}, size)
-    given = Clustering(
+    given = Clustering.of(
         method="merge", anchors=data.draw(st.integers(1, 8)), rounds=data.draw(st.integers(1, 4)),
         threshold=data.draw(st.sampled_from([0.01, 0.5, 5.0])),
         upsample=data.draw(st.sampled_from(["features", "nearest"])),
@@ -204,7 +204,8 @@ def test_refinement_adds_no_label_and_keeps_the_size(data, size, flat):
         beliefs = dict(enumerate(chance * data.draw(st.sampled_from([0.0, 1.0]))))
     before = LabelMap(labels, NAMES, {"dog": 0.5}, beliefs)
     method = data.draw(st.sampled_from(["none", "crf", "crf-joint", "pamr"]))
-    given = Refinement(method=method, iterations=data.draw(st.integers(1, 5)))
+    steps = {} if method == "none" else {"iterations": data.draw(st.integers(1, 5))}
+    given = Refinement.of(method, **steps)
     with patch.object(SHARPEN, "dense_crf", checked_crf):
         after = refine(picture, before, given)
     check_labels(after, size, NAMES)

@@ -151,7 +151,7 @@ def test_freeseg_diff_is_the_released_code():
     recipe = METHODS["freeseg-diff"]
     assert recipe.extract.squash
     assert (recipe.extract.timesteps, recipe.extract.prompt, recipe.extract.draws) == ((0,), "", 1)
-    assert recipe.cluster == Clustering("kmeans", k=4, grid=32, upsample="nearest")
+    assert recipe.cluster == Clustering.of("kmeans", k=4, grid=32, upsample="nearest")
     assert recipe.match == Matching("masked")
     assert recipe.match.compete == "vocabulary"
     crf = recipe.refine
@@ -172,7 +172,7 @@ def test_a_baseline_keeps_the_text_side_and_imposes_its_clustering(tiny):
 
 def test_a_vision_transformer_serves_class_agnostic_segments(vision_folders, wide_picture):
     lab = Lab(vision_folders["dinov2"])
-    recipe = Recipe("plain", cluster=Clustering(k=3, normalise="l2"))
+    recipe = Recipe("plain", cluster=Clustering.of(k=3, normalise="l2"))
     assert lab.segments(wide_picture, recipe).size == wide_picture.size
     with pytest.raises(FslabError, match="has no timesteps"):
         lab.extract(wide_picture, timestep=50)
@@ -262,7 +262,7 @@ REFUSALS = {
     "no method 'freeseg'.*did you mean freeseg-diff": lambda lab, picture: lab.segment(
         picture, "freeseg"
     ),
-    "clustering has no setting 'n'.*restarts": lambda lab, picture: lab.cluster(
+    "clustering by 'kmeans' has no setting 'n'.*restarts": lambda lab, picture: lab.cluster(
         lab.extract(picture), n=3
     ),
     "candidate 'zebra' is no class": lambda lab, picture: lab.segment(

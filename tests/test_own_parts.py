@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from conftest import noise_picture
+from conftest import CELL_METHODS, clustering_by, noise_picture
 
-from fslab.cluster import METHODS, cluster
+from fslab.cluster import cluster
 from fslab.lab import Lab
 from fslab.plots import feature_colours, overlay, similarity
 from fslab.plots.draw import pca_colours
 from fslab.records import (
     Caption,
-    Clustering,
     Features,
     FslabError,
     LabelMap,
@@ -47,11 +46,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("method", [*METHODS, "merge"])
+@pytest.mark.parametrize("method", [*CELL_METHODS, "merge"])
 @pytest.mark.parametrize("normalise", ["none", "l2"])
 def test_every_clustering_refuses_what_is_no_finite_number_by_the_layer(method, bad, normalise):
     features = Features({"mid": cells(), "own.layer": BAD[bad]}, SIZE, "pic")
-    settings = Clustering(method=method, k=3, normalise=normalise)
+    settings = clustering_by(method, k=3, normalise=normalise)
     with pytest.raises(FslabError, match=r"pic: layer 'own\.layer' holds"):
         cluster(features, settings)
 
@@ -107,7 +106,7 @@ SAME = {
 @pytest.mark.parametrize("how", SAME)
 @pytest.mark.parametrize("method", ["kmeans", "agglomerative", "ncut"])
 def test_the_same_numbers_laid_out_otherwise_are_the_same_segments(how, method):
-    settings = Clustering(method=method, k=3, tau=1.0)
+    settings = clustering_by(method, k=3, tau=1.0)
     found = [
         cluster(Features({"x": given}, SIZE), settings) for given in (cells(), SAME[how](cells()))
     ]
@@ -115,8 +114,8 @@ def test_the_same_numbers_laid_out_otherwise_are_the_same_segments(how, method):
 
 
 def test_one_cell_and_one_pixel_are_answered():
-    for method in METHODS:
-        one = cluster(Features({"x": cells()[:, :1, :1]}, (1, 1)), Clustering(method=method, k=1))
+    for method in CELL_METHODS:
+        one = cluster(Features({"x": cells()[:, :1, :1]}, (1, 1)), clustering_by(method, k=1))
         assert one.labels.tolist() == [[0]]
 
 
@@ -195,7 +194,7 @@ def test_beliefs_that_are_no_numbers_are_refused(method):
     bad = np.full(SIZE, np.nan, np.float32)
     labels = LabelMap(np.zeros(SIZE, np.uint8), NAMES, beliefs={0: bad, 1: bad})
     with pytest.raises(FslabError, match="belief in label 0 holds NaN"):
-        refine(noise_picture(*SIZE), labels, Refinement(method=method))
+        refine(noise_picture(*SIZE), labels, Refinement.of(method=method))
 
 
 @pytest.mark.parametrize(
@@ -215,9 +214,9 @@ def test_beliefs_are_probabilities_of_every_label():
         bad = half.copy()
         bad[0, 0] = wrong
         with pytest.raises(FslabError, match=f"belief in label 1 goes from {said}"):
-            refine(picture, LabelMap(labels, NAMES, beliefs={0: half, 1: bad}), Refinement())
+            refine(picture, LabelMap(labels, NAMES, beliefs={0: half, 1: bad}), Refinement.of())
     with pytest.raises(FslabError, match=r"beliefs in \[0, 2\], and none in \[1\]"):
-        refine(picture, LabelMap(labels, NAMES, beliefs={0: half, 2: half}), Refinement())
+        refine(picture, LabelMap(labels, NAMES, beliefs={0: half, 2: half}), Refinement.of())
 
 
 def test_arrays_with_a_mask_are_refused():

@@ -83,7 +83,7 @@ def test_a_recipe_that_names_a_precision_wins(tiny, picture):
 
 def test_every_key_knows_it(tiny, picture, own_store):
     labs = [Lab(tiny, device="cpu", precision=each) for each in ("fp32", "bf16")]
-    for name in ("captioner_fingerprint", "clip_fingerprint", "text_fingerprint"):
+    for name in ("captioner_fingerprint", "clip_fingerprint", "text_model_fingerprint"):
         first, second = (getattr(lab, name) for lab in labs)
         assert first != second, name
     states = [lab._embed(["dog"], "preset") for lab in labs]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from fslab.lab.recipes import FREESEG_DIFF, FSLAB
-from fslab.records import FslabError, LabelMap, OutOfMemory, Picture, Recipe, Refinement
+from fslab.records import FslabError, JointCrf, LabelMap, OutOfMemory, Picture, Recipe, Refinement
 from fslab.refine import dense, embedding, field, filtering, lanes, lattice, refine
 from fslab.refine.reach import Term
 
 SETTINGS = {
     "freeseg-diff": FREESEG_DIFF.refine,
-    "one CRF over all": replace(FREESEG_DIFF.refine, method="crf-joint"),
+    "one CRF over all": JointCrf(**vars(FREESEG_DIFF.refine)),
     "fslab": FSLAB.refine,
     "narrow": replace(FSLAB.refine, gaussian_sxy=1.5, bilateral_sxy=10.0),
     "wide": replace(FSLAB.refine, gaussian_sxy=6.0, bilateral_sxy=40.0, bilateral_srgb=20.0),
@@ -200,8 +200,8 @@ def test_the_engine_is_a_setting_of_the_recipe():
     with pytest.raises(
         FslabError, match=r"refinement.engine is 'cuda'; it is one of 'fslab', 'pyd"
     ):
-        Refinement(engine="cuda")
-    other = Recipe(refine=Refinement(engine="pydensecrf"))
+        Refinement.of(engine="cuda")
+    other = Recipe(refine=Refinement.of(engine="pydensecrf"))
     assert Recipe().digest != other.digest
     assert Recipe.from_dict(other.to_dict()) == other
 
@@ -214,7 +214,7 @@ def test_numba_is_imported_by_the_first_crf_and_pydensecrf_by_none():
         "picture = fslab.Picture(np.zeros((8, 8, 3), np.uint8))\n"
         "labels = fslab.LabelMap(np.eye(8, dtype=np.uint8), ('background', 'dog'))\n"
         "for method in ('pamr', 'crf', 'crf-joint'):\n"
-        "    refine(picture, labels, fslab.Refinement(method))\n"
+        "    refine(picture, labels, fslab.Refinement.of(method))\n"
         "    print('numba' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,8 +14,8 @@ from fslab.refine import dense, dense_crf, reach, reference, refine
 
 NAMES = ("background", "dog", "cat", "grass")
 ENGINES = ("fslab", "pydensecrf")
-JOINT = Refinement(method="crf-joint", iterations=2)
-THEIRS = Refinement(method="crf-joint", iterations=2, engine="pydensecrf")
+JOINT = Refinement.of(method="crf-joint", iterations=2)
+THEIRS = Refinement.of(method="crf-joint", iterations=2, engine="pydensecrf")
 
 
 def thirds(size):
@@ -41,7 +41,7 @@ ENDS = [
 @pytest.mark.parametrize("end", ENDS, ids=str)
 def test_a_setting_at_the_end_of_its_range_is_refused(end, engine):
     for method in ("crf", "crf-joint"):
-        recipe = Refinement(method=method, iterations=2, engine=engine, **end)
+        recipe = Refinement.of(method=method, iterations=2, engine=engine, **end)
         with pytest.raises(FslabError, match=f"refinement.*{next(iter(end))}"):
             refine(noise_picture(64, 64), thirds((64, 64)), recipe)
 
@@ -61,7 +61,9 @@ def test_a_setting_at_the_end_of_its_range_is_refused(end, engine):
 def test_a_setting_within_its_range_is_answered_alike_by_both_engines(end):
     for method in ("crf", "crf-joint"):
         picture = noise_picture(64, 64)
-        recipes = [Refinement(method=method, iterations=2, engine=each, **end) for each in ENGINES]
+        recipes = [
+            Refinement.of(method=method, iterations=2, engine=each, **end) for each in ENGINES
+        ]
         ours, theirs = (refine(picture, thirds((64, 64)), recipe).labels for recipe in recipes)
         assert set(np.unique(ours)) <= {0, 1, 2}
         assert np.array_equal(ours, theirs)
@@ -76,12 +78,12 @@ def test_the_lattice_holds_at_the_bound_and_not_far_beyond(engine):
     pixels[:, ::2] = 1
     picture, labels = Picture(pixels), thirds((4, 4001))
     far = reach.reach(reach.Term((1.0,) * 5, 1.0), pixels)
-    inside = Refinement("crf-joint", bilateral_sxy=far / reach.MOST_STEPS * 1.001,
+    inside = Refinement.of("crf-joint", bilateral_sxy=far / reach.MOST_STEPS * 1.001,
                         bilateral_srgb=1.0, engine=engine)  # fmt: skip
     found = refine(picture, labels, inside)
     assert np.array_equal(found.labels, labels.labels)
     with pytest.raises(FslabError, match=r"bilateral_sxy is .* too small for a picture"):
-        refine(picture, labels, Refinement("crf-joint", bilateral_sxy=0.1, engine=engine))
+        refine(picture, labels, Refinement.of("crf-joint", bilateral_sxy=0.1, engine=engine))
 
 
 def test_all_points_that_a_lattice_may_hold_have_keys_of_their_own():
@@ -109,7 +111,7 @@ def test_a_process_of_its_own_gives_the_same_bits(method, monkeypatch):
     monkeypatch.setattr(
         reference.worker, "infer", lambda *a, **k: seen.append(plain(*a, **k)) or seen[-1]
     )
-    recipe = Refinement(method=method, iterations=3, engine="pydensecrf")
+    recipe = Refinement.of(method=method, iterations=3, engine="pydensecrf")
     here = refine(picture, labels, recipe)
     apart = []
     monkeypatch.setattr(reference, "HERE", 0)
@@ -283,21 +285,21 @@ def test_what_is_free_is_the_least_of_all_limits(monkeypatch, tmp_path):
     ],
 )
 def test_energies_that_are_not_one_for_each_label_and_pixel_are_refused(energies, message, engine):
-    recipe = Refinement(method="crf-joint", engine=engine)
+    recipe = Refinement.of(method="crf-joint", engine=engine)
     with pytest.raises(FslabError, match=message):
         dense_crf(noise_picture(3, 4), energies, recipe)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_label_is_certain(engine):
-    recipe = Refinement(method="crf-joint", engine=engine)
+    recipe = Refinement.of(method="crf-joint", engine=engine)
     found = dense_crf(noise_picture(3, 4), np.zeros((1, 12), np.float32), recipe)
     assert found.dtype == np.float32
     assert np.array_equal(found, np.ones((1, 3, 4)))
 
 
 def test_numpys_errors_that_are_raised_outside_change_no_crf():
-    picture, recipe = noise_picture(3, 4), Refinement(method="crf-joint")
+    picture, recipe = noise_picture(3, 4), Refinement.of(method="crf-joint")
     energies = np.stack([np.zeros(12), np.full(12, 300)]).astype(np.float32)
     expected = dense_crf(picture, energies, recipe)
     with np.errstate(all="raise"):

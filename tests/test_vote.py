@@ -94,16 +94,16 @@ def test_segmentations_of_two_sizes_are_refused():
 def test_clustering_also_gives_other_segmentations():
     rng = np.random.default_rng(0)
     features = Features({"layer": rng.random((3, 6, 6), dtype=np.float32)}, (24, 24))
-    found = cluster(features, Clustering(k=3, also=(2, 5)))
+    found = cluster(features, Clustering.of(k=3, also=(2, 5)))
     assert [one.count for one in (found, *found.others)] == [3, 2, 5]
     for one, k in zip((found, *found.others), (3, 2, 5), strict=True):
-        assert np.array_equal(one.labels, cluster(features, Clustering(k=k)).labels)
+        assert np.array_equal(one.labels, cluster(features, Clustering.of(k=k)).labels)
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"cluster.also": (4,), "cluster.method": "ncut"}, "goes with a fixed K"),
+        ({"cluster.also": (4,), "cluster.k_is": "silhouette"}, "goes with a fixed K"),
         ({"cluster.also": (0,)}, "each K is 1 or more"),
         ({"match.attention": 1.0}, "assignment='vote' only"),
         ({"match.assignment": "vote", "match.attention": -1.0}, "it is 0 or more"),
@@ -123,7 +123,7 @@ def test_refinement_starts_from_beliefs(method):
     strong = np.where(labels == 1, 0.95, 0.45).astype(np.float32)
     doubtful = LabelMap(labels, ANIMALS.names, {}, {0: 1 - strong, 1: strong})
     certain = LabelMap(labels, ANIMALS.names)
-    how = Refinement(method, iterations=3)
+    how = Refinement.of(method, iterations=3)
     assert (refine(grey, doubtful, how).labels == 1).sum() > (
         refine(grey, certain, how).labels == 1
     ).sum()
@@ -133,16 +133,16 @@ def test_by_hand_and_in_one_call_agree_with_votes(tiny, picture):
     lab, names = Lab(tiny), ["cat", "dog"]
     recipe = Recipe(
         "voting",
-        cluster=Clustering(k=3, also=(2, 4), normalise="l2"),
+        cluster=Clustering.of(k=3, also=(2, 4), normalise="l2"),
         match=Matching("mean", background=("grass",), assignment="vote", attention=1.0),
-        refine=Refinement("crf-joint"),
+        refine=Refinement.of("crf-joint"),
     )
     whole = lab.segment(picture, recipe, candidates=names)
     features = lab.extract(
         picture,
         **{k: v for k, v in vars(whole.recipe.extract).items() if k not in ("timesteps", "layers")},
     )
-    segments = lab.cluster(features, **vars(recipe.cluster))
+    segments = lab.cluster(features, method=recipe.cluster)
     named = lab.match(picture, segments, names, **vars(whole.recipe.match))
     assert np.array_equal(named.labels, whole.named.labels)
     assert all(np.array_equal(named.beliefs[k], whole.named.beliefs[k]) for k in (0, 8, 12))

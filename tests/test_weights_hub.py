@@ -266,7 +266,7 @@ def test_weights_in_a_hub_s_cache_are_not_read_for_their_name(text_side, folders
     write_snapshot(text_side, SD15, folders["diffusion"])
     lab = Lab("sd15")
     assert lab.backbone.fingerprint
-    assert lab.text_fingerprint
+    assert lab.text_fingerprint(lab.recipe("fslab"))
     assert weights_among(reads) == []
 
 

@@ -8,7 +8,6 @@ import re
 import threading
 from datetime import datetime
 from io import BytesIO
-from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from fslab.lab.facts import facts
 from fslab.match import views
 from fslab.plots import overlay, pca_colours
 from fslab.plots.maps import cosine_to
-from fslab.records import Clustering, FslabError, Refinement
+from fslab.records import CellClustering, FslabError, clustering, refinement
 from fslab.score import score_image, summarise
 from fslab.widgets import (
     browse_results,
@@ -304,14 +303,15 @@ def check_clusters(explorer, lab, sample):
     assert np.allclose(explorer._bars.traces[0].y, shares)
     extract = recipe.extract
     features = lab.extract(picture, extract.layers, extract.timesteps, resolution=96)
-    cells = join(features, recipe.cluster)
+    points = CellClustering(normalise=explorer.normalise, position=explorer.position)
+    cells = join(features, points)
     points = np.stack([explorer._plane.traces[0].x, explorer._plane.traces[0].y], 1)
     assert np.allclose(points, project(cells.reshape(len(cells), -1).T, "PCA"), atol=1e-5)
     score = score_image(sample.truth(), VOC.names, segments=expected)
     assert f"{100 * summarise('oracle', [score]).miou:.1f} %" in explorer._about.value
 
 
-@pytest.mark.parametrize("method", get_args(get_type_hints(Clustering)["method"]))
+@pytest.mark.parametrize("method", [*clustering])
 def test_clusters_by_every_method(lab, data, method):
     explorer = waited(explore_clusters(lab, data))
     if method == "merge":
@@ -506,7 +506,7 @@ def test_refinement_follows_every_knob(lab, data):
     assert ((changed[..., 3] > 0) == moved).all()
     assert (changed[moved & (after.labels == truth), :3] == (0, 114, 178)).all()
     assert (changed[moved & (before.labels == truth), :3] == (213, 94, 0)).all()
-    for method in get_args(get_type_hints(Refinement)["method"]):
+    for method in refinement:
         explorer.method = method
         assert waited(explorer).message == ""
 

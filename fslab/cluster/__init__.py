@@ -1,6 +1,6 @@
 """From features to class-agnostic segments: cells are clustered, pixels follow."""
 
-from fslab.cluster.cells import METHODS, best_by_silhouette
+from fslab.cluster.cells import best_by_silhouette, labels_of
 from fslab.cluster.clusters import agglomerative, cluster, kmeans, merge, ncut, spectral
 from fslab.cluster.graph import affinity, normalised_cut, recursive_cut
 from fslab.cluster.joining import coordinates, join, position, resize, unit_length
@@ -8,7 +8,6 @@ from fslab.cluster.merging import aggregate, merge_maps
 from fslab.cluster.pixels import assign_pixels
 
 __all__ = [
-    "METHODS",
     "affinity",
     "agglomerative",
     "aggregate",
@@ -18,6 +17,7 @@ __all__ = [
     "coordinates",
     "join",
     "kmeans",
+    "labels_of",
     "merge",
     "merge_maps",
     "ncut",

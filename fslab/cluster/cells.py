@@ -3,65 +3,78 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from sklearn import config_context
-from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.cluster import KMeans as KMeansModel
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
 
 from fslab.cluster.graph import affinity, recursive_cut, spectral_embedding
 from fslab.cluster.seeding import Seeding, fits
-from fslab.records import Clustering
+from fslab.records import (
+    Agglomerative,
+    CellClustering,
+    FslabError,
+    KClustering,
+    KMeans,
+    NormalisedCut,
+    Spectral,
+)
+from fslab.records.base import described, is_array
 
-Method = Callable[[np.ndarray, int, Clustering], np.ndarray]
 
-
-def _kmeans_labels(cells: np.ndarray, k: int, settings: Clustering) -> np.ndarray:
+def kmeans(cells: np.ndarray, settings: KMeans) -> np.ndarray:
+    """Cluster cells f32 [N, C] by seeded k-means: labels [N]."""
     init = Seeding() if fits(cells) else "k-means++"  # the same centres, to the last bit
-    model = KMeans(k, init=init, n_init=settings.restarts, random_state=settings.seed)
+    model = KMeansModel(settings.k, init=init, n_init=settings.restarts, random_state=settings.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct cells than K
         labels: np.ndarray = model.fit_predict(cells)
     return labels
 
 
-def _ward_labels(cells: np.ndarray, k: int, settings: Clustering) -> np.ndarray:
-    if k == len(cells):
-        return np.arange(k)
-    labels: np.ndarray = AgglomerativeClustering(k, linkage="ward").fit_predict(cells)
+def ward(cells: np.ndarray, settings: Agglomerative) -> np.ndarray:
+    """Cluster cells f32 [N, C] by Ward's agglomeration: labels [N]."""
+    if settings.k == len(cells):
+        return np.arange(settings.k)
+    labels: np.ndarray = AgglomerativeClustering(settings.k, linkage="ward").fit_predict(cells)
     return labels
 
 
-def _spectral_labels(cells: np.ndarray, k: int, settings: Clustering) -> np.ndarray:
-    rows = spectral_embedding(affinity(cells, settings.alpha), k)
-    return _kmeans_labels(rows, k, settings)
+def by_eigenvectors(cells: np.ndarray, settings: Spectral) -> np.ndarray:
+    """Cluster cells f32 [N, C] by the eigenvectors of their graph: labels [N]."""
+    return kmeans(spectral_embedding(affinity(cells, settings.alpha), settings.k), settings)
 
 
-def _cut_labels(cells: np.ndarray, k: int, settings: Clustering) -> np.ndarray:
+def by_cuts(cells: np.ndarray, settings: NormalisedCut) -> np.ndarray:
+    """Cut the graph of cells f32 [N, C] while a cut is cheap: labels [N]."""
     return recursive_cut(affinity(cells, settings.alpha), settings.tau)
 
 
-METHODS: Mapping[str, Method] = {
-    "kmeans": _kmeans_labels,
-    "agglomerative": _ward_labels,
-    "spectral": _spectral_labels,
-    "ncut": _cut_labels,
-}
-"""Clusterings of cells; "merge" works on whole attention maps instead."""
+def labels_of(cells: np.ndarray, settings: CellClustering) -> np.ndarray:
+    """Return what a method makes of cells f32 [N, C]: labels [N]; FslabError for what is none."""
+    labels = settings.run(cells, settings)
+    if not is_array(labels) or labels.dtype.kind not in "iu" or labels.shape != (len(cells),):
+        raise FslabError(
+            f"clustering {settings.method!r} returned {described(labels)}; it must return whole "
+            f"numbers [{len(cells)}], a label for each cell"
+        )
+    return labels
+
 
 AT_ONCE = 64
 """MiB of distances between cells that a silhouette has at once: all of 2,896 cells, else rows."""
 
-GRAPHS = ("spectral", "ncut")
-"""Methods that look at cells once, for the edges of their graph."""
 
-FINDS_K = ("ncut", "merge")
-"""Methods that find K for each picture by themselves."""
+def with_k(settings: KClustering, k: int) -> KClustering:
+    """Return settings that ask for so many clusters and nothing else."""
+    return replace(settings, k=k, k_is="fixed", also=())
 
 
-def best_by_silhouette(cells: np.ndarray, settings: Clustering) -> np.ndarray:
+def best_by_silhouette(cells: np.ndarray, settings: KClustering) -> np.ndarray:
     """Return the labels int64 [N] of the K from 2 to settings.k with the highest silhouette.
 
     A cell's silhouette compares its mean distance to its own cluster with that to the nearest
@@ -70,7 +83,7 @@ def best_by_silhouette(cells: np.ndarray, settings: Clustering) -> np.ndarray:
     """
     best, highest = np.zeros(len(cells), np.int64), -np.inf
     for k in range(2, settings.k + 1):
-        labels = METHODS[settings.method](cells, k, settings)
+        labels = labels_of(cells, with_k(settings, k))
         if len(np.unique(labels)) < 2:
             continue
         with config_context(working_memory=AT_ONCE):

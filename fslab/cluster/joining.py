@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from fslab.records import Clustering, Features, FslabError
+from fslab.records import CellClustering, Clustering, Features, FslabError
 from fslab.records.base import LARGEST
 
 
-def join(features: Features, settings: Clustering) -> np.ndarray:
+def join(features: Features, settings: CellClustering) -> np.ndarray:
     """Return all layers side by side on one grid: f32 [C, h, w].
 
     The grid is that of the finest layer, or `settings.grid` cells on its longer side; maps
@@ -23,7 +23,7 @@ def join(features: Features, settings: Clustering) -> np.ndarray:
     return _side_by_side(_maps(features, settings), features.name, settings)
 
 
-def coordinates(features: Features, settings: Clustering) -> np.ndarray:
+def coordinates(features: Features, settings: CellClustering) -> np.ndarray:
     """Return the cells of `join` in as few coordinates as they span: f32 [C or fewer, h, w].
 
     Distances and inner products of cells, and of means of cells, are those of `join` to rounding.
@@ -39,11 +39,16 @@ def coordinates(features: Features, settings: Clustering) -> np.ndarray:
     return _side_by_side(maps, features.name, settings)
 
 
-def shape_of(features: Features, settings: Clustering) -> tuple[int, int, int]:
+def shape_of(features: Features, settings: CellClustering) -> tuple[int, int, int]:
     """Return the shape of what `coordinates` returns, without making it."""
     groups = _by_grid(features.values())
     channels = sum(min(sum(map(len, group)), h * w) for (h, w), group in groups.items())
     return channels + 2 * bool(settings.position), *common_grid(list(groups), settings.grid)
+
+
+def grid_of(features: Features, settings: Clustering) -> tuple[int, int]:
+    """Return the common grid of the layers: rows and columns of cells."""
+    return common_grid([value.shape[1:] for value in features.values()], settings.grid)
 
 
 def spanned(cells: np.ndarray) -> np.ndarray:
@@ -78,12 +83,12 @@ def _is_wide(group: Sequence[np.ndarray]) -> bool:
     return sum(map(len, group)) > int(group[0][0].size)
 
 
-def _maps(features: Features, settings: Clustering) -> list[np.ndarray]:
+def _maps(features: Features, settings: CellClustering) -> list[np.ndarray]:
     unit = settings.normalise == "l2"
     return [unit_length(value) if unit else value for value in features.values()]
 
 
-def _side_by_side(maps: Sequence[np.ndarray], name: str, settings: Clustering) -> np.ndarray:
+def _side_by_side(maps: Sequence[np.ndarray], name: str, settings: CellClustering) -> np.ndarray:
     size = common_grid([value.shape[1:] for value in maps], settings.grid)
     joined = np.concatenate([resize(value, size) for value in maps])
     if not settings.position:

@@ -12,10 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fslab.cluster.joining import common_grid, resize
-from fslab.records import FslabError
+from fslab.cluster.pixels import lowest, nearest
+from fslab.records import Features, FslabError, Merging
 
 SMALLEST = 1e-12
 """Probabilities below are raised to it, so that their logarithm is a number."""
+
+
+def merged(features: Features, settings: Merging) -> np.ndarray:
+    """Return each pixel's segment, whole numbers [H, W], of a picture's self-attention maps."""
+    maps = aggregate(features.maps, settings.grid)
+    found = merge_maps(maps, settings.anchors, settings.rounds, settings.threshold)
+    if settings.upsample == "nearest":
+        return nearest(found.argmax(0), features.size)
+    return lowest(-found, features.size)
 
 
 def aggregate(layers: Mapping[str, np.ndarray], longer: int | None = None) -> np.ndarray:

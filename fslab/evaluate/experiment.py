@@ -120,7 +120,7 @@ def _variant(
     axes: Mapping[str, str] | None = None,
 ) -> Variant:
     own = row if "method" in row or "cluster" in row else base
-    recipe = _recipe(own).change({**_settings(base), **_settings(row)}, name=name)
+    recipe = _recipe(own).change(_settings(base)).change(_settings(row), name=name)
     backbone = row.get("backbone", base.get("backbone"))
     if backbone is not None and (not isinstance(backbone, str) or not backbone.strip()):
         raise FslabError(f"backbone is {backbone!r}; it is a folder, rgb, handmade or random")

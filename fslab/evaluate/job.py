@@ -56,7 +56,7 @@ def plan(
     """
     named = any(find_metric(metric).needs == "guess" for metric in metrics)
     recipe = lab.recipe(method)
-    weights = [lab.backbone.fingerprint, *([lab.text_fingerprint] if named else [])]
+    weights = [lab.backbone.fingerprint, *([lab.text_fingerprint(recipe)] if named else [])]
     base = run_key(_makers(lab, named), lab.device, weights, recipe, vocabulary, named, batch > 1)
     return Job(recipe, vocabulary, named, base, batch)
 

@@ -162,6 +162,7 @@ def evaluate(
     client: Client | None = None,
     batch: int | None = None,
     processes: int | None = None,
+    **stages: Any,
 ) -> Report:
     """Score a method on a dataset's first `limit` pictures, or on all.
 
@@ -174,8 +175,10 @@ def evaluate(
     batch: pictures that pass through the networks at once, for each worker where there are some;
     left out, one on a CPU and eight on a GPU. What passed together is within 1e-5 of the largest
     value in fp32, and neither its features nor its results are taken for those of pictures that
-    passed one by one. processes: how many others cluster, name, sharpen and score meanwhile; left
-    out, one for each processor, and none where pictures pass one by one, or on a cluster.
+    passed one by one. stages: functions of one's own in stages' places, as in `Lab.segment`; a
+    worker must be able to import what they import. processes: how many others cluster, name,
+    sharpen and score meanwhile; left out, one for each processor, and none where pictures pass one
+    by one, or on a cluster.
 
     A picture that cannot be read or scored is left out of every figure, and `report.refused`
     says why. Raises FslabError where none is left, for a dataset without truth, for a folder
@@ -187,7 +190,8 @@ def evaluate(
     odd = look_first(dataset)
     batch = chosen_batch(batch, lab.device)
     processes = chosen_processes(processes, batch, lab.device)
-    job = plan(lab, method, dataset.vocabulary, [metric], batch)
+    recipe = lab.recipe(method, **stages)
+    job = plan(lab, recipe, dataset.vocabulary, [metric], batch)
     with Log(out, job.vocabulary.names) if out is not None else nullcontext() as log:
         found = gather(job, dataset, log, _sample_map(lab, job, client, processes), progress)
         report = replace(_report(lab, dataset, job, metric, found), oddities=odd)

@@ -16,7 +16,7 @@ from fslab.keys import content
 from fslab.lab import Lab
 from fslab.match import Matcher
 from fslab.recent import Recent
-from fslab.records import Extraction, FslabError, Picture
+from fslab.records import Extraction, FslabError, Own, Picture
 from fslab.store import Store, Stored
 from fslab.versions import versions_here
 
@@ -106,7 +106,7 @@ def extract_together(lab: Lab, jobs: Sequence[Job], sample: HeldSample) -> None:
     each job to say.
     """
     together: dict[Extraction, dict[str, None]] = {}
-    sets = {job.recipe.extract for job in jobs}
+    sets = {job.recipe.extract for job in jobs if not isinstance(job.recipe.extract, Own)}
     for settings in sorted(sets, key=lambda each: each.layers):
         rest = replace(settings, layers=(), attention="none")
         together.setdefault(rest, {}).update(dict.fromkeys(settings.layers))

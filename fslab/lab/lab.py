@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,13 @@ from fslab.keys import (
 from fslab.lab.clock import Clock
 from fslab.lab.many import Many
 from fslab.lab.memory import Memory
+from fslab.lab.own import (
+    check_overrides_nothing,
+    own_caption,
+    own_features,
+    own_labels,
+    with_own,
+)
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
 from fslab.lab.settings import build, extraction
@@ -46,32 +53,45 @@ from fslab.records import (
     FslabError,
     LabelMap,
     Matching,
+    Own,
+    OwnCaptioning,
+    OwnExtraction,
+    OwnMatching,
     Picture,
     Recipe,
     Refinement,
     Segments,
+    Unrefined,
     Vocabulary,
     check_kind,
     words_of,
 )
+from fslab.records.recipe import whole_stage
 
 if TYPE_CHECKING:
     from fslab.backbones import Layer
     from fslab.match import Match, Patches
 
 
+Chosen = Any
+"""What stands for a stage: a method's name, a record of settings, a function of one's own, or the
+dotted name of one."""
+
+
 class Lab(Many):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
-    preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b" (left out: what the environment
-    variable FSLAB_PRESET names, else "mini"), or a folder in diffusers or transformers format,
-    or one safetensors file, or an id of the hub whose files are in its cache (ID@REVISION for one
+    preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b" (left out: what the environment variable
+    FSLAB_PRESET names, else "mini"), or a folder in diffusers or transformers format, or one
+    safetensors file, or an id of the hub whose files are in its cache (ID@REVISION for one
     revision). backbone: takes the features from elsewhere and leaves the text side as it is: a
-    folder, a hub id in the cache, or a baseline ("rgb", "handmade", or "random" for the
-    preset's own network untrained). store: a folder, an fsspec url or a `Store`. captioner, clip:
-    a folder or a hub id in the place of the preset's own, or None for a lab without it, which
-    captions or names nothing. precision: "fp32", "fp16" or "bf16", of all models; fp32 on a CPU
-    and fp16 on a GPU if left out. encoder: a folder of diffusers' AutoencoderTiny that gives the
+    folder, a hub id in the cache, or a baseline ("rgb", "handmade", or "random" for the preset's
+    own network untrained), or a `fslab.backbones.Backbone` of one's own, or what makes one as
+    "package.module:Class". store: a folder, an fsspec url or a `Store`. captioner, clip: a folder
+    or a hub id in the place of the preset's own, an object of one's own with a text `fingerprint`
+    (with `caption(pixels)`, or a `fslab.match.Matcher`), or None for a lab without it, which
+    captions or names nothing. precision: "fp32", "fp16" or "bf16", of all models; fp32 on a CPU and
+    fp16 on a GPU if left out. encoder: a folder of diffusers' AutoencoderTiny that gives the
     latents in the place of the diffusion model's VAE, sooner and not quite the same; it has no
     posterior to sample.
     Raises FslabError, before any work, for a preset that is not there and for weights of it that
@@ -103,17 +123,27 @@ class Lab(Many):
         return listed_layers(self.backbone, self.store)
 
     @ordinary()
-    def recipe(self, method: str | Recipe = "freeseg-diff") -> Recipe:
+    def recipe(self, method: str | Recipe = "freeseg-diff", **stages: Chosen) -> Recipe:
         """Return a method's recipe, with what this backbone fills in or imposes.
 
+        stages: functions of one's own in stages' places, `cluster=function`: see `Recipe.change`.
         A backbone without timesteps takes its own layers where the recipe names parts of a UNet,
         and one that reads no text gives no evidence for names.
         """
+        check_overrides_nothing(self, Lab)
+        recipe = with_own(find_recipe(method), stages)
+        has = {entry.name: getattr(recipe.cluster, entry.name) for entry in fields(recipe.cluster)}
+        imposed = {name: each for name, each in self.backbone.imposed.items() if name in has}
+        if imposed and imposed != {name: has[name] for name in imposed}:
+            recipe = replace(recipe, cluster=replace(recipe.cluster, **imposed))
+        recipe = recipe.renewed()
+        return recipe if isinstance(recipe.extract, OwnExtraction) else self._completed(recipe)
+
+    def _completed(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with what this backbone fills in of layers, timesteps and words."""
         from fslab.backbones import StableDiffusion, written_for_unet
         from fslab.extract import complete
 
-        recipe = find_recipe(method)
-        cluster = replace(recipe.cluster, **self.backbone.imposed)
         extraction = recipe.extract
         if self.backbone.timestep is None:
             layers = () if written_for_unet(extraction.layers) else extraction.layers
@@ -124,7 +154,7 @@ class Lab(Many):
         if not isinstance(self.backbone, StableDiffusion):
             match = replace(match, attention=0.0)
         extraction = complete(extraction, self.backbone)
-        return replace(recipe, extract=extraction, cluster=cluster, match=match)
+        return replace(recipe, extract=extraction, match=match)
 
     def extract(
         self,
@@ -204,17 +234,36 @@ class Lab(Many):
         backbone = check_reads_text(self.backbone)
         return [maps.numpy() for maps in word_attentions(backbone, asked, size, most)]
 
-    def cluster(self, features: Features, candidates: int = 0, **settings: Any) -> Segments:
-        """Return segments at the picture's size; settings as in `Clustering`."""
-        return self._cluster(features, build(Clustering, **settings), candidates)
+    def cluster(
+        self,
+        features: Features,
+        candidates: int = 0,
+        method: Chosen = "kmeans",
+        **settings: Any,
+    ) -> Segments:
+        """Return segments at the picture's size.
 
-    def caption(self, picture: Picture, vocabulary: Vocabulary = VOC, **settings: Any) -> Caption:
-        """Caption a picture and find its candidate classes; settings as in `Captioning`.
+        method: a clustering's name, with its settings beside it, or its whole record of settings
+        (`recipe.cluster`), or a function of one's own.
+        """
+        chosen = whole_stage("cluster", method, **settings).renewed()
+        return self._cluster(features, chosen, candidates)
 
+    def caption(
+        self,
+        picture: Picture,
+        vocabulary: Vocabulary = VOC,
+        method: Chosen = None,
+        **settings: Any,
+    ) -> Caption:
+        """Caption a picture and find its candidate classes.
+
+        settings: as in `Captioning`; method: all of them as a record, or a function of one's own.
         With words="open" candidates may lie outside the vocabulary: match them in
         `vocabulary.extended(caption.candidates)`.
         """
-        return self._caption(picture, vocabulary, build(Captioning, **settings))[0]
+        chosen = build(Captioning, **settings) if method is None else whole_stage("caption", method)
+        return self._caption(picture, vocabulary, chosen.renewed())[0]
 
     def match(
         self,
@@ -238,31 +287,35 @@ class Lab(Many):
         """Return CLIP's whole matrix of segments against texts; settings as in `Matching`."""
         return self._score(picture, segments, vocabulary, candidates, build(Matching, **settings))
 
-    def refine(self, picture: Picture, labels: LabelMap, **settings: Any) -> LabelMap:
-        """Sharpen a label map on the picture's edges; settings as in `Refinement`."""
-        return self._refine(picture, labels, build(Refinement, **settings))
+    def refine(
+        self, picture: Picture, labels: LabelMap, method: Chosen = "crf", **settings: Any
+    ) -> LabelMap:
+        """Sharpen a label map on the picture's edges; method and settings as in `cluster`."""
+        return self._refine(picture, labels, whole_stage("refine", method, **settings).renewed())
 
     def segments(
         self,
         picture: Picture,
         method: str | Recipe = "freeseg-diff",
         vocabulary: Vocabulary = VOC,
+        **stages: Chosen,
     ) -> Segments:
         """Run a method's class-agnostic half: features and clusters, no text side.
 
-        vocabulary: read only by a recipe with attention to it. Raises FslabError for a recipe
-        whose features or K depend on the caption.
+        stages: functions of one's own, as in `segment`. vocabulary: read only by a recipe with
+        attention to it. Raises FslabError for a recipe whose features or K depend on the caption.
         """
-        return self.timed_segments(picture, method, vocabulary)[0]
+        return self.timed_segments(picture, method, vocabulary, **stages)[0]
 
     def timed_segments(
         self,
         picture: Picture,
         method: str | Recipe = "freeseg-diff",
         vocabulary: Vocabulary = VOC,
+        **stages: Chosen,
     ) -> tuple[Segments, dict[str, float]]:
         """Return what `segments` does, and the seconds of its two stages."""
-        recipe, clock = self.recipe(method), Clock()
+        recipe, clock = self.recipe(method, **stages), Clock()
         check_agnostic(recipe)
         with clock.stage("extract"):
             words = looked_for(recipe.extract, vocabulary, ())
@@ -278,14 +331,17 @@ class Lab(Many):
         vocabulary: Vocabulary = VOC,
         candidates: Sequence[str] | None = None,
         on_stage: Callable[[str], None] | None = None,
+        **stages: Chosen,
     ) -> Result:
         """Run a whole method on a picture.
 
         candidates: the classes to look for, which asks no captioner; None lets the recipe
-        find them. on_stage: told each stage's name as it begins.
+        find them. on_stage: told each stage's name as it begins. stages: functions of one's own
+        in stages' places (extract, caption, cluster, match, refine), such as `cluster=function`;
+        see `OwnClustering` and its like for what each is given and returns.
         """
-        recipe, clock = self.recipe(method), Clock(on_stage)
-        self.check_text_side(candidates is None and recipe.caption.words != "all")
+        recipe, clock = self.recipe(method, **stages), Clock(on_stage)
+        self.check_text_side(recipe, candidates is None)
         with clock.stage("caption"):
             if candidates is None:
                 caption, vocabulary = self._caption(picture, vocabulary, recipe.caption)
@@ -311,6 +367,9 @@ class Lab(Many):
     def _extract(
         self, picture: Picture, settings: Extraction, words: Sequence[str] = ()
     ) -> Features:
+        if isinstance(settings, OwnExtraction):
+            check_kind(picture, Picture, "picture")
+            return own_features(settings, picture, words)
         from fslab.extract import extract
 
         return self._with_words(
@@ -331,7 +390,8 @@ class Lab(Many):
 
         from fslab.cluster import cluster
 
-        counted = candidates if settings.k_is == "candidates" else 0
+        counts = isinstance(settings, Own) or getattr(settings, "k_is", "") == "candidates"
+        counted = candidates if counts else 0
         key = segments_key(cluster, self.device, features, changed(settings), counted)
         return self._memory.segments(key, lambda: cluster(features, settings, candidates))
 
@@ -341,6 +401,8 @@ class Lab(Many):
     ) -> tuple[Caption, Vocabulary]:
         check_kind(picture, Picture, "picture")
         check_kind(vocabulary, Vocabulary, "vocabulary")
+        if isinstance(settings, OwnCaptioning):
+            return own_caption(settings, picture, vocabulary)
         text = "" if settings.words == "all" else self._caption_text(picture, settings)
         return self._candidates(text, vocabulary, settings)
 
@@ -408,6 +470,8 @@ class Lab(Many):
         read: Extraction = AS_USUAL,
     ) -> LabelMap:
         """read: how the features were taken, so that the evidence is taken likewise."""
+        if isinstance(settings, OwnMatching):
+            return own_labels(settings, picture, segments, candidates, vocabulary)
         from fslab.match import name_segments
 
         patches = cache(lambda: self._patches(picture))
@@ -466,7 +530,7 @@ class Lab(Many):
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:
         check_kind(picture, Picture, "picture")
         check_kind(labels, LabelMap, "labels")
-        if settings.method == "none":
+        if isinstance(settings, Unrefined):
             return labels
 
         from fslab.refine import refine

@@ -25,7 +25,7 @@ class Many(Models):
     together is within 1e-5 of the largest value of a map in fp32, and has keys of its own.
     """
 
-    def recipe(self, method: str | Recipe = "freeseg-diff") -> Recipe:
+    def recipe(self, method: str | Recipe = "freeseg-diff", **stages: Any) -> Recipe:
         """Return a method's recipe for this backbone."""
         raise NotImplementedError
 
@@ -58,21 +58,23 @@ class Many(Models):
         candidates: Sequence[str] | None = None,
         batch: int | None = None,
         processes: int | None = None,
+        **stages: Any,
     ) -> Iterator[Result | FslabError]:
         """Yield what `Lab.segment` returns of each picture, in their order, faster than one by one.
 
         pictures may come from a generator, which a thread asks ahead. processes: how many others
         cluster and sharpen meanwhile; left out, one for each processor, and none where pictures
-        pass one by one. A picture that fails gives its FslabError, and the others go on.
+        pass one by one. stages: functions of one's own, as in
+        `Lab.segment`. A picture that fails gives its FslabError, and the others go on.
         """
         from fslab.lab.courses import each_picture, run_many
         from fslab.lab.processes import chosen_processes
         from fslab.lab.together import Order
 
-        recipe = self.recipe(method)
+        recipe = self.recipe(method, **stages)
         batch = chosen_batch(batch, self.device)
         processes = chosen_processes(processes, batch, self.device)
-        self.check_text_side(candidates is None and recipe.caption.words != "all")
+        self.check_text_side(recipe, candidates is None)
         given = None if candidates is None else words_of(candidates, "candidates")
         order = Order(recipe, vocabulary, given)
         return run_many(cast("Lab", self), each_picture(pictures), order, batch, processes)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 from fslab.devices import checked_device, on_processors
-from fslab.lab.needs import BASELINES, Need, check, folder_of, needs_of
+from fslab.lab.needs import BASELINES, OBJECT, Need, check, folder_of, needs_of
+from fslab.lab.own import OwnCaptioner, print_of
 from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
 from fslab.lab.words import check_reads_text
+from fslab.parts import named_object
 from fslab.recent import Recent
-from fslab.records import FslabError, Precision
+from fslab.records import FslabError, Own, Precision, Recipe
 from fslab.store import Store
 
 if TYPE_CHECKING:
@@ -41,11 +45,11 @@ class Models:
     def __init__(
         self,
         preset: str | os.PathLike[str] | None = None,
-        backbone: str | os.PathLike[str] | None = None,
+        backbone: str | os.PathLike[str] | Backbone | None = None,
         store: str | os.PathLike[str] | Store | None = None,
         device: str | None = None,
-        captioner: str | os.PathLike[str] | None = PRESETS_OWN,
-        clip: str | os.PathLike[str] | None = PRESETS_OWN,
+        captioner: Any = PRESETS_OWN,
+        clip: Any = PRESETS_OWN,
         precision: str | None = None,
         encoder: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -55,6 +59,7 @@ class Models:
                 "be imported so; leave it out, or take -O"
             )
         preset = default_preset() if preset is None else preset
+        backbone, captioner, clip = self._take(backbone, captioner, clip)
         given = {"preset": preset, "backbone": backbone, "captioner": captioner, "clip": clip}
         given["encoder"] = encoder
         _check_sources(given)
@@ -76,23 +81,56 @@ class Models:
         )
         check(self._asked, self._needs, named=self._asked in PRESETS)
 
+    def _take(self, backbone: Any, captioner: Any, clip: Any) -> tuple[Any, ...]:
+        """Keep models that came as objects; return names, with what stands for such objects."""
+        if (
+            isinstance(backbone, str)
+            and _DOTTED.fullmatch(backbone)
+            and not Path(backbone).exists()
+        ):
+            backbone = named_object(backbone)
+            if callable(backbone):
+                backbone = backbone()
+        needed = {
+            "backbone": (backbone, ("run", "layers", "fingerprint"), OBJECT),
+            "captioner": (captioner, ("caption",), None),
+            "clip": (clip, ("encode_images", "encode_texts"), None),
+        }  # fmt: skip
+        self._objects: dict[str, Any] = {
+            what: each for what, (each, names, _) in needed.items()
+            if all(hasattr(type(each), name) for name in names)
+        }  # fmt: skip
+        return tuple(
+            stands if what in self._objects else each for what, (each, _, stands) in needed.items()
+        )
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.preset.name!r}, backbone={self._backbone_source!r})"
 
     @property
-    def specification(self) -> tuple[str | None, ...]:
+    def specification(self) -> tuple[Any, ...]:
         """What opens the same lab in another process and another folder: `Lab(*these)`.
 
         Preset, backbone, store, device, captioner, CLIP, precision and encoder as plain text,
-        paths absolute.
+        paths absolute; models that came as objects as they are.
         """
+        return self._specified(self._objects)
+
+    @property
+    def light_specification(self) -> tuple[Any, ...]:
+        """What `specification` is for work that asks no network: without models as objects."""
+        return self._specified({})
+
+    def _specified(self, objects: Mapping[str, Any]) -> tuple[Any, ...]:
         backbone, store = self._backbone_source, self.store.location
+        captioner, clip = self._text_side
         return (
             self._asked if self._asked in PRESETS else self.preset.diffusion,
-            backbone,
+            objects.get("backbone", backbone),
             store if ":" in store else os.path.abspath(Path(store).expanduser()),
             self.device,
-            *self._text_side,
+            objects.get("captioner", captioner),
+            objects.get("clip", clip),
             self.precision,
             None if self._encoder is None else os.fspath(self._encoder),
         )
@@ -154,6 +192,9 @@ class Models:
         """What features come from."""
         from fslab.backbones import open_backbone
 
+        if "backbone" in self._objects:
+            own: Backbone = self._objects["backbone"]
+            return own
         if self._backbone_source in (None, "random"):
             return self._open_diffusion(random=RANDOM_SEED if self._backbone_source else None)
         backbone = open_backbone(
@@ -171,8 +212,10 @@ class Models:
         return self._open_diffusion()
 
     @cached_property
-    def captioner(self) -> Captioner:
-        """The preset's BLIP, or what takes its place."""
+    def captioner(self) -> Captioner | OwnCaptioner:
+        """The preset's BLIP, or what was given in its place."""
+        if "captioner" in self._objects:
+            return OwnCaptioner(self._objects["captioner"])
         from fslab.captions import load_captioner
 
         return load_captioner(self._captioner_folder, self.device, self._dtype)
@@ -182,22 +225,30 @@ class Models:
         """What the captions begin with that the captioner was trained on."""
         from fslab.captions import captioner_family
 
+        if "captioner" in self._objects:
+            return self.preset.prompt
         trained = captioner_family(self._captioner_folder).trained_prompt
         return self.preset.prompt if trained is None else trained
 
     @cached_property
     def matcher(self) -> Matcher:
-        """The preset's CLIP, or what takes its place."""
+        """The preset's CLIP, or what was given in its place."""
+        if "clip" in self._objects:
+            own: Matcher = self._objects["clip"]
+            return own
         from fslab.match import load_matcher
 
         return load_matcher(self._clip_folder, self.device, self._dtype)
 
-    @cached_property
-    def text_fingerprint(self) -> str:
-        """Name of the text side's weights: BLIP, CLIP and the diffusion model's text encoder."""
-        parts = [self.captioner_fingerprint, self.clip_fingerprint]
-        if self.preset.words == "diffusion":
-            parts.append(self.text_model_fingerprint)
+    def text_fingerprint(self, recipe: Recipe) -> str:
+        """Name of the text side's weights that a recipe asks: BLIP, CLIP and the diffusion model's
+        text encoder, but for those whose stage is a function of one's own."""
+        parts = []
+        if not isinstance(recipe.caption, Own):
+            parts += [self.captioner_fingerprint, self.clip_fingerprint]
+            parts += [self.text_model_fingerprint] if self.preset.words == "diffusion" else []
+        elif not isinstance(recipe.match, Own):
+            parts.append(self.clip_fingerprint)
         return "-".join(parts)
 
     @property
@@ -241,18 +292,22 @@ class Models:
     def _clip_folder(self) -> Path:
         return folder_of(self._asked, self._needs, "clip")
 
-    def check_text_side(self, captioner: bool) -> None:
-        """Refuse a method before any of its work where BLIP, if it is asked, or CLIP is not there.
+    def check_text_side(self, recipe: Recipe, captioned: bool) -> None:
+        """Refuse a method before any of its work where BLIP or CLIP, if it asks them, is not there.
 
-        What an unnamed preset has beside its backbone is looked for here at the latest.
+        captioned: whether the caption finds the candidates. What an unnamed preset has beside its
+        backbone is looked for here at the latest.
         """
-        asked = ("captioner", "clip") if captioner else ("clip",)
-        for what in asked:
-            getattr(self, f"{what}_fingerprint")
+        if captioned and recipe.caption.words != "all" and not isinstance(recipe.caption, Own):
+            _ = self.captioner_fingerprint
+        if not isinstance(recipe.match, Own):
+            _ = self.clip_fingerprint
 
     @cached_property
     def captioner_fingerprint(self) -> str:
         """Name of BLIP's weights, tokenizer and processor, and of what it computes in."""
+        if "captioner" in self._objects:
+            return print_of("captioner", self._objects["captioner"])
         from fslab.captions import captioner_family
 
         folder = self._captioner_folder
@@ -261,6 +316,8 @@ class Models:
     @cached_property
     def clip_fingerprint(self) -> str:
         """Name of CLIP's weights, tokenizer and processor, and of what it computes in."""
+        if "clip" in self._objects:
+            return print_of("clip", self._objects["clip"])
         from fslab.match import matcher_family
 
         folder = self._clip_folder
@@ -275,7 +332,8 @@ def _check_sources(given: dict[str, str | os.PathLike[str] | None]) -> None:
         text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
         if not isinstance(text, str):
             raise FslabError(
-                f"{what} is {source!r}; give a name, a folder or an id of the hub, as text"
+                f"{what} is {source!r}; give a name, a folder or an id of the hub, as text, or an "
+                "object that does the same"
             )
         try:
             Path(text).expanduser().is_dir()
@@ -284,6 +342,9 @@ def _check_sources(given: dict[str, str | os.PathLike[str] | None]) -> None:
             reason = getattr(error, "strerror", None) or error
             raise FslabError(f"{what} {short!r} cannot be looked for: {reason}") from error
 
+
+_DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""A backbone by the name of what makes it, "package.module:function"."""
 
 _SHOWN = 80
 """Characters of a name that a refusal repeats."""

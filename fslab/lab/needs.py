@@ -12,7 +12,10 @@ from fslab.weights.hub import advice_on, by_hand, said_of
 from fslab.weights.single import is_single_file
 from fslab.weights.sources import SPOKEN, Kind
 
-BASELINES = ("rgb", "handmade", "random")
+OBJECT = "an object"
+"""Stands for a backbone that came as an object."""
+
+BASELINES = ("rgb", "handmade", "random", OBJECT)
 
 
 @dataclass(frozen=True)

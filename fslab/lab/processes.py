@@ -101,7 +101,9 @@ class Processes:
             pass
         alone = _started(1)
         try:
-            return alone.submit(_work, self._lab.specification, task.work, task.given).result()
+            return alone.submit(
+                _work, self._lab.light_specification, task.work, task.given
+            ).result()
         except TerminatedWorkerError as error:
             raise OutOfMemory(
                 f"{task.name}: the process that worked on it was lost, twice, most likely for want "
@@ -115,7 +117,7 @@ class Processes:
 
         if not self._count:
             return _done_here(self._lab, work, given)
-        asked = _work, self._lab.specification, work, given
+        asked = _work, self._lab.light_specification, work, given
         try:
             future: Future[Any] = _pool(self._count).submit(*asked)
         except BrokenProcessPool:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import difflib
 
 from fslab.records import (
+    Agglomerative,
     Captioning,
-    Clustering,
     Extraction,
     FslabError,
+    JointCrf,
+    KMeans,
+    MaskCrfs,
     Matching,
+    Merging,
+    NormalisedCut,
+    Pamr,
     Recipe,
-    Refinement,
+    Spectral,
+    clustering,
 )
 
 FREESEG_DIFF = Recipe(
     "freeseg-diff",
     Extraction(timesteps=(0,), squash=True, resize="bilinear", posterior="sample"),
-    Clustering("kmeans", k=4, grid=32, upsample="nearest"),
+    KMeans(k=4, grid=32, upsample="nearest"),
     Captioning(
         "closed",
         "embedding",
@@ -29,7 +36,7 @@ FREESEG_DIFF = Recipe(
         max_length=30,
     ),
     Matching("masked", compete="vocabulary", assignment="one-per-class"),
-    Refinement("crf"),
+    MaskCrfs(),
 )
 """FreeSeg-Diff (Corradini et al. 2024), as its released code runs it.
 
@@ -68,7 +75,7 @@ GROUNDS = (
 FSLAB = Recipe(
     "fslab",
     Extraction(layers=("up_blocks.1.attentions.*.attn2.to_q",), timesteps=(50,)),
-    Clustering("kmeans", k=6, also=(4, 8, 12), normalise="l2"),
+    KMeans(k=6, also=(4, 8, 12), normalise="l2"),
     Captioning("closed", "name"),
     Matching(
         "mean",
@@ -82,8 +89,7 @@ FSLAB = Recipe(
         attention_layers=("up_blocks.1.attentions.*.attn2.to_q",),
         attention_timestep=300,
     ),
-    Refinement(
-        "crf-joint",
+    JointCrf(
         gaussian_sxy=3.0,
         gaussian_compat=3.0,
         bilateral_srgb=10.0,
@@ -108,7 +114,7 @@ Settings were chosen on mini-VOC's search split.
 DIFFCUT = Recipe(
     "diffcut",
     Extraction(layers=("last:down_blocks.*.attn1",), timesteps=(50,), squash=True),
-    Clustering("ncut", normalise="l2", tau=0.5, alpha=10.0),
+    NormalisedCut(normalise="l2", tau=0.5, alpha=10.0),
     Captioning("all"),
     Matching(
         "mean",
@@ -121,7 +127,7 @@ DIFFCUT = Recipe(
         background=GROUNDS,
         assignment="argmax",
     ),
-    Refinement("pamr", iterations=15, dilations=(1, 2, 4, 8, 12, 24, 32, 64)),
+    Pamr(iterations=15, dilations=(1, 2, 4, 8, 12, 24, 32, 64)),
 )
 """DiffCut's way (Couairon et al., NeurIPS 2024) with the models at hand.
 
@@ -152,10 +158,10 @@ Where it differs, and why:
 DIFFSEG = Recipe(
     "diffseg",
     Extraction(layers=("*.probs",), timesteps=(300,), squash=True),
-    Clustering("merge", anchors=16, rounds=3, threshold=1.0),
+    Merging(anchors=16, rounds=3, threshold=1.0),
     Captioning("closed", "name"),
     Matching("mean", synonyms=True, background=GROUNDS, compete="candidates", assignment="argmax"),
-    Refinement("pamr"),
+    Pamr(),
 )
 """DiffSeg's way (Tian et al., CVPR 2024) with the models at hand.
 
@@ -183,12 +189,12 @@ METHODS = {recipe.name: recipe for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFF
 CLUSTERINGS = {
     recipe.name: recipe
     for recipe in (
-        Recipe("kmeans", cluster=Clustering("kmeans", k=6, normalise="l2")),
-        Recipe("agglomerative", cluster=Clustering("agglomerative", k=6, normalise="l2")),
-        Recipe("spectral", cluster=Clustering("spectral", k=6, normalise="l2")),
-        Recipe("silhouette", cluster=Clustering(k=8, k_is="silhouette", normalise="l2")),
-        Recipe("ncut", cluster=Clustering("ncut", normalise="l2")),
-        Recipe("merge", Extraction(layers=("*.probs",)), Clustering("merge")),
+        Recipe("kmeans", cluster=KMeans(k=6, normalise="l2")),
+        Recipe("agglomerative", cluster=Agglomerative(k=6, normalise="l2")),
+        Recipe("spectral", cluster=Spectral(k=6, normalise="l2")),
+        Recipe("silhouette", cluster=KMeans(k=8, k_is="silhouette", normalise="l2")),
+        Recipe("ncut", cluster=NormalisedCut(normalise="l2")),
+        Recipe("merge", Extraction(layers=("*.probs",)), Merging()),
     )
 }
 """Class-agnostic recipes by name: the picture keeps its aspect, nothing is captioned or named.
@@ -199,10 +205,14 @@ Cells have unit length and pixels follow interpolated features. "silhouette" is 
 
 
 def clustering_recipe(method: str) -> Recipe:
-    """Return a class-agnostic recipe by name; FslabError lists the names."""
-    if method not in CLUSTERINGS:
-        raise FslabError(f"there is no clustering {method!r}; there is {', '.join(CLUSTERINGS)}")
-    return CLUSTERINGS[method]
+    """Return a class-agnostic recipe by name, or one of a clustering that the registry has from
+    elsewhere; FslabError lists the names."""
+    if method in CLUSTERINGS:
+        return CLUSTERINGS[method]
+    if method in clustering:
+        return Recipe(method, cluster=clustering.settings(method))
+    names = dict.fromkeys((*CLUSTERINGS, *clustering))
+    raise FslabError(f"there is no clustering {method!r}; there is {', '.join(names)}")
 
 
 def find_recipe(method: str | Recipe) -> Recipe:

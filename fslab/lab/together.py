@@ -18,12 +18,17 @@ from fslab.lab.words import evidence_asked, looked_for, spoken
 from fslab.process import memory_refused, ordinary
 from fslab.records import (
     Caption,
+    DenseCrf,
     Features,
     FslabError,
     LabelMap,
+    OwnCaptioning,
+    OwnExtraction,
+    OwnMatching,
     Picture,
     Recipe,
     Segments,
+    Unrefined,
     Vocabulary,
 )
 from fslab.versions import Noted, noting
@@ -95,12 +100,13 @@ class Course:
             nameless = LabelMap(labels, self.vocabulary.names)
             self.named, self.labels = nameless, nameless
             return nameless, nameless
-        clock, scored = Clock(), iter(self.matches)
+        clock, scored, settings = Clock(), iter(self.matches), order.recipe.match
+        given = self.picture, self.clustered, self.vocabulary, self.caption.candidates, settings
         with clock.stage("match"):
-            self.named = name_segments(
-                self.picture, self.clustered, self.vocabulary, self.caption.candidates,
-                order.recipe.match, lambda one: next(scored), lambda: self.evidence,
-            )  # fmt: skip
+            if isinstance(settings, OwnMatching):
+                self.named = lab._match(*given)
+            else:
+                self.named = name_segments(*given, lambda one: next(scored), lambda: self.evidence)
         with clock.stage("refine"):
             self.labels = lab._refine(self.picture, self.named, order.recipe.refine)
         self.noted.add(clock.noted.versions)
@@ -139,13 +145,16 @@ class Networks:
     def match(self, courses: Sequence[Course]) -> None:
         """Score all segments of the pictures against the texts.
 
-        Where the networks run on a GPU, PAMR does too, and comes right after.
+        Where the networks run on a GPU, refinements other than CRFs do too, and come right after.
         """
         if not self._order.named:
             return
-        with self._stage("match", courses):
-            self._match([course for course in courses if course.caption.candidates])
-        if self._order.recipe.refine.method == "pamr" and not on_processors(self._lab.device):
+        recipe = self._order.recipe
+        if not isinstance(recipe.match, OwnMatching):
+            with self._stage("match", courses):
+                self._match([course for course in courses if course.caption.candidates])
+        by_crf = isinstance(recipe.refine, (DenseCrf, Unrefined))
+        if not by_crf and not on_processors(self._lab.device):
             for course in _left(courses):
                 with _refusing(course):
                     course.name(self._lab, self._order)
@@ -164,6 +173,12 @@ class Networks:
 
     def _caption(self, courses: Sequence[Course]) -> None:
         given, settings = self._order.candidates, self._order.recipe.caption
+        if given is None and isinstance(settings, OwnCaptioning):
+            for course in courses:
+                with _refusing(course):
+                    found = self._lab._caption(course.picture, course.vocabulary, settings)
+                    course.caption, course.vocabulary = found
+            return
         if given is None and settings.words != "all":
             texts = self._texts(courses)
         else:
@@ -193,6 +208,12 @@ class Networks:
         from fslab.extract import extract_many
 
         lab, settings = self._lab, self._order.recipe.extract
+        if isinstance(settings, OwnExtraction):
+            for course in courses:
+                with _refusing(course):
+                    words = looked_for(settings, course.vocabulary, course.caption.candidates)
+                    course.features = lab._extract(course.picture, settings, words)
+            return
         pictures = [course.picture for course in courses]
         found = extract_many(pictures, settings, lab.backbone, lab.store, self._batch)
         for course, features in zip(courses, found, strict=True):

@@ -53,7 +53,8 @@ def asked_for(words: Sequence[str]) -> tuple[str, ...]:
 
 def check_agnostic(recipe: Recipe) -> None:
     """Refuse a recipe whose features or K depend on words that only a caption gives."""
-    for what, setting in (("K", recipe.cluster.k_is), ("attention", recipe.extract.attention)):
+    k_is = getattr(recipe.cluster, "k_is", "fixed")
+    for what, setting in (("K", k_is), ("attention", recipe.extract.attention)):
         if setting == "candidates":
             raise FslabError(
                 f"{what} of {recipe.name} depends on the caption; run the whole method"

@@ -2,89 +2,28 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from functools import cache, cached_property
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-import numpy as np
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 from fslab.errors import FslabError
-from fslab.records.base import digest_of
-
-MOST = 10_000
-"""Of iterations, rounds and restarts: all has long settled by then."""
-
-Precision = Literal["fp32", "fp16", "bf16"]
-"""What models compute in; fp32 is exact enough to compare, the others halve the memory."""
-
-_hints = cache(get_type_hints)
-
-
-def _check_types(part: object) -> None:
-    """Bring numbers and lists to plain Python, and refuse a setting of another type."""
-    record: Any = type(part)
-    for name, kind in _hints(record).items():
-        given = getattr(part, name)
-        try:
-            object.__setattr__(part, name, _as(kind, given))
-        except TypeError as error:
-            setting = f"{type(part).__name__.lower()}.{name}"
-            raise FslabError(f"{setting} is {given!r}; it is {error}") from None
-
-
-def _as(kind: Any, given: Any) -> Any:
-    """Return a value as the type says; TypeError with what was expected."""
-    if get_origin(kind) is Literal:
-        if given not in get_args(kind):
-            raise TypeError(f"one of {', '.join(map(repr, get_args(kind)))}")
-        return given
-    if get_origin(kind) is tuple:
-        if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
-            raise TypeError("a list")
-        return tuple(_as(get_args(kind)[0], entry) for entry in given)
-    if type(None) in get_args(kind):
-        return None if given is None else _as(get_args(kind)[0], given)
-    number = isinstance(given, numbers.Real) and not isinstance(given, (bool, np.bool_))
-    finite = number and math.isfinite(given)
-    if kind is int and finite and int(given) == given:
-        return int(given)
-    if kind is float and finite:
-        return float(given)
-    if kind in (str, bool) and isinstance(given, kind):
-        return given
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise TypeError(words[kind])
-
-
-def _check_positive(part: Any, *names: str) -> None:
-    for name in names:
-        if getattr(part, name) < 1:
-            setting = f"{type(part).__name__.lower()}.{name}"
-            raise FslabError(f"{setting} is {getattr(part, name)}; it is a whole number from 1 up")
-
-
-def _check_most(part: Any, *names: str) -> None:
-    for name in names:
-        if getattr(part, name) > MOST:
-            setting = f"{type(part).__name__.lower()}.{name}"
-            raise FslabError(f"{setting} is {getattr(part, name)}; it is at most {MOST}")
-
-
-def _check_seed(part: Any) -> None:
-    if not 0 <= part.seed < 2**32:
-        raise FslabError(f"seed is {part.seed}; it is a whole number from 0 to {2**32 - 1}")
-
-
-def _check_timestep(timestep: int) -> None:
-    if not 0 <= timestep <= 999:
-        raise FslabError(f"timestep is {timestep}; it is a whole number from 0 to 999")
+from fslab.parts import named_object
+from fslab.records.base import described, digest_of
+from fslab.records.checks import (
+    Precision,
+    check_positive,
+    check_seed,
+    check_timestep,
+    check_types,
+)
+from fslab.records.clusterings import Clustering, KMeans, OwnClustering, clustering
+from fslab.records.refinements import MaskCrfs, OwnRefinement, Refinement, refinement
+from fslab.records.stage import Methods, Own, Stage
 
 
 @dataclass(frozen=True)
-class Extraction:
+class Extraction(Stage):
     """How features are taken from a backbone.
 
     layers: module paths or fnmatch patterns over them, "last:" before one for the last layer that
@@ -103,6 +42,8 @@ class Extraction:
     whole vocabulary. The paper's last stage.
     """
 
+    stage: ClassVar[str] = "extraction"
+
     layers: tuple[str, ...] = ()
     timesteps: tuple[int, ...] = ()
     draws: int = 1
@@ -117,13 +58,13 @@ class Extraction:
     attention: Literal["none", "candidates", "vocabulary"] = "none"
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_positive(self, "draws")
-        _check_seed(self)
+        check_types(self)
+        check_positive(self, "draws")
+        check_seed(self)
         if self.resolution is not None:
-            _check_positive(self, "resolution")
+            check_positive(self, "resolution")
         for timestep in self.timesteps:
-            _check_timestep(timestep)
+            check_timestep(timestep)
         if self.noise == "none" and self.draws > 1:
             raise FslabError(
                 f"extraction.draws is {self.draws} with noise='none'; a clean latent has one pass"
@@ -133,70 +74,7 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class Clustering:
-    """How features become segments.
-
-    method: "kmeans", "agglomerative" (Ward) and "spectral" cluster cells into K; "ncut" cuts
-    their graph again and again, and "merge" unites self-attention maps: both find K.
-    k: clusters; with k_is="candidates" what is added to the number of candidate classes, and
-    with "silhouette" the largest number tried, from 2 up. also: further values of K; their
-    segments come beside the first ones and have a say where match.assignment is "vote".
-    normalise: "l2" gives every cell of every layer unit length before layers are joined.
-    position: weight of the cell's row and column as two more channels, relative to one
-    standard deviation of the features; 0 leaves them out.
-    grid: the side, in cells, of the common grid that layers are resized to; None takes the
-    finest layer's grid. upsample: "features" interpolates before pixels choose their cluster,
-    "nearest" repeats the cell's label, as the released code does.
-    tau: "ncut" cuts while a cut costs less (0 is free, 2 the most). alpha: the exponent of
-    cosines as the graph's edges, for "ncut" and "spectral". anchors, rounds, threshold: "merge"
-    starts from a grid of anchors by anchors cells and unites, round after round, maps whose
-    divergence is below the threshold; normalise and position are nothing to it.
-    """
-
-    method: Literal["kmeans", "agglomerative", "spectral", "ncut", "merge"] = "kmeans"
-    k: int = 4
-    k_is: Literal["fixed", "candidates", "silhouette"] = "fixed"
-    also: tuple[int, ...] = ()
-    normalise: Literal["none", "l2"] = "none"
-    position: float = 0.0
-    grid: int | None = None
-    upsample: Literal["features", "nearest"] = "features"
-    restarts: int = 10
-    seed: int = 0
-    tau: float = 0.5
-    alpha: float = 10.0
-    anchors: int = 16
-    rounds: int = 3
-    threshold: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_types(self)
-        _check_positive(self, "restarts", "anchors", "rounds")
-        _check_most(self, "restarts", "rounds")
-        _check_seed(self)
-        if self.k_is == "fixed":
-            _check_positive(self, "k")
-        if self.also and (self.k_is != "fixed" or self.method in ("ncut", "merge")):
-            raise FslabError(
-                f"clustering.also is {list(self.also)}; it goes with a fixed K, not with "
-                f"k_is={self.k_is!r} and method={self.method!r}"
-            )
-        if min(self.also, default=1) < 1:
-            raise FslabError(f"clustering.also is {list(self.also)}; each K is 1 or more")
-        if self.k_is == "silhouette" and self.k < 2:
-            raise FslabError(f"clustering.k is {self.k}; a silhouette compares 2 clusters or more")
-        if self.grid is not None:
-            _check_positive(self, "grid")
-        for name in ("position", "tau"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise FslabError(f"clustering.{name} is {getattr(self, name)!r}; it is 0 or more")
-        for name in ("alpha", "threshold"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise FslabError(f"clustering.{name} is {getattr(self, name)!r}; it is above 0")
-
-
-@dataclass(frozen=True)
-class Captioning:
+class Captioning(Stage):
     """How candidate classes are found.
 
     words: "closed" maps caption nouns to the nearest classes, "open" adds the nouns to
@@ -216,6 +94,8 @@ class Captioning:
     place of max_new_tokens, which counts what follows the prompt.
     """
 
+    stage: ClassVar[str] = "captioning"
+
     words: Literal["closed", "open", "all"] = "closed"
     mapping: Literal["embedding", "name"] = "embedding"
     encoder: Literal["preset", "diffusion", "clip"] = "preset"
@@ -230,10 +110,10 @@ class Captioning:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_positive(self, "max_new_tokens", "beams")
+        check_types(self)
+        check_positive(self, "max_new_tokens", "beams")
         if self.max_length is not None:
-            _check_positive(self, "max_length")
+            check_positive(self, "max_length")
         if self.min_length < 0:
             raise FslabError(
                 f"captioning.min_length is {self.min_length}; it is a whole number from 0 up"
@@ -255,7 +135,7 @@ def _is_template(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Matching:
+class Matching(Stage):
     """How segments are named.
 
     view: what CLIP sees of a segment: "masked" (whole frame, black elsewhere), "box" (the
@@ -278,6 +158,8 @@ class Matching:
     attention_draws: where it is read, and how many draws of noise are averaged.
     """
 
+    stage: ClassVar[str] = "matching"
+
     view: Literal["masked", "box", "mean", "masked-box", "mean-box"] = "masked"
     margin: float = 0.0
     tokens: bool = False
@@ -294,9 +176,9 @@ class Matching:
     attention_draws: int = 1
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _check_positive(self, "attention_draws")
-        _check_timestep(self.attention_timestep)
+        check_types(self)
+        check_positive(self, "attention_draws")
+        check_timestep(self.attention_timestep)
         if not 0 <= self.attention < float("inf"):
             raise FslabError(f"matching.attention is {self.attention!r}; it is 0 or more")
         if self.attention and self.assignment != "vote":
@@ -326,40 +208,20 @@ class Matching:
 
 
 @dataclass(frozen=True)
-class Refinement:
-    """How a label map is sharpened; the defaults are the released code's.
+class OwnExtraction(Own, Extraction):
+    """A function of one's own from a `Picture` to its `Features`."""
 
-    method: "crf" runs one dense CRF per binary mask, "crf-joint" one over all labels present,
-    "pamr" pixel-adaptive mask refinement; the last two start from the beliefs of a map that
-    segments voted on, where it has them. Widths are in pixels (`*_sxy`) and grey levels
-    (`*_srgb`); certainty is the probability that a given label is right. engine: what runs the
-    CRFs, "fslab" or, to compare with, "pydensecrf", which is an extra.
-    """
 
-    method: Literal["none", "crf", "crf-joint", "pamr"] = "crf"
-    iterations: int = 10
-    certainty: float = 0.9
-    gaussian_sxy: float = 20.0
-    gaussian_compat: float = 5.0
-    bilateral_sxy: float = 20.0
-    bilateral_srgb: float = 20.0
-    bilateral_compat: float = 100.0
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
-    engine: Literal["fslab", "pydensecrf"] = "fslab"
+@dataclass(frozen=True)
+class OwnCaptioning(Own, Captioning):
+    """A function of one's own from a `Picture` to its `Caption`; a parameter called vocabulary is
+    given the classes that there are."""
 
-    def __post_init__(self) -> None:
-        _check_types(self)
-        _check_positive(self, "iterations")
-        _check_most(self, "iterations")
-        if not 0.5 < self.certainty < 1:
-            raise FslabError(
-                f"refinement.certainty is {self.certainty!r}; it lies between 0.5 and 1"
-            )
-        if not self.dilations or min(self.dilations) < 1:
-            raise FslabError(f"refinement.dilations is {self.dilations}; all are 1 or more")
-        for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise FslabError(f"refinement.{name} is {getattr(self, name)!r}; it is above 0")
+
+@dataclass(frozen=True)
+class OwnMatching(Own, Matching):
+    """A function of one's own from a `Picture`, its `Segments` and the candidates' names to a
+    `LabelMap`; a parameter called vocabulary is given the classes that there are."""
 
 
 @dataclass(frozen=True)
@@ -368,10 +230,10 @@ class Recipe:
 
     name: str = "custom"
     extract: Extraction = field(default_factory=Extraction)
-    cluster: Clustering = field(default_factory=Clustering)
+    cluster: Clustering = field(default_factory=KMeans)
     caption: Captioning = field(default_factory=Captioning)
     match: Matching = field(default_factory=Matching)
-    refine: Refinement = field(default_factory=Refinement)
+    refine: Refinement = field(default_factory=MaskCrfs)
 
     @cached_property
     def digest(self) -> str:
@@ -380,40 +242,125 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and tuples, for JSON."""
-        return asdict(self)
+        return {"name": self.name, **{stage: getattr(self, stage).to_dict() for stage in STAGES}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that `to_dict` gave, or one from a part of its keys."""
+        """Return the recipe that `to_dict` gave, or one from a part of its keys.
+
+        A recipe of version 0.1, which has the settings of all methods, is read where those of
+        other methods have their defaults. Raises FslabError for what a recipe does not have, and
+        for a function of one's own that is not the one that the recipe was made with.
+        """
         recipe = cls(name=data.get("name", "custom"))
-        flat = {
-            f"{stage}.{key}": value
-            for stage, part in data.items()
-            if isinstance(part, Mapping)
-            for key, value in part.items()
-        }
-        return recipe.change(flat)
+        for stage, part in data.items():
+            if stage == "name":
+                continue
+            if stage not in STAGES or not isinstance(part, Mapping):
+                raise FslabError(f"a recipe has no {stage!r}: {part!r:.80}; {_STAGES_ARE}")
+            recipe = replace(recipe, **{stage: _read(recipe, stage, part)})
+        return recipe
 
     def change(self, settings: Mapping[str, Any] | None = None, name: str | None = None) -> Recipe:
-        """Return a copy with dotted settings replaced: `recipe.change({"cluster.k": 6})`."""
+        """Return a copy with dotted settings replaced: `recipe.change({"cluster.k": 6})`.
+
+        Another method keeps the settings that it has too: `{"cluster.method": "ncut"}`. A stage
+        by its own name takes a record of its settings, or a function of one's own, which may be
+        said as "package.module:function". Raises FslabError for what a stage does not have.
+        """
         parts: dict[str, dict[str, Any]] = {}
+        recipe = self
         for dotted, value in (settings or {}).items():
-            stage, _, key = dotted.partition(".")
-            part = getattr(self, stage, None)
-            known = {entry.name for entry in fields(part)} if is_dataclass(part) else set()
-            if key not in known:
-                raise FslabError(
-                    f"a recipe has no setting {dotted!r}; {_settings_help(self, stage)}"
-                )
-            parts.setdefault(stage, {})[key] = value
-        changed = {stage: replace(getattr(self, stage), **new) for stage, new in parts.items()}
-        return replace(self, **changed, name=name or self.name)
+            stage, dot, key = dotted.partition(".")
+            if stage not in STAGES:
+                raise FslabError(f"a recipe has no setting {dotted!r}; {_STAGES_ARE}")
+            if dot:
+                parts.setdefault(stage, {})[key] = value
+            else:
+                recipe = replace(recipe, **{stage: whole_stage(stage, value)})
+        changed = {stage: _changed(recipe, stage, new) for stage, new in parts.items()}
+        return replace(recipe, **changed, name=name or self.name)
+
+    def renewed(self) -> Recipe:
+        """Return the same recipe, with functions of one's own looked at again."""
+        return replace(self, **{stage: getattr(self, stage).renewed() for stage in STAGES})
 
 
-def _settings_help(recipe: Recipe, stage: str) -> str:
-    part = getattr(recipe, stage, None)
-    if is_dataclass(part):
-        return f"{stage} has " + ", ".join(entry.name for entry in fields(part))
-    return "its stages are " + ", ".join(
-        entry.name for entry in fields(recipe) if entry.name != "name"
-    )
+_Kinds = tuple[type[Stage], type[Any]]
+
+STAGES: Mapping[str, _Kinds] = {
+    "extract": (Extraction, OwnExtraction),
+    "cluster": (Clustering, OwnClustering),
+    "caption": (Captioning, OwnCaptioning),
+    "match": (Matching, OwnMatching),
+    "refine": (Refinement, OwnRefinement),
+}
+"""The settings of each stage, and what holds a function of one's own in their place."""
+
+METHODS: Mapping[str, Methods[Any]] = {"cluster": clustering, "refine": refinement}
+"""The methods of the stages that can be done in several ways."""
+
+_STAGES_ARE = f"its stages are {', '.join(STAGES)}"
+
+
+def whole_stage(stage: str, given: Any, **settings: Any) -> Any:
+    """Return what stands for a whole stage.
+
+    given: a method's name, with settings; or a record of settings, a function of one's own, or
+    its name, "package.module:function". FslabError for what is none of these.
+    """
+    usual, own = STAGES[stage]
+    if isinstance(given, str) and ":" not in given and stage in METHODS:
+        return METHODS[stage].settings(given, **settings)
+    if settings:
+        raise FslabError(
+            f"{stage} is {described(given)} and comes whole; {', '.join(settings)} cannot be set "
+            "beside it"
+        )
+    if isinstance(given, usual):
+        return given
+    return own(function=named_object(given) if isinstance(given, str) else given)
+
+
+def _changed(recipe: Recipe, stage: str, new: Mapping[str, Any]) -> Any:
+    """Return a stage with some settings replaced."""
+    before = getattr(recipe, stage)
+    if isinstance(before, Own):
+        raise FslabError(
+            f"{stage} is {before.method}, a function of one's own, which has no settings: "
+            f"{', '.join(new)}; give it what it needs by functools.partial"
+        )
+    methods = METHODS.get(stage)
+    known = [entry.name for entry in fields(before)]
+    if methods is not None and "method" in new:
+        has = {entry.name for entry in fields(methods.find(new["method"]).settings)}
+        kept = {name: getattr(before, name) for name in known if name in has}
+        return methods.settings(**{**kept, **new})
+    unknown = [name for name in new if name not in known]
+    if unknown and methods is not None:
+        methods.settings(before.method, **new)  # which says whose it is
+    if unknown:
+        raise FslabError(
+            f"a recipe has no setting {f'{stage}.{unknown[0]}'!r}; {stage} has {', '.join(known)}"
+        )
+    return replace(before, **new)
+
+
+def _read(recipe: Recipe, stage: str, part: Mapping[str, Any]) -> Any:
+    """Return a stage of a recipe that was written down."""
+    part = dict(part)
+    identity = part.pop("identity", None)
+    if "own" in part:
+        found = whole_stage(stage, part["own"])
+    else:
+        methods = METHODS.get(stage)
+        if methods is not None:
+            method = part.get("method", getattr(recipe, stage).method)
+            part = methods.without_others(method, part)
+        found = _changed(recipe, stage, part)
+    if identity is not None and identity != found.identity:
+        raise FslabError(
+            f"{stage} was {identity}, and is {found.identity} now: its code is another; make the "
+            "recipe again"
+        )
+    return found

@@ -105,7 +105,7 @@ class Segments:
     others: tuple[Segments, ...] = ()
 
     def __post_init__(self) -> None:
-        labels = _indices(self.labels, "segments")
+        labels = whole_numbers(self.labels, "segments")
         highest = int(labels.max())
         if labels.min() < 0:
             raise FslabError(f"segments hold the number {int(labels.min())}; they count from 0")
@@ -274,7 +274,7 @@ class LabelMap:
     beliefs: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        labels = _indices(self.labels, "a label map")
+        labels = whole_numbers(self.labels, "a label map")
         if labels.min() < 0 or labels.max() > VOID:
             raise FslabError(
                 f"a label map holds {int(labels.min())} to {int(labels.max())}; labels are 0 to "
@@ -340,8 +340,8 @@ def _is_label(given: object) -> bool:
     return 0 <= int(given) <= VOID
 
 
-def _indices(labels: object, what: str) -> np.ndarray:
-    """Return numbers [H, W] as they are; FslabError for what are no whole numbers of pixels."""
+def whole_numbers(labels: object, what: str) -> np.ndarray:
+    """Return whole numbers [H, W] as they are; FslabError for what is something else."""
     if not is_array(labels) or labels.dtype.kind not in "iub":
         raise FslabError(f"{what}: labels are {described(labels)}; they are whole numbers [H, W]")
     if labels.ndim != 2 or 0 in labels.shape:

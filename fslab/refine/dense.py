@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from fslab.process import memory_refused, stage
-from fslab.records import FslabError, OutOfMemory, Picture, Refinement, check_numbers
+from fslab.records import DenseCrf, FslabError, OutOfMemory, Picture, check_numbers
 from fslab.records.base import described
 from fslab.refine import reference
 from fslab.refine.reach import MOST_STEPS, Term, holds, reach
@@ -17,7 +17,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @stage
-def dense_crf(picture: Picture, unary: np.ndarray, recipe: Refinement) -> np.ndarray:
+def dense_crf(picture: Picture, unary: np.ndarray, recipe: DenseCrf) -> np.ndarray:
     """Return f32 [L, H, W], the probabilities of labels 0..L-1 after mean-field inference.
 
     unary: energies f32 [L, H x W]. Raises FslabError for other arrays, for widths so small, or
@@ -38,7 +38,7 @@ def dense_crf(picture: Picture, unary: np.ndarray, recipe: Refinement) -> np.nda
     return normal
 
 
-def mask_crfs(picture: Picture, masks: np.ndarray, recipe: Refinement) -> np.ndarray:
+def mask_crfs(picture: Picture, masks: np.ndarray, recipe: DenseCrf) -> np.ndarray:
     """Return f32 [K, H, W], each mask's probability after a CRF of its own; errors as `dense_crf`.
 
     masks: bool [K, H, W], each right with the recipe's certainty.
@@ -57,7 +57,7 @@ def mask_crfs(picture: Picture, masks: np.ndarray, recipe: Refinement) -> np.nda
     return np.where(found >= 0, 1, less) / (1 + less)
 
 
-def label_energy(indices: np.ndarray, recipe: Refinement) -> np.ndarray:
+def label_energy(indices: np.ndarray, recipe: DenseCrf) -> np.ndarray:
     """Return each label's energy at each pixel, f32 [L, pixels], of labels that may be wrong.
 
     indices: whole numbers [H, W] up to L - 1. What certainty leaves is shared by all others.
@@ -70,7 +70,7 @@ def label_energy(indices: np.ndarray, recipe: Refinement) -> np.ndarray:
 
 
 def _infer(
-    picture: Picture, odds: np.ndarray, terms: tuple[Term, Term], recipe: Refinement, together: bool
+    picture: Picture, odds: np.ndarray, terms: tuple[Term, Term], recipe: DenseCrf, together: bool
 ) -> np.ndarray:
     """Return log odds [C, H, W] after inference by this package's own lattice."""
     from numba import config
@@ -121,7 +121,7 @@ def _check_unary(picture: Picture, unary: np.ndarray) -> None:
         )
 
 
-def _terms(picture: Picture, recipe: Refinement) -> tuple[Term, Term]:
+def _terms(picture: Picture, recipe: DenseCrf) -> tuple[Term, Term]:
     """Return the recipe's terms; refuse widths too small for the lattice, and weights too large."""
     if max(abs(recipe.gaussian_compat), abs(recipe.bilateral_compat)) > _LARGEST:
         raise _out_of_range(picture, recipe)
@@ -140,13 +140,13 @@ def _terms(picture: Picture, recipe: Refinement) -> tuple[Term, Term]:
     return bilateral, gaussian
 
 
-def _finite(picture: Picture, found: np.ndarray, recipe: Refinement) -> np.ndarray:
+def _finite(picture: Picture, found: np.ndarray, recipe: DenseCrf) -> np.ndarray:
     if not np.isfinite(found).all():
         raise _out_of_range(picture, recipe)
     return found
 
 
-def _out_of_range(picture: Picture, recipe: Refinement) -> FslabError:
+def _out_of_range(picture: Picture, recipe: DenseCrf) -> FslabError:
     return FslabError(
         f"{picture.name}: the CRF's numbers left their range; refinement.gaussian_compat is "
         f"{recipe.gaussian_compat!r} and bilateral_compat {recipe.bilateral_compat!r}: take "

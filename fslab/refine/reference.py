@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fslab.records import FslabError, OutOfMemory, Picture, Refinement
+from fslab.records import DenseCrf, FslabError, OutOfMemory, Picture
 from fslab.refine import worker
 from fslab.room import available
 
@@ -27,7 +27,7 @@ HERE = 1 << 29
 _LARGEST_COUNT = 2**31
 
 
-def infer(picture: Picture, unary: np.ndarray, recipe: Refinement) -> np.ndarray:
+def infer(picture: Picture, unary: np.ndarray, recipe: DenseCrf) -> np.ndarray:
     """Return f32 [L, H, W], the probabilities of labels 0..L-1 after mean-field inference.
 
     unary: energies f32 [L, H x W]. Raises FslabError where pydensecrf is not installed, and
@@ -49,7 +49,7 @@ def infer(picture: Picture, unary: np.ndarray, recipe: Refinement) -> np.ndarray
     return _apart(picture, unary, settings, most, free)
 
 
-def _settings(recipe: Refinement) -> dict[str, Any]:
+def _settings(recipe: DenseCrf) -> dict[str, Any]:
     return {
         "iterations": recipe.iterations,
         "gaussian": {"sxy": recipe.gaussian_sxy, "compat": recipe.gaussian_compat},

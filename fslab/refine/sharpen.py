@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fslab.parts import versioned
+from fslab.parts import call, versioned
 from fslab.process import stage
 from fslab.records import (
     FslabError,
+    JointCrf,
     LabelMap,
+    MaskCrfs,
+    OwnRefinement,
+    Pamr,
     Picture,
     Refinement,
+    Unrefined,
     check_kind,
     check_numbers,
 )
@@ -39,9 +43,9 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str =
     "crf-joint": one CRF over the labels present, the background among them, which costs one
     pass instead of one a class and settles overlaps inside the model.
     "pamr": pixel-adaptive mask refinement over the labels present, on a device of torch's.
-    The last two start from the map's beliefs where it has them, from its labels otherwise.
-    A map with one label only is returned as it is. Raises FslabError if the sizes differ, and as
-    `dense_crf` does.
+    The last two start from the map's beliefs where it has them, from its labels otherwise, and
+    all three return a map with one label as it is. Raises FslabError if the sizes differ, for what
+    a function of somebody's own returns that is no label map, and as `dense_crf` does.
     """
     check_kind(picture, Picture, "picture")
     check_kind(labels, LabelMap, "labels")
@@ -51,22 +55,77 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str =
             "both have the height and width of one picture"
         )
     _check_beliefs(labels, picture.name)
-    voted = bool(labels.beliefs) and recipe.method != "crf"
-    present = np.array(list(labels.beliefs)) if voted else np.unique(labels.labels)
-    if recipe.method == "none" or len(present) == 1:
+    if isinstance(recipe, OwnRefinement):
+        found = call(recipe.function, picture, labels, device=device)
+    else:
+        found = call(recipe.run, picture, labels, recipe, device=device)
+    return _checked(found, picture, labels, recipe)
+
+
+def unrefined(picture: Picture, labels: LabelMap, settings: Unrefined) -> LabelMap:
+    """Return the label map as it is."""
+    return labels
+
+
+def by_mask(picture: Picture, labels: LabelMap, settings: MaskCrfs) -> LabelMap | np.ndarray:
+    """Return labels [H, W] by one CRF for each class present."""
+    present = np.unique(labels.labels)
+    if len(present) == 1:
         return labels
     indices = np.searchsorted(present, labels.labels)
-    if recipe.method == "crf":
-        sharp = _crf_each(picture, indices, present, recipe)
-    elif recipe.method == "crf-joint":
-        unary = _belief_energy(labels) if voted else label_energy(indices, recipe)
-        sharp = present[dense_crf(picture, unary, recipe).argmax(0)]
+    classes = np.flatnonzero(present != 0)
+    claims = mask_crfs(picture, indices == classes[:, None, None], settings)
+    return np.where(claims.max(0) > 0.5, present[classes][claims.argmax(0)], 0)
+
+
+def jointly(picture: Picture, labels: LabelMap, settings: JointCrf) -> LabelMap | np.ndarray:
+    """Return labels [H, W] by one CRF over all labels present."""
+    present = _present(labels)
+    if len(present) == 1:
+        return labels
+    if labels.beliefs:
+        unary = _belief_energy(labels)
     else:
-        masks = list(labels.beliefs.values()) if voted else indices == _column(len(present))
-        masks = np.asarray(masks, np.float32)
-        soft = pamr(picture.pixels, masks, recipe.iterations, recipe.dilations, device)
-        sharp = present[soft.argmax(0)]
-    return LabelMap(sharp.astype(np.uint8), labels.names, labels.scores)
+        unary = label_energy(np.searchsorted(present, labels.labels), settings)
+    sharp: np.ndarray = present[dense_crf(picture, unary, settings).argmax(0)]
+    return sharp
+
+
+def adaptively(
+    picture: Picture, labels: LabelMap, settings: Pamr, device: str
+) -> LabelMap | np.ndarray:
+    """Return labels [H, W] by pixel-adaptive refinement of the masks of all labels present."""
+    present = _present(labels)
+    if len(present) == 1:
+        return labels
+    voted = list(labels.beliefs.values())
+    masks = np.asarray(voted or labels.labels == present[:, None, None], np.float32)
+    soft = pamr(picture.pixels, masks, settings.iterations, settings.dilations, device)
+    sharp: np.ndarray = present[soft.argmax(0)]
+    return sharp
+
+
+def _present(labels: LabelMap) -> np.ndarray:
+    """Return the labels that a refinement chooses from."""
+    return np.array(list(labels.beliefs)) if labels.beliefs else np.unique(labels.labels)
+
+
+def _checked(found: Any, picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
+    """Return what a refinement made as a label map of the picture; FslabError for what is none."""
+    by = f"{picture.name}: {recipe.method}"
+    if not isinstance(found, LabelMap):
+        try:
+            found = LabelMap(found, labels.names, labels.scores)
+        except FslabError as error:
+            raise FslabError(f"{by} returned no label map: {error}") from error
+    if found.size != picture.size:
+        raise FslabError(f"{by} returned labels of {found.size}; the picture is {picture.size}")
+    most = int(found.labels.max())
+    if most >= len(found.names) and most > int(labels.labels.max()):
+        raise FslabError(
+            f"{by} returned label {most}, and there are names for 0 to {len(found.names) - 1}"
+        )
+    return found
 
 
 def _check_beliefs(labels: LabelMap, name: str) -> None:
@@ -88,24 +147,8 @@ def _check_beliefs(labels: LabelMap, name: str) -> None:
 
 
 def crf(picture: Picture, labels: LabelMap, **settings: Any) -> LabelMap:
-    """Refine with one joint CRF; settings are those of `Refinement`, such as `iterations=5`."""
-    known = [entry.name for entry in fields(Refinement)]
-    for name in settings:
-        if name not in known:
-            raise FslabError(f"crf has no setting {name!r}; it has {', '.join(known)}")
-    return refine(picture, labels, Refinement(**{"method": "crf-joint", **settings}))
-
-
-def _crf_each(
-    picture: Picture, indices: np.ndarray, present: np.ndarray, recipe: Refinement
-) -> np.ndarray:
-    classes = np.flatnonzero(present != 0)
-    claims = mask_crfs(picture, indices == classes[:, None, None], recipe)
-    return np.where(claims.max(0) > 0.5, present[classes][claims.argmax(0)], 0)
-
-
-def _column(count: int) -> np.ndarray:
-    return np.arange(count)[:, None, None]
+    """Refine with one joint CRF; settings are those of `JointCrf`, such as `iterations=5`."""
+    return refine(picture, labels, Refinement.of(**{"method": "crf-joint", **settings}))
 
 
 def _belief_energy(labels: LabelMap) -> np.ndarray:

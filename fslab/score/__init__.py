@@ -5,7 +5,8 @@ from fslab.score.count import UnknownLabels, best_overlap, confusion, hungarian,
 from fslab.score.figures import Score, count_pairs, score_pairs, summarise, summarise_all
 from fslab.score.image import ImageScore, score_image
 from fslab.score.intervals import Difference, Interval, bootstrap, paired_bootstrap
-from fslab.score.protocols import METRICS, Metric, applicable, find_metric
+from fslab.score.protocols import METRICS, Metric, applicable, find_metric, metric
+from fslab.score.terms import Terms
 
 __all__ = [
     "METRICS",
@@ -15,6 +16,7 @@ __all__ = [
     "Interval",
     "Metric",
     "Score",
+    "Terms",
     "UnknownLabels",
     "applicable",
     "best_overlap",
@@ -24,6 +26,7 @@ __all__ = [
     "count_pairs",
     "find_metric",
     "hungarian",
+    "metric",
     "oracle",
     "paired_bootstrap",
     "score_image",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fslab.records import FslabError
+from fslab.records.base import described
 from fslab.score.image import ImageScore, Tally
 from fslab.score.protocols import Metric, find_metric, lacking
 from fslab.score.terms import Terms
@@ -57,7 +58,13 @@ def terms_of(name: str, per_image: Sequence[ImageScore]) -> Terms:
         )
     if metric.has_classes:
         find_metric(name, _names_of(metric, per_image))
-    return metric.terms(per_image, metric.part)
+    found = metric.function(per_image, metric.part)
+    if not isinstance(found, Terms) or len(found.hits) != len(per_image):
+        raise FslabError(
+            f"metric {metric.name!r} returned {described(found)}; it must return fslab.score.Terms "
+            f"with a row for each of {len(per_image)} images"
+        )
+    return found
 
 
 def bootstrap(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
+from fslab.parts import Part, Registry
 from fslab.records import COCO_THINGS, FslabError
 from fslab.score.image import ImageScore, Tally
 from fslab.score.terms import (
-    Terms,
     by_contour,
     by_contour_relative,
     by_image,
@@ -20,18 +19,18 @@ from fslab.score.terms import (
 )
 
 
-@dataclass(frozen=True)
-class Metric:
+@dataclass(frozen=True, kw_only=True)
+class Metric(Part):
     """How one figure is computed.
 
-    needs: what an image must bring, a "guess" (named pixels) or "segments" (no names at all);
-    part: what of an ImageScore it reads; terms: its sums; note: the protocol in words;
-    background: the rule for it; family: whose classes it is meant for, None where any will do.
+    run: its sums, `run(per_image, part)` of `ImageScore`s returns `Terms`; needs: what an image
+    must bring, a "guess" (named pixels) or "segments" (no names at all); part: what of an
+    ImageScore it reads; note: the protocol in words; background: the rule for it; family: whose
+    classes it is meant for, None where any will do.
     """
 
     needs: Literal["guess", "segments"]
     part: Literal["named", "named_with_void", "oracle", "hungarian", "named_boundary", "boundary"]
-    terms: Callable[[Sequence[ImageScore], str], Terms]
     note: str
     background: str
     family: Literal["voc", "coco"] | None = None
@@ -48,9 +47,7 @@ def find_metric(name: str, names: Sequence[str] | None = None) -> Metric:
     names: the vocabulary's, background first, where it is known: then "coco-object" is refused
     for what is not COCO's. Raises FslabError with the metrics there are.
     """
-    if name not in METRICS:
-        raise FslabError(f"there is no metric {name!r}; there is {', '.join(METRICS)}")
-    metric = METRICS[name]
+    metric = METRICS.find(name)
     if names is not None and metric.family == "coco" and not _are_coco_s(names):
         raise FslabError(
             f"metric {name!r} counts COCO's {len(COCO_THINGS)} classes and the background; this "
@@ -105,98 +102,84 @@ _NEAR = _CONTOURS.format(reach="2 px")
 _RELATIVE = _CONTOURS.format(reach="0.75 % of the image's diagonal")
 _ANY_LABEL = "a label like any other"
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "voc21": Metric(
-            "guess",
-            "named",
-            over_all_pixels,
-            "IoU over the whole data set, mean over all classes that occur; the background is a "
-            "class; void pixels left out",
-            "a class",
-            "voc",
-        ),
-        "voc20": Metric(
-            "guess",
-            "named",
-            over_object_pixels,
-            "IoU over the whole data set, mean over the object classes that occur; the truth's "
-            "background is void; background guessed on an object is a miss",
-            "void in the truth, a miss where it is guessed on an object",
-            "voc",
-        ),
-        "coco-object": Metric(
-            "guess",
-            "named",
-            over_all_pixels,
-            "IoU over the whole data set, mean over COCO's 80 things and the background as far as "
-            "they occur; void pixels, crowds among them, left out",
-            "a class",
-            "coco",
-        ),
-        "per-image": Metric(
-            "guess",
-            "named",
-            by_image,
-            "mean over images of the mean IoU over the classes in that image's truth, background "
-            "included (no VOC figure); void pixels left out",
-            "a class, in images whose truth has it",
-        ),
-        "per-image-released": Metric(
-            "guess",
-            "named_with_void",
-            by_image,
-            "mean over images of the mean IoU over the classes in that image's truth, background "
-            "included, void pixels counted as background (as FreeSeg-Diff's released code has it "
-            "on VOC; no VOC figure)",
-            "a class, and void pixels of the truth are background",
-            "voc",
-        ),
-        "boundary-named": Metric(
-            "guess", "named_boundary", by_contour, f"named pixels: {_NEAR}", _ANY_LABEL
-        ),
-        "boundary-named-relative": Metric(
-            "guess",
-            "named_boundary",
-            by_contour_relative,
-            f"named pixels: {_RELATIVE}",
-            _ANY_LABEL,
-        ),
-        "hungarian": Metric(
-            "segments",
-            "hungarian",
-            over_all_pixels,
-            "class-agnostic: per image, segments matched one to one to the truth's classes by "
-            "pixels in common, others background; then IoU over the whole data set, background "
-            "a class; void pixels left out",
-            "a class, and what is left over",
-        ),
-        "oracle": Metric(
-            "segments",
-            "oracle",
-            over_all_pixels,
-            "class-agnostic ceiling: each segment takes its majority class of the truth; then IoU "
-            "over the whole data set, background a class; void pixels left out",
-            "a class",
-        ),
-        "mbo": Metric(
-            "segments",
-            "oracle",
-            by_region,
-            "class-agnostic mean best overlap: per class region of the truth, the best single "
-            "segment's IoU; mean over all regions; background no region; void pixels left out",
-            "no region",
-        ),
-        "boundary": Metric(
-            "segments", "boundary", by_contour, f"class-agnostic: {_NEAR}", _ANY_LABEL
-        ),
-        "boundary-relative": Metric(
-            "segments",
-            "boundary",
-            by_contour_relative,
-            f"class-agnostic: {_RELATIVE}",
-            _ANY_LABEL,
-        ),
-    }
-)
-"""Every metric by the name the command line has for it."""
+METRICS: Registry[Metric] = Registry("metric", Metric, "fslab.metrics")
+"""Every metric by the name that the command line has for it."""
+
+metric = METRICS
+"""The same, as the decorator that adds one: `@metric("accuracy", needs="guess", ...)` stands
+before a function of its sums."""
+
+METRICS.add(
+    "voc21", over_all_pixels, version=1, needs="guess", part="named",
+    family="voc",
+    note="IoU over the whole data set, mean over all classes that occur; the background is a "
+    "class; void pixels left out",
+    background="a class",
+)  # fmt: skip
+METRICS.add(
+    "voc20", over_object_pixels, version=1, needs="guess", part="named",
+    family="voc",
+    note="IoU over the whole data set, mean over the object classes that occur; the truth's "
+    "background is void; background guessed on an object is a miss",
+    background="void in the truth, a miss where it is guessed on an object",
+)  # fmt: skip
+METRICS.add(
+    "coco-object", over_all_pixels, version=1, needs="guess", part="named",
+    family="coco",
+    note="IoU over the whole data set, mean over COCO's 80 things and the background as far as "
+    "they occur; void pixels, crowds among them, left out",
+    background="a class",
+)  # fmt: skip
+METRICS.add(
+    "per-image", by_image, version=1, needs="guess", part="named",
+    note="mean over images of the mean IoU over the classes in that image's truth, background "
+    "included (no VOC figure); void pixels left out",
+    background="a class, in images whose truth has it",
+)  # fmt: skip
+METRICS.add(
+    "per-image-released", by_image, version=1, needs="guess", part="named_with_void",
+    family="voc",
+    note="mean over images of the mean IoU over the classes in that image's truth, background "
+    "included, void pixels counted as background (as FreeSeg-Diff's released code has it on"
+    " VOC; no VOC figure)",
+    background="a class, and void pixels of the truth are background",
+)  # fmt: skip
+METRICS.add(
+    "boundary-named", by_contour, version=1, needs="guess", part="named_boundary",
+    note=f"named pixels: {_NEAR}",
+    background=_ANY_LABEL,
+)  # fmt: skip
+METRICS.add(
+    "boundary-named-relative", by_contour_relative, version=1, needs="guess", part="named_boundary",
+    note=f"named pixels: {_RELATIVE}",
+    background=_ANY_LABEL,
+)  # fmt: skip
+METRICS.add(
+    "hungarian", over_all_pixels, version=1, needs="segments", part="hungarian",
+    note="class-agnostic: per image, segments matched one to one to the truth's classes by "
+    "pixels in common, others background; then IoU over the whole data set, background a "
+    "class; void pixels left out",
+    background="a class, and what is left over",
+)  # fmt: skip
+METRICS.add(
+    "oracle", over_all_pixels, version=1, needs="segments", part="oracle",
+    note="class-agnostic ceiling: each segment takes its majority class of the truth; then IoU "
+    "over the whole data set, background a class; void pixels left out",
+    background="a class",
+)  # fmt: skip
+METRICS.add(
+    "mbo", by_region, version=1, needs="segments", part="oracle",
+    note="class-agnostic mean best overlap: per class region of the truth, the best single "
+    "segment's IoU; mean over all regions; background no region; void pixels left out",
+    background="no region",
+)  # fmt: skip
+METRICS.add(
+    "boundary", by_contour, version=1, needs="segments", part="boundary",
+    note=f"class-agnostic: {_NEAR}",
+    background=_ANY_LABEL,
+)  # fmt: skip
+METRICS.add(
+    "boundary-relative", by_contour_relative, version=1, needs="segments", part="boundary",
+    note=f"class-agnostic: {_RELATIVE}",
+    background=_ANY_LABEL,
+)  # fmt: skip

@@ -14,12 +14,22 @@ from fslab.cluster import coordinates
 from fslab.lab import Lab
 from fslab.plots.colours import grey, segment_colours
 from fslab.plots.places import middle
-from fslab.records import Clustering, Extraction, Features, FslabError, Recipe, Segments
+from fslab.records import (
+    CellClustering,
+    Extraction,
+    Features,
+    FslabError,
+    KClustering,
+    KMeans,
+    Recipe,
+    Segments,
+)
 from fslab.score import score_image, summarise
 from fslab.widgets.ahead import needs_of, next_timesteps
 from fslab.widgets.board import TITLE, WIDTH, Board, Box
-from fslab.widgets.controls import Knob, check_value, choice, number, row, show_only, whole, words
+from fslab.widgets.controls import Knob, check_value, choice, number, row, whole, words
 from fslab.widgets.explorer import RecipeExplorer
+from fslab.widgets.methods import MethodKnobs
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.plane import Bars, Plane
@@ -31,12 +41,9 @@ _HINT = (
     "Point at a cluster in any panel and it lights up in all of them. Draw a box or a lasso "
     "around points on the right to see where they lie in the picture."
 )
-_KINDS = get_type_hints(Clustering)
+_KINDS = get_type_hints(KClustering)
 _NONE = -1
 """No cluster; a list shows None as nothing at all."""
-
-_OWN = {"ncut": ("tau", "alpha"), "merge": ("threshold",)}
-"""What a method is set by where it finds the number of clusters itself."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class _View:
     layers: tuple[str, ...]
     timestep: int
     clustering: tuple[tuple[str, Any], ...]
+    points: CellClustering
     projection: Literal["PCA", "UMAP"]
 
 
@@ -72,8 +80,9 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
 
     pictures: a data set, pictures, samples or paths; recipe: gives the features and where the
     knobs begin. State: `picture`, `layers` (patterns), `timestep`, `method`, `k`, `k_is`,
-    `normalise`, `upsample`, `position`, `tau`, `alpha`, `threshold`, `projection` ("PCA" or
-    "UMAP"), `highlight` (a cluster or None), `selected` (numbers of cells, row by row).
+    `normalise`, `upsample`, `position`, each method's own (`tau`, `alpha`, `threshold`),
+    `projection` ("PCA" or "UMAP"), `highlight` (a cluster or None), `selected` (numbers of cells,
+    row by row).
     """
 
     _first_words = _HINT
@@ -86,9 +95,6 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
     normalise = Knob("_normalise", 'Each cell at unit length ("l2") or as it is ("none").')
     upsample = Knob("_upsample", "What is brought to the picture's size: features or labels.")
     position = Knob("_position", "The weight of each cell's place in the picture.")
-    tau = Knob("_tau", "Normalised cut: a cut that costs more than this is not made.")
-    alpha = Knob("_alpha", "Normalised cut: the exponent of the affinity.")
-    threshold = Knob("_threshold", "Merging: maps that differ less than this become one.")
     projection = Knob("_projection", 'The plane of the points: "PCA" or "UMAP".')
 
     @property
@@ -135,17 +141,16 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         self._layers = words("layers", ", ".join(extract.layers))
         self._timestep = whole("timestep", (extract.timesteps or (0,))[0], 0, 999)
         self._timestep.disabled = self._lab.backbone.timestep is None
-        self._method = choice("method", get_args(_KINDS["method"]), start.method)
+        self._methods = MethodKnobs(self, "cluster", self._start)
+        self._method = self._methods.list
         self._k_is = choice(
             "k is", [name for name in get_args(_KINDS["k_is"]) if name != "candidates"]
         )
-        self._k = whole("K", start.k, 1, 24)
-        self._tau = number("cut below", start.tau, 0.0, 2.0, 0.01)
-        self._alpha = number("exponent", start.alpha, 1.0, 20.0, 0.5)
-        self._threshold = number("merge below", start.threshold, 0.05, 3.0, 0.05)
-        self._normalise = choice("normalise", get_args(_KINDS["normalise"]), start.normalise)
+        self._k = whole("K", start.k if isinstance(start, KClustering) else KMeans().k, 1, 24)
+        cells = start if isinstance(start, CellClustering) else CellClustering()
+        self._normalise = choice("normalise", get_args(_KINDS["normalise"]), cells.normalise)
         self._upsample = choice("upsample", get_args(_KINDS["upsample"]), start.upsample)
-        self._position = number("position", start.position, 0.0, 2.0, 0.05)
+        self._position = number("position", cells.position, 0.0, 2.0, 0.05)
         self._projection = choice(
             "points by", [("PCA", "PCA"), ("UMAP (slow the first time)", "UMAP")]
         )
@@ -162,16 +167,13 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         self._plane.on_select(lambda cells: setattr(self, "selected", cells))
 
     def _lay_out(self) -> None:
-        self._by_method = {
-            "k": widgets.VBox([row(self._k, self._k_is)]), "tau": self._tau, "alpha": self._alpha,
-            "threshold": self._threshold,
-        }  # fmt: skip
+        self._by_method = {"k": row(self._k, self._k_is)}
         self._method.observe(lambda change: self._show_own(), "value")
         self._show_own()
         self._about = widgets.HTML()
         rows = [
             self._pictures.row, self._layers, row(self._timestep, self._method),
-            self._by_method["k"], row(self._tau, self._alpha), self._threshold,
+            self._by_method["k"], row(*self._methods.sliders.values()),
             row(self._normalise, self._upsample), row(self._position, self._projection),
             self._board.frame,
             row(self._highlight, self._clear), self._about,
@@ -179,22 +181,21 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         self._clear.on_click(lambda button: setattr(self, "selected", ()))
         self._highlight.observe(lambda change: self._light_chosen(), "value")
         knobs = [self._pictures.list, self._layers, self._timestep, self._method, self._k]
-        knobs += [self._k_is, self._tau, self._alpha, self._threshold, self._normalise]
+        knobs += [self._k_is, *self._methods.sliders.values(), self._normalise]
         self._begin(rows, [*knobs, self._upsample, self._position, self._projection])
 
     def _show_own(self) -> None:
-        show_only(self._by_method, _OWN.get(self.method, ("k",)))
+        self._methods.show(self._by_method)
 
     def _view(self) -> _View:
-        settings = {
-            "method": self.method, "normalise": self.normalise, "upsample": self.upsample,
-            "position": self.position,
-        }  # fmt: skip
-        own = _OWN.get(self.method, ("k", "k_is"))
-        settings |= {name: getattr(self, name) for name in own}
+        beside = ("k", "k_is", "normalise", "upsample", "position")
+        settings = self._methods.settings({name: getattr(self, name) for name in beside})
+        points = CellClustering(
+            grid=self._start.cluster.grid, normalise=self.normalise, position=self.position
+        )
         return _View(
             self._pictures.subject, self.layers, self.timestep, tuple(settings.items()),
-            self.projection,
+            points, self.projection,
         )  # fmt: skip
 
     def _recipe_of(self, view: _View) -> Recipe:
@@ -202,9 +203,11 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         extract = replace(
             self._start.extract, layers=view.layers, timesteps=steps, attention="none"
         )
-        settings = {"k_is": "fixed", "also": (), **dict(view.clustering)}
-        cluster = replace(self._start.cluster, **settings)
-        return self._lab.recipe(Recipe("explored", extract, cluster))
+        settings = dict(view.clustering)
+        if "k" in settings:
+            settings["also"] = ()
+        base = Recipe("explored", extract, self._start.cluster)
+        return self._lab.recipe(self._methods.recipe(base, settings))
 
     def _compute(self, view: _View) -> ClusterResult:
         recipe, picture = self._recipe_of(view), view.subject.picture
@@ -213,17 +216,16 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
             lambda: self._features(view.subject, recipe.extract),
         )  # fmt: skip
         segments = self._once(
-            "segments", (picture.digest, recipe.extract, recipe.cluster),
-            lambda: self._lab.cluster(features, **asdict(recipe.cluster)),
+            "segments", (picture.digest, recipe.digest),
+            lambda: self._lab.cluster(features, method=recipe.cluster),
         )  # fmt: skip
-        cells = coordinates(features, recipe.cluster)
-        spread = recipe.cluster.normalise, recipe.cluster.position, recipe.cluster.grid
+        cells = coordinates(features, view.points)
         plane = self._once(
-            "plane", (picture.digest, recipe.extract, spread, view.projection),
+            "plane", (picture.digest, recipe.extract, view.points, view.projection),
             lambda: project(cells.reshape(len(cells), -1).T, view.projection),
         )  # fmt: skip
         labels = _cell_labels(segments, cells.shape[1:])
-        title = f"{view.subject.spoken}: {segments.count} clusters by {view.clustering[0][1]}"
+        title = f"{view.subject.spoken}: {segments.count} clusters by {recipe.cluster.method}"
         return ClusterResult(
             view.subject, features, segments, labels, plane, view.projection,
             _oracle(view.subject, segments), recipe, title,

@@ -12,7 +12,7 @@ import numpy as np
 from fslab.lab import Lab, Result
 from fslab.match import Match, views
 from fslab.plots import overlay
-from fslab.records import Caption, FslabError, Matching, Recipe, Refinement
+from fslab.records import Caption, FslabError, Matching, Recipe, Unrefined
 from fslab.widgets.board import TITLE, WIDTH, Board, Box
 from fslab.widgets.controls import HALF, STYLE, Knob, choice, row, tags
 from fslab.widgets.explorer import RecipeExplorer
@@ -178,7 +178,7 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
             "attention": self._start.match.attention if view.assignment == "vote" else 0.0,
         }  # fmt: skip
         match = replace(self._start.match, **chosen)
-        return replace(self._start, name="explored", match=match, refine=Refinement(method="none"))
+        return replace(self._start, name="explored", match=match, refine=Unrefined())
 
     def _compute(self, view: _View) -> MatchResult:
         recipe, picture, known = (
@@ -188,7 +188,7 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
         )
         caption = self._once(
             "caption", (picture.digest, known.names),
-            lambda: self._lab.caption(picture, known, **asdict(recipe.caption)),
+            lambda: self._lab.caption(picture, known, method=recipe.caption),
         )  # fmt: skip
         candidates = caption.candidates if view.candidates is None else view.candidates
         vocabulary = known.extended(tuple(word for word in candidates if word.strip()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -12,11 +12,12 @@ import numpy as np
 from fslab.lab import Lab
 from fslab.plots import overlay
 from fslab.plots.colours import class_colours, grey
-from fslab.records import VOID, LabelMap, Recipe, Refinement
+from fslab.records import VOID, LabelMap, Recipe, Unrefined
 from fslab.score import score_image, summarise
 from fslab.widgets.board import Board
-from fslab.widgets.controls import Knob, choice, number, row, show_only, whole
+from fslab.widgets.controls import Knob, row
 from fslab.widgets.explorer import RecipeExplorer
+from fslab.widgets.methods import MethodKnobs
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.texts import note_of, recipe_code
@@ -27,12 +28,6 @@ _HINT = (
     "spoilt; else changed pixels have their new class's colour."
 )
 _WON, _LOST, _OTHER = (0, 114, 178), (213, 94, 0), (240, 228, 66)
-_CRF = (
-    "certainty", "gaussian_sxy", "gaussian_compat", "bilateral_sxy", "bilateral_srgb",
-    "bilateral_compat",
-)  # fmt: skip
-_OWN = {"none": (), "pamr": ("iterations",)}
-"""The settings that a method other than a CRF has."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +66,6 @@ class RefinementExplorer(RecipeExplorer[RefinementResult]):
     _first_words = _HINT
 
     method = Knob("_method", "The method, as in `Refinement`.")
-    iterations = Knob("_iterations", "Steps of inference.")
-    certainty = Knob("_certainty", "The probability that a given label is right.")
-    gaussian_sxy = Knob("_gaussian_sxy", "How near a like neighbour is, in pixels.")
-    gaussian_compat = Knob("_gaussian_compat", "What differing from a near neighbour costs.")
-    bilateral_sxy = Knob("_bilateral_sxy", "How near a neighbour of like colour is, in pixels.")
-    bilateral_srgb = Knob("_bilateral_srgb", "How like its colour is, in grey levels.")
-    bilateral_compat = Knob("_bilateral_compat", "What differing from such a neighbour costs.")
 
     @property
     def labels(self) -> LabelMap:
@@ -85,52 +73,37 @@ class RefinementExplorer(RecipeExplorer[RefinementResult]):
         return self._on_screen().after
 
     def _build_knobs(self) -> None:
-        start = self._start.refine
-        self._method = choice(
-            "method", get_args(get_type_hints(Refinement)["method"]), start.method
-        )
-        self._iterations = whole("iterations", start.iterations, 1, 30)
-        self._certainty = number("certainty", start.certainty, 0.51, 0.99, 0.01)
-        self._gaussian_sxy = number("near: pixels", start.gaussian_sxy, 0.5, 60, 0.5)
-        self._gaussian_compat = number("near: weight", start.gaussian_compat, 0, 30, 0.5)
-        self._bilateral_sxy = number("alike: pixels", start.bilateral_sxy, 1, 120, 1)
-        self._bilateral_srgb = number("alike: levels", start.bilateral_srgb, 1, 80, 1)
-        self._bilateral_compat = number("alike: weight", start.bilateral_compat, 0, 150, 1)
+        self._methods = MethodKnobs(self, "refine", self._start)
+        self._method = self._methods.list
 
     def _build_figures(self) -> None:
         self._panels = Panel(), Panel(), Panel()
         self._board = Board(*self._panels)
 
     def _lay_out(self) -> None:
-        self._sliders = {name: getattr(self, f"_{name}") for name in ("iterations", *_CRF)}
         self._method.observe(lambda change: self._show_own(), "value")
         self._show_own()
         self._about = widgets.HTML()
-        rows = [
-            self._pictures.row, row(self._method, *self._sliders.values()), self._board.frame,
-            self._about,
-        ]  # fmt: skip
-        self._begin(rows, [self._pictures.list, self._method, *self._sliders.values()])
+        knobs = [self._method, *self._methods.sliders.values()]
+        rows = [self._pictures.row, row(*knobs), self._board.frame, self._about]
+        self._begin(rows, [self._pictures.list, *knobs])
 
     def _show_own(self) -> None:
-        show_only(self._sliders, _OWN.get(self.method, tuple(self._sliders)))
+        self._methods.show({})
 
     def _view(self) -> _View:
-        names = _OWN.get(self.method, tuple(self._sliders))
-        settings = {"method": self.method} | {name: getattr(self, name) for name in names}
-        return _View(self._pictures.subject, tuple(settings.items()))
+        return _View(self._pictures.subject, tuple(self._methods.settings({}).items()))
 
     def _compute(self, view: _View) -> RefinementResult:
         subject, picture = view.subject, view.subject.picture
-        recipe = replace(
-            self._start, name="explored", refine=replace(self._start.refine, **dict(view.settings))
-        )
-        plain = replace(recipe, refine=Refinement(method="none"))
+        base = replace(self._start, name="explored")
+        recipe = self._methods.recipe(base, dict(view.settings)).renewed()
+        plain = replace(recipe, refine=Unrefined())
         before = self._once(
             "named", (picture.digest, subject.vocabulary.names),
             lambda: self._lab.segment(picture, plain, subject.vocabulary).named,
         )  # fmt: skip
-        after = self._lab.refine(picture, before, **asdict(recipe.refine))
+        after = self._lab.refine(picture, before, method=recipe.refine)
         title = f"{subject.spoken}: {recipe.refine.method}"
         mious = _miou(subject, before), _miou(subject, after)
         return RefinementResult(subject, before, after, *mious, recipe, title)

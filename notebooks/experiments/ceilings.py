@@ -71,7 +71,7 @@ def guesses(
     )
     named = voted(whole.segments, truth, vocabulary.names)
     yield "names: each segment gets its majority class, no refinement", named
-    yield "names, then refinement", lab.refine(picture, named, **vars(recipe.refine))
+    yield "names, then refinement", lab.refine(picture, named, method=recipe.refine)
     _, regions = np.unique(np.where(truth == VOID, 0, truth), return_inverse=True)
     masks = Segments(regions.reshape(truth.shape).astype(np.int32))
     candidates = whole.caption.candidates

@@ -44,7 +44,7 @@ def benches(setting: Setting) -> Iterator[Contest]:
 def features(setting: Setting, side: int, count: int) -> list[np.ndarray]:
     """Return cells f32 [side x side, C] of pictures of mini-VOC, each of unit length."""
     lab = Lab("mini", store=setting.folder / "cuts")
-    settings = Clustering("ncut", normalise="l2", grid=side)
+    settings = Clustering.of("ncut", normalise="l2", grid=side)
     samples = voc("data/minivoc", "val").samples[:count]
     joined = [join(lab.extract(sample.picture(), squash=True), settings) for sample in samples]
     return [value.reshape(len(value), -1).T for value in joined]

@@ -23,7 +23,7 @@ def benches(setting: Setting) -> Iterator[Contest]:
     size = (60, 80) if setting.smoke else (375, 500)
     picture, labels = photograph(size), discs(size, 4)
     words = f"{size[1]} x {size[0]}"
-    masks, joint = FREESEG_DIFF.refine, Refinement("crf-joint")
+    masks, joint = FREESEG_DIFF.refine, Refinement.of("crf-joint")
     assert_alike(refine(picture, labels, masks).labels, each_by_pydensecrf(picture, labels, masks))
     for threads, target in ((1, 5.0), (2, 8.0)):
         yield Contest(

@@ -1,0 +1,180 @@
+"""Parts that are added from outside the package: each in segment, evaluate, ablate and an explorer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_dataset
+from scipy.ndimage import median_filter
+from sklearn.cluster import MeanShift as SklearnMeanShift
+
+import fslab
+from fslab import datasets
+from fslab.backbones import Backbone, Layer
+from fslab.evaluate import ablate, evaluate
+from fslab.lab import Lab
+from fslab.records import CellClustering, Refinement, Slider
+from fslab.score import Terms, metric, summarise
+from fslab.widgets import explore_clusters, explore_refinement
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return datasets.voc(write_dataset(tmp_path_factory.mktemp("set"), 2))
+
+
+def experiment(folder, name, base, change):
+    """Write an ablation of two rows, the second with a change."""
+    text = f'title = "{name}"\nmetrics = ["{name}"]\nbase = {base}\n'
+    path = folder / "outside.toml"
+    path.write_text(text + f'[[row]]\nname = "as it is"\n[[row]]\nname = "other"\n{change}\n')
+    return path
+
+
+# --- a clustering
+
+
+@dataclass(frozen=True)
+class MeanShift(CellClustering):
+    """Mean shift. bandwidth: how far a mean looks."""
+
+    bandwidth: float = 0.3
+
+
+@fslab.clustering(
+    "meanshift", settings=MeanShift, finds_k=True,
+    knobs=(Slider("bandwidth", "bandwidth", 0.1, 1.0, 0.05),),
+)  # fmt: skip
+def meanshift(cells, settings):
+    return SklearnMeanShift(bandwidth=settings.bandwidth).fit_predict(cells)
+
+
+def test_a_clustering(tiny, data, tmp_path):
+    lab, picture = Lab(tiny, "rgb"), data.samples[0].picture()
+    recipe = lab.recipe("fslab").change({"cluster.method": "meanshift", "cluster.bandwidth": 0.4})
+    found = lab.segment(picture, recipe, candidates=["dog"]).segments
+    features = lab.extract(picture)
+    cells = np.concatenate(list(features.values())).reshape(5, -1).T
+    assert found.count == SklearnMeanShift(bandwidth=0.4).fit_predict(cells).max() + 1
+    assert lab.cluster(features, method="meanshift", bandwidth=0.4).count == found.count
+    oracle = evaluate(lab, data, recipe, "oracle", progress=False).score
+    change = 'set = { "cluster.method" = "meanshift", "cluster.bandwidth" = 0.4 }'
+    file = experiment(tmp_path, "oracle", '{ cluster = "kmeans", backbone = "rgb" }', change)
+    assert ablate(file, data, progress=False).rows[1].scores["oracle"] == oracle
+    explorer = explore_clusters(lab, picture, recipe)
+    explorer.bandwidth = 0.5
+    explorer.wait()
+    assert explorer.recipe.cluster == MeanShift(normalise="none", bandwidth=0.5)
+
+
+# --- a metric
+
+
+@metric(
+    "accuracy", needs="segments", part="oracle", background="a class",
+    note="share of pixels whose segment has their class most often",
+)  # fmt: skip
+def accuracy(per_image, part):
+    tables = [image.tally(part).confusion().counts for image in per_image]
+    right = np.array([[np.trace(table)] for table in tables], float)
+    return Terms(("pixels",), right, np.array([[table.sum()] for table in tables], float))
+
+
+def test_a_metric(data, tmp_path):
+    lab = Lab("mini", "rgb")
+    report = evaluate(lab, data, "diffcut", "accuracy", progress=False)
+    by_hand = []
+    for sample in data:
+        labels, truth = lab.segments(sample.picture(), "diffcut").labels, sample.truth()
+        counted = truth != 255
+        for one in range(labels.max() + 1):
+            classes = np.bincount(truth[counted & (labels == one)], minlength=3)
+            by_hand.append((classes.max(), classes.sum()))
+    right, pixels = np.sum(by_hand, 0)
+    assert report.score.miou == report.scores["accuracy"].miou == pytest.approx(right / pixels)
+    assert report.to_dict()["scores"]["accuracy"]["protocol"].startswith("share of pixels")
+    assert summarise("accuracy", [row.score for row in report.rows]).miou == report.score.miou
+    file = experiment(
+        tmp_path, "accuracy", '{ cluster = "kmeans", backbone = "rgb" }',
+        'set = { "cluster.k" = 2 }',
+    )  # fmt: skip
+    rows = ablate(file, data, out=tmp_path / "out", progress=False).rows
+    assert rows[0].scores["accuracy"].miou > rows[1].scores["accuracy"].miou > 0.5
+    assert "share of pixels" in (tmp_path / "out" / "figure.html").read_text()
+
+
+# --- a refinement
+
+
+@dataclass(frozen=True)
+class Median(Refinement):
+    """A median filter. size: of its window, in pixels."""
+
+    size: int = 5
+
+
+@fslab.refinement("median", settings=Median, knobs=(Slider("size", "window", 1, 15, 2),))
+def median(picture, labels, settings):
+    return median_filter(labels.labels, settings.size)
+
+
+def by_number(picture, segments, candidates, vocabulary):
+    return fslab.LabelMap(segments.labels % 3, vocabulary.names)
+
+
+def test_a_refinement(tiny, data, tmp_path):
+    lab, picture = Lab(tiny, "rgb"), data.samples[0].picture()
+    change = {"refine.method": "median", "refine.size": 9, "match": by_number}
+    recipe = lab.recipe("fslab").change({**change, "caption.words": "all"})
+    result = lab.segment(picture, recipe)
+    assert (result.labels.labels == median_filter(result.named.labels, 9)).all()
+    assert not (result.labels.labels == result.named.labels).all()
+    voc21 = evaluate(lab, data, recipe, progress=False).score
+    base = '{ method = "fslab", backbone = "rgb", set = { "caption.words" = "all" } }'
+    change = (
+        '"refine.method" = "median", "refine.size" = 9, "match" = "test_from_outside:by_number"'
+    )
+    file = experiment(tmp_path, "voc21", base, f"set = {{ {change} }}")
+    assert ablate(file, data, preset=str(tiny), progress=False).rows[1].scores["voc21"] == voc21
+    explorer = explore_refinement(lab, picture, recipe, size=3)
+    explorer.wait()
+    assert (explorer.labels.labels == median_filter(result.named.labels, 3)).all()
+
+
+# --- a backbone
+
+
+class Grey(Backbone):
+    """How bright cells of 8 x 8 pixels are."""
+
+    name, resolution, multiple = "grey", 64, 8
+    fingerprint, default_layers = "grey-1", ("brightness",)
+
+    def layers(self):
+        return (Layer("brightness", 1, 8),)
+
+    def run(self, picture, size, wanted, settings):
+        h, w = (side // 8 for side in size)
+        grey = picture.pixels.mean(2)[: 8 * h, : 8 * w].reshape(h, 8, w, 8).mean((1, 3))
+        return {("brightness", step): torch.tensor(grey[None]).float() for step in wanted}
+
+
+def test_a_backbone(tiny, data, tmp_path):
+    lab, sample = Lab(tiny, Grey()), data.samples[1]
+    result = lab.segment(sample.picture(), "fslab", candidates=["dog"])
+    cells = sample.picture().pixels.mean(2).reshape(8, 8, 8, 8).mean((1, 3))
+    assert np.allclose(result.features["brightness"], cells[None])
+    recipe = fslab.Recipe(cluster=fslab.KMeans(k=6))
+    oracle = evaluate(lab, data, recipe, "oracle", progress=False).score
+    assert evaluate(Lab(tiny, "rgb"), data, recipe, "oracle", progress=False).score != oracle
+    base = '{ cluster = "kmeans", backbone = "rgb", set = { "cluster.normalise" = "none" } }'
+    file = experiment(tmp_path, "oracle", base, 'backbone = "test_from_outside:Grey"')
+    rows = ablate(file, data, preset=str(tiny), progress=False).rows
+    assert [row.backbone for row in rows] == ["rgb", "grey"]
+    assert rows[1].scores["oracle"] == oracle
+    explorer = explore_clusters(lab, sample.picture(), recipe)
+    explorer.wait()
+    assert explorer.layers == ("brightness",)
+    expected = lab.segments(sample.picture(), recipe).labels
+    assert (explorer.segments.labels == expected).all()
