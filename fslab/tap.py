@@ -1,19 +1,26 @@
-"""Read what named layers of any `nn.Module` output. Knows nothing of diffusion."""
+"""Read what named layers of any `nn.Module` take, output and attend to. Knows no diffusion."""
 
 from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from fslab.overtaking import giving_way
 from fslab.records import FslabError
+
+INPUT, PROBABILITIES = ".input", ".probs"
+"""Behind a module's path: what it is given, and where the attention within it looks."""
 
 _taps: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _taps_grow = threading.Lock()
@@ -53,12 +60,16 @@ def unknown_layer(pattern: str, paths: Sequence[str]) -> str:
 
 
 @contextmanager
-def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str, Tensor]]:
+def tap(
+    net: nn.Module, *patterns: str, stop: bool = False, entries: Mapping[str, int] | None = None
+) -> Iterator[dict[str, Tensor]]:
     """Collect what the named layers output, by module path, in the order in which they fire.
 
-    net: any module; patterns: as in `layer_paths`. A layer that fires more than once keeps
-    its last output, or its first with stop=True. A layer that returns several things gives
-    its first tensor: a UNet block's hidden states come before its skip connections.
+    net: any module; patterns: as in `layer_paths`, or a path with ".input" behind it for what that
+    module is given, or with ".probs" for `attention_probabilities` of the attention within it. A
+    layer that fires more than once keeps its last output, or its first with stop=True. A layer that
+    returns several things gives its first tensor: a UNet block's hidden states come before its
+    skip connections; entries: by path, the place of another one.
     stop=True ends the forward pass as soon as the last wanted layer has fired and leaves the
     `with` block there: what comes after it never runs, so keep only the pass inside.
     Every hook is removed on the way out, also when the pass fails. Hooks see every pass, so a
@@ -67,19 +78,22 @@ def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str
     seen: dict[str, Tensor] = {}
     wanted = _modules(net, patterns)
 
-    def keep(path: str, output: Any) -> None:
+    def keep(path: str, value: Any) -> None:
         if stop and path in seen:
             return
-        seen[path] = first_tensor(output, path)
+        place = (entries or {}).get(path, 0)
+        seen[path] = first_tensor(entries_of(value)[place:] if place else value, path)
         if stop and len(seen) == len(wanted):
             raise _AllSeen(seen)
 
     with _lock_of(net), ExitStack() as hooks:
-        for path, module in wanted.items():
-            handle = module.register_forward_hook(
-                lambda module, inputs, output, path=path: keep(path, output)
-            )
-            hooks.callback(handle.remove)
+        watched = {path: module for path, (module, how) in wanted.items() if how == PROBABILITIES}
+        if watched:
+            looks = {path: partial(_look, partial(keep, path)) for path in watched}
+            hooks.enter_context(attending({watched[path]: look for path, look in looks.items()}))
+        for path, (module, how) in wanted.items():
+            if how != PROBABILITIES:
+                hooks.callback(_hook(module, how, partial(keep, path)).remove)
         try:
             with giving_way(net):
                 yield seen
@@ -88,27 +102,131 @@ def tap(net: nn.Module, *patterns: str, stop: bool = False) -> Iterator[dict[str
                 raise
 
 
+def _hook(module: nn.Module, how: str, keep: Callable[[Any], None]) -> Any:
+    if how == INPUT:
+        return module.register_forward_pre_hook(
+            lambda _, inputs, named: keep((*inputs, *named.values())), with_kwargs=True
+        )
+    return module.register_forward_hook(lambda _, inputs, output: keep(output))
+
+
+def _look(keep: Callable[[Any], None], *given: Any, **named: Any) -> None:
+    keep(attention_probabilities(*given, **named))
+
+
+class _Attending(TorchFunctionMode):
+    """Tells the innermost entered module's listener what attention inside it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered: list[Callable[..., None]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is scaled_dot_product_attention and self.entered:
+            self.entered[-1](*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def attending(listeners: Mapping[nn.Module, Callable[..., None]]) -> Iterator[None]:
+    """Tell listeners what `scaled_dot_product_attention` within their modules is called with.
+
+    So queries and keys are those that count: normalised, rotated, text's among them. Of modules
+    within each other the innermost is told. Only this thread's passes are listened to.
+    """
+    mode = _Attending()
+    with ExitStack() as hooks:
+        for module, listener in listeners.items():
+            enter = partial(_enter, mode.entered, listener)
+            hooks.callback(module.register_forward_pre_hook(enter).remove)
+            leave = module.register_forward_hook(lambda *_: _leave(mode.entered))
+            hooks.callback(leave.remove)
+        with mode:
+            yield
+
+
+def _enter(entered: list[Callable[..., None]], listener: Callable[..., None], *_: Any) -> None:
+    entered.append(listener)
+
+
+def _leave(entered: list[Callable[..., None]]) -> None:
+    entered.pop()
+
+
+def attention_probabilities(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Return where `scaled_dot_product_attention` looks, head mean: f32 [B, queries, keys].
+
+    Its own arguments: query [B, heads, queries, D], key [B, heads or fewer, keys, D]; value,
+    dropout_p and enable_gqa change nothing here. Head by head: all at once need `heads` times the
+    memory, gigabytes for the finest layer of Stable Diffusion.
+    """
+    heads, (rows, columns) = query.shape[1], (query.shape[2], key.shape[2])
+    each = heads // key.shape[1]
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if is_causal:
+        attn_mask = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril()
+    total = torch.zeros(len(query), rows, columns, device=query.device)
+    for head in range(heads):
+        scores = query[:, head].float() @ key[:, head // each].float().transpose(1, 2) * scale
+        total += _masked(scores, attn_mask, head).softmax(-1)
+    return total / heads
+
+
+def _masked(scores: Tensor, mask: Tensor | None, head: int) -> Tensor:
+    if mask is None:
+        return scores
+    if mask.ndim == 4:
+        mask = mask[:, head if mask.shape[1] > 1 else 0]
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, -torch.inf)
+    return scores + mask
+
+
 def _lock_of(net: nn.Module) -> threading.RLock:
     with _taps_grow:
         return _taps.setdefault(net, threading.RLock())
 
 
-def _modules(net: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
-    """Return the modules that any pattern fits, by path; whole paths are not searched for."""
+def _modules(net: nn.Module, patterns: Sequence[str]) -> dict[str, tuple[nn.Module, str]]:
+    """Return modules that any pattern fits, and what is read of each; whole paths are not searched
+    for."""
     try:
         paths = patterns if all(patterns) else layer_paths(net, patterns)
-        return {path: net.get_submodule(path) for path in paths}
+        return {path: _module(net, path) for path in paths}
     except AttributeError:
-        return {path: net.get_submodule(path) for path in layer_paths(net, patterns)}
+        return {path: (net.get_submodule(path), "") for path in layer_paths(net, patterns)}
+
+
+def _module(net: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """Return the module of a path, and INPUT or PROBABILITIES where no module is called so."""
+    try:
+        return net.get_submodule(path), ""
+    except AttributeError:
+        how = next((each for each in (INPUT, PROBABILITIES) if path.endswith(each)), "")
+        return net.get_submodule(path.removesuffix(how)), how
 
 
 def first_tensor(output: Any, path: str) -> Tensor:
     """Return the first tensor of a module's output: itself, or of a tuple, list or mapping."""
-    if isinstance(output, Tensor):
-        return output
-    entries = output.values() if isinstance(output, Mapping) else output
-    if isinstance(entries, (tuple, list)) or isinstance(output, Mapping):
-        for entry in entries:
-            if isinstance(entry, Tensor):
-                return entry
+    for entry in entries_of(output):
+        if isinstance(entry, Tensor):
+            return entry
     raise FslabError(f"layer {path!r} outputs {type(output).__name__}, which holds no tensor")
+
+
+def entries_of(output: Any) -> Sequence[Any]:
+    """Return the things that a module outputs: a tensor alone, or a tuple's, list's, mapping's."""
+    if isinstance(output, Mapping):
+        return list(output.values())
+    return output if isinstance(output, (tuple, list)) else [output]

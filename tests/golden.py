@@ -23,7 +23,7 @@ import torch
 from conftest import CELL_METHODS, clustering_by
 
 import fslab
-from fslab.backbones import Handmade, Rgb, StableDiffusion, word_attentions, word_keys
+from fslab.backbones import Diffusion, Handmade, Rgb, word_attentions, word_keys
 from fslab.backbones.vision import VisionTransformer
 from fslab.captions import candidates, load_captioner
 from fslab.cluster import cluster
@@ -101,7 +101,7 @@ def some(array: Any) -> np.ndarray:
     return flat[:: max(1, len(flat) // 256)][:256]
 
 
-@case(StableDiffusion, Extraction)
+@case(Diffusion, Extraction)
 def _diffusion(folder: Path) -> Outputs:
     backbone = lab().backbone
     settings = Extraction(timesteps=(300,), precision="fp32")

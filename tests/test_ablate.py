@@ -9,7 +9,7 @@ from conftest import write_dataset
 from fslab import datasets
 from fslab.backbones import pick_layers
 from fslab.backbones.baselines import Rgb
-from fslab.backbones.diffusion import StableDiffusion
+from fslab.backbones.diffusion import Diffusion
 from fslab.evaluate import ablate, evaluate, read_experiment, read_table
 from fslab.evaluate.ablation import FIGURE, TABLE
 from fslab.evaluate.log import RESULTS
@@ -83,7 +83,7 @@ cluster = "kmeans"
 "extract.layers" = [["down_blocks.1"], ["mid_block"], ["up_blocks.1"]]
 "extract.timesteps" = [[0], [100]]
 """
-    calls = counted(monkeypatch, StableDiffusion, "_pass")
+    calls = counted(monkeypatch, Diffusion, "_pass")
     found = ablate(written(tmp_path, text), dataset, limit=2, preset=tiny, progress=False)
     assert len(calls) == 2 * 2
     row = found.rows[3]

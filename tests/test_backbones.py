@@ -19,7 +19,7 @@ from transformers import (
     ViTModel,
 )
 
-from fslab.backbones import StableDiffusion, open_backbone, pick_layers, word_attention
+from fslab.backbones import Diffusion, open_backbone, pick_layers, word_attention
 from fslab.backbones.latents import prepare
 from fslab.backbones.weights import locate
 from fslab.records import Extraction, FslabError
@@ -83,7 +83,7 @@ def plain_features(folder, picture, timestep, seed, prompt="", kind="sd1"):
 @pytest.mark.parametrize("size", [(64, 64), (64, 96), (96, 64)])
 def test_features_equal_plain_diffusers_bit_for_bit(diffusion_folders, kind, size):
     folder, picture = diffusion_folders[kind], noise_picture(*size)
-    backbone = StableDiffusion(folder)
+    backbone = Diffusion(folder)
     settings = Extraction(layers=LAYERS, timesteps=(50, 500), seed=3, prompt="a photo of dog")
     assert backbone.input_size(picture, settings) == size
     found = backbone.run(picture, size, {50: LAYERS, 500: LAYERS}, settings)
@@ -95,7 +95,7 @@ def test_features_equal_plain_diffusers_bit_for_bit(diffusion_folders, kind, siz
 
 
 def test_draws_are_averaged_and_the_first_is_the_single_one(diffusion_folders, picture):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
+    backbone = Diffusion(diffusion_folders["sd1"])
     wanted, path = {100: LAYERS[:1]}, LAYERS[0]
     one = backbone.run(picture, (64, 64), wanted, Extraction(draws=1))[path, 100]
     three = backbone.run(picture, (64, 64), wanted, Extraction(draws=3))[path, 100]
@@ -107,7 +107,7 @@ def test_draws_are_averaged_and_the_first_is_the_single_one(diffusion_folders, p
 
 
 def test_the_posterior_can_be_sampled(diffusion_folders, picture):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
+    backbone = Diffusion(diffusion_folders["sd1"])
     mean = backbone.latent(picture, (64, 64), Extraction())
     sample = backbone.latent(picture, (64, 64), Extraction(posterior="sample"))
     again = backbone.latent(picture, (64, 64), Extraction(posterior="sample"))
@@ -116,8 +116,8 @@ def test_the_posterior_can_be_sampled(diffusion_folders, picture):
 
 
 def test_the_pass_ends_after_the_last_wanted_layer(diffusion_folders, picture):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
-    unet = backbone._part("unet", torch.float32)
+    backbone = Diffusion(diffusion_folders["sd1"])
+    unet = backbone.components.load("unet", torch.float32)
     fired = []
     for name, module in unet.named_modules():
         module.register_forward_hook(lambda *_, name=name: fired.append(name))
@@ -130,9 +130,9 @@ def test_the_pass_ends_after_the_last_wanted_layer(diffusion_folders, picture):
 
 def test_layers_are_listed_as_they_come_out(diffusion_folders):
     for folder in diffusion_folders.values():
-        backbone, picture = StableDiffusion(folder), noise_picture(64, 96)
+        backbone, picture = Diffusion(folder), noise_picture(64, 96)
         listed = backbone.layers()
-        assert not backbone._parts, "listing loaded weights"
+        assert not backbone.components.loaded, "listing loaded weights"
         paths = [layer.path for layer in listed]
         assert not [path for path in paths if path.endswith(("attn2.to_k", "attn2.to_v"))]
         found = backbone.run(picture, (64, 96), {0: paths}, Extraction())
@@ -143,7 +143,7 @@ def test_layers_are_listed_as_they_come_out(diffusion_folders):
 
 
 def test_the_papers_rule_gives_cross_attention_queries_at_the_coarsest_stride(diffusion_folders):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
+    backbone = Diffusion(diffusion_folders["sd1"])
     chosen = pick_layers(backbone.default_layers, backbone.layers())
     assert {layer.stride for layer in chosen} == {16}
     assert all(layer.path.endswith("attn2.to_q") for layer in chosen)
@@ -151,7 +151,7 @@ def test_the_papers_rule_gives_cross_attention_queries_at_the_coarsest_stride(di
 
 
 def test_a_picture_keeps_its_aspect_unless_squashed(diffusion_folders):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
+    backbone = Diffusion(diffusion_folders["sd1"])
     tall = noise_picture(300, 100)
     assert backbone.multiple == 16
     assert backbone.input_size(tall, Extraction()) == (192, 64)
@@ -163,19 +163,19 @@ def test_a_picture_keeps_its_aspect_unless_squashed(diffusion_folders):
 def test_random_weights_are_seeded_and_differ_from_the_trained(diffusion_folders, picture):
     folder, wanted = diffusion_folders["sd1"], {0: ("down_blocks.1",)}
     run = [
-        StableDiffusion(folder, random=seed).run(picture, (64, 64), wanted, Extraction())
+        Diffusion(folder, random=seed).run(picture, (64, 64), wanted, Extraction())
         for seed in (0, 0, 1, None)
     ]
     maps = [found["down_blocks.1", 0] for found in run]
     assert torch.equal(maps[0], maps[1])
     assert not torch.equal(maps[0], maps[2])
     assert not torch.equal(maps[0], maps[3])
-    assert StableDiffusion(folder, random=0).fingerprint != StableDiffusion(folder).fingerprint
+    assert Diffusion(folder, random=0).fingerprint != Diffusion(folder).fingerprint
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_near_full(diffusion_folders, picture, precision):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
+    backbone = Diffusion(diffusion_folders["sd1"])
     wanted = {0: ("down_blocks.1",)}
     full = backbone.run(picture, (64, 64), wanted, Extraction())["down_blocks.1", 0]
     half = backbone.run(picture, (64, 64), wanted, Extraction(precision=precision))[
@@ -255,7 +255,7 @@ def test_prepare_resizes_as_diffusers_does():
 
 
 def test_an_unknown_layer_offers_the_nearest(diffusion_folders):
-    layers = StableDiffusion(diffusion_folders["sd1"]).layers()
+    layers = Diffusion(diffusion_folders["sd1"]).layers()
     with pytest.raises(FslabError, match=r"'up_block\.1'.*up_blocks\.1"):
         pick_layers(["up_block.1"], layers)
 
@@ -265,7 +265,7 @@ def test_a_timestep_beyond_the_schedule_is_refused(diffusion_folders, picture, t
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "num_train_timesteps": 100}))
     with pytest.raises(FslabError, match="timestep is 100; short has 0 to 99"):
-        StableDiffusion(folder).run(picture, (64, 64), {100: ("down_blocks.0",)}, Extraction())
+        Diffusion(folder).run(picture, (64, 64), {100: ("down_blocks.0",)}, Extraction())
 
 
 def test_missing_weights_say_what_how_large_and_how():
@@ -287,7 +287,7 @@ def test_pickled_weights_are_refused(diffusion_folders, picture, tmp_path):
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(FslabError, match="pickled weights only"):
-        StableDiffusion(folder).run(picture, (64, 64), {0: ("down_blocks.0",)}, Extraction())
+        Diffusion(folder).run(picture, (64, 64), {0: ("down_blocks.0",)}, Extraction())
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_configurations_of_other_networks_are_refused(diffusion_folders, tmp_pat
     path = folder / "unet" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(FslabError, match=message):
-        StableDiffusion(folder)
+        Diffusion(folder)
 
 
 def test_other_folders_are_refused(tmp_path):
@@ -319,7 +319,7 @@ def test_other_folders_are_refused(tmp_path):
 
 def test_word_attention_is_the_softmax_of_the_attention_processor(diffusion_folders, picture):
     """The maps equal what diffusers' own plain attention computes inside the layer."""
-    backbone = StableDiffusion(diffusion_folders["sd1"])
+    backbone = Diffusion(diffusion_folders["sd1"])
     path = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
     settings = Extraction(
         layers=(f"{path}.to_q",), timesteps=(50,), prompt="a photo of dog and cat"
@@ -347,7 +347,7 @@ def test_word_attention_is_the_softmax_of_the_attention_processor(diffusion_fold
 
 
 def test_word_attention_refuses_other_words_and_layers(diffusion_folders, picture):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
+    backbone = Diffusion(diffusion_folders["sd1"])
     settings = Extraction(layers=("*attn2.to_q",), timesteps=(50,), prompt="a photo of dog")
     with pytest.raises(FslabError, match="does not hold the word 'cat'"):
         word_attention(backbone, picture, (64, 64), ["cat"], settings)

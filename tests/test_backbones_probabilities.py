@@ -7,10 +7,10 @@ from conftest import noise_picture
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPVisionModel, Dinov2Model, ViTModel
 
-from fslab.backbones import StableDiffusion, open_backbone, pick_layers, written_for_unet
-from fslab.backbones.probabilities import attention_probabilities
+from fslab.backbones import Diffusion, open_backbone, pick_layers, written_for_unet
 from fslab.lab import Lab
 from fslab.records import Extraction, FslabError
+from fslab.tap import attention_probabilities
 
 BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0"
 PATH = f"{BLOCK}.attn1.probs"
@@ -35,7 +35,7 @@ def own_scores(backbone, path, picture, size, settings):
 @pytest.mark.parametrize("block", [BLOCK, "mid_block.attentions.0.transformer_blocks.0"])
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
 def test_probabilities_are_diffusers_own(diffusion_folders, kind, block, size):
-    backbone, picture = StableDiffusion(diffusion_folders[kind]), noise_picture(*size)
+    backbone, picture = Diffusion(diffusion_folders[kind]), noise_picture(*size)
     path, settings = f"{block}.attn1", Extraction(timesteps=(50,), seed=2)
     found = backbone.run(picture, size, {50: (f"{path}.probs",)}, settings)[f"{path}.probs", 50]
     stride = backbone.layers_by_path()[f"{path}.probs"].stride
@@ -66,24 +66,24 @@ def test_probabilities_of_vision_transformers_are_transformers_own(vision_folder
 
 
 def test_probabilities_are_listed_beside_their_projections(diffusion_folders):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
+    backbone = Diffusion(diffusion_folders["sd1"])
     listed = backbone.layers_by_path()
     found = {path for path in listed if path.endswith(".probs")}
     assert found == {path.removesuffix("to_k") + "probs" for path in listed if "attn1.to_k" in path}
     for path in found:
         assert listed[path].channels == (backbone.resolution // listed[path].stride) ** 2
-    assert not backbone._parts, "listing loaded weights"
+    assert not backbone.components.loaded, "listing loaded weights"
 
 
 def test_only_a_pattern_that_says_so_picks_probabilities(diffusion_folders):
-    layers = StableDiffusion(diffusion_folders["sd1"]).layers()
+    layers = Diffusion(diffusion_folders["sd1"]).layers()
     assert not [x for x in pick_layers(["*"], layers) if x.path.endswith(".probs")]
     picked = pick_layers(["*.attn1.probs", "down_blocks.0"], layers)
     assert {x.path.rpartition(".")[2] for x in picked} == {"probs", "0"}
 
 
 def test_last_picks_the_last_that_fits(diffusion_folders):
-    layers = StableDiffusion(diffusion_folders["sdxl"]).layers()
+    layers = Diffusion(diffusion_folders["sdxl"]).layers()
     (last,) = pick_layers(["last:down_blocks.*.attn1"], layers)
     assert last.path == "down_blocks.2.attentions.0.transformer_blocks.1.attn1"
     with pytest.raises(FslabError, match=r"the nearest are .*down_blocks"):
@@ -91,12 +91,12 @@ def test_last_picks_the_last_that_fits(diffusion_folders):
 
 
 def test_the_pass_ends_at_the_projections(diffusion_folders, picture):
-    backbone = StableDiffusion(diffusion_folders["sd1"])
-    unet, fired = backbone._part("unet", torch.float32), []
+    backbone = Diffusion(diffusion_folders["sd1"])
+    unet, fired = backbone.components.load("unet", torch.float32), []
     for path, module in unet.named_modules():
         module.register_forward_hook(lambda *_, path=path: fired.append(path))
     backbone.run(picture, (64, 64), {50: (PATH,)}, Extraction())
-    assert fired[-1] == f"{BLOCK}.attn1.to_k"
+    assert fired[-1] == f"{BLOCK}.attn1.to_v"
 
 
 def test_probabilities_come_back_from_the_store(tiny, wide_picture):
@@ -106,15 +106,15 @@ def test_probabilities_come_back_from_the_store(tiny, wide_picture):
     assert len(cold) > 2
     for path, value in cold.items():
         assert np.array_equal(value, warm[path])
-    assert not lab.backbone._parts, "warm features loaded weights"
+    assert not lab.backbone.components.loaded, "warm features loaded weights"
 
 
 def test_a_batch_is_its_pictures_one_by_one():
     generator = torch.Generator().manual_seed(0)
-    query, key = (torch.randn(3, 5, 8, generator=generator) for _ in range(2))
-    together = attention_probabilities(query, key, 2, 0.5)
+    query, key = (torch.randn(3, 2, 5, 4, generator=generator) for _ in range(2))
+    together = attention_probabilities(query, key)
     for index in range(3):
-        alone = attention_probabilities(query[[index]], key[[index]], 2, 0.5)
+        alone = attention_probabilities(query[[index]], key[[index]])
         assert torch.allclose(together[index], alone[0], atol=1e-7)
 
 

@@ -12,7 +12,8 @@ from conftest import noise_picture, write_dataset
 
 import fslab
 from fslab import datasets
-from fslab.backbones import StableDiffusion
+from fslab.backbones import Diffusion
+from fslab.backbones.latents import Latents
 from fslab.batches import Batch, check_batch
 from fslab.evaluate import draw, evaluate, plan, score_samples
 from fslab.evaluate.workers import map_samples
@@ -124,7 +125,7 @@ def test_several_at_once_are_near_and_under_keys_of_their_own(
 
 
 def test_timesteps_and_draws_of_one_picture_pass_together(tiny, tmp_path, monkeypatch):
-    rows = calls_of(monkeypatch, StableDiffusion, "_pass")
+    rows = calls_of(monkeypatch, Diffusion, "_pass")
     wanted = {"layers": LAYERS, "timestep": (0, 50, 300), "draws": 2}
     (found,) = Lab(tiny, store=tmp_path / "a").extract_many(pictures(1), batch=4, **wanted)
     assert rows == [4, 2]
@@ -135,7 +136,7 @@ def test_timesteps_and_draws_of_one_picture_pass_together(tiny, tmp_path, monkey
 def test_a_batch_takes_from_the_store_what_passed_alone(tiny, monkeypatch):
     lab = Lab(tiny)
     plain = [lab.extract(picture) for picture in pictures()[:2]]
-    rows = calls_of(monkeypatch, StableDiffusion, "_pass")
+    rows = calls_of(monkeypatch, Diffusion, "_pass")
     found = lab.extract_many(pictures(), batch=3)
     assert rows == [1], "the one that was missing passed alone"
     for features, expected in zip(found, plain, strict=False):
@@ -145,7 +146,7 @@ def test_a_batch_takes_from_the_store_what_passed_alone(tiny, monkeypatch):
 
 
 def test_pictures_of_other_sizes_pass_apart(tiny, monkeypatch):
-    rows = calls_of(monkeypatch, StableDiffusion, "_pass")
+    rows = calls_of(monkeypatch, Diffusion, "_pass")
     mixed = [*pictures(2), *pictures(2, (64, 96))]
     found = Lab(tiny).extract_many([mixed[place] for place in (0, 2, 1, 3)], batch=4)
     assert rows == [2, 2]
@@ -154,14 +155,14 @@ def test_pictures_of_other_sizes_pass_apart(tiny, monkeypatch):
 
 def out_of_memory(monkeypatch, most):
     """Let a pass of more rows than that fail as torch does."""
-    plain = StableDiffusion._pass
+    plain = Diffusion._pass
 
     def short(self, rows, *more):
         if len(rows) > most:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
         return plain(self, rows, *more)
 
-    monkeypatch.setattr(StableDiffusion, "_pass", short)
+    monkeypatch.setattr(Diffusion, "_pass", short)
 
 
 def test_memory_that_runs_out_is_said_and_no_picture_is_lost(tiny, tmp_path, monkeypatch):
@@ -195,14 +196,14 @@ def test_half_as_many_pass_after_memory_ran_out():
 
 
 def test_one_picture_that_fails_is_refused_alone(tiny, monkeypatch):
-    bad, plain = pictures()[1].digest, StableDiffusion._encode
+    bad, plain = pictures()[1].digest, Latents.encode
 
     def failing(self, some, *more):
         if bad in {picture.digest for picture in some}:
             raise MemoryError
         return plain(self, some, *more)
 
-    monkeypatch.setattr(StableDiffusion, "_encode", failing)
+    monkeypatch.setattr(Latents, "encode", failing)
     with pytest.warns(RuntimeWarning, match="memory ran out"):
         found = Lab(tiny).extract_many(pictures(), batch=3)
     assert [isinstance(each, FslabError) for each in found] == [False, True, False]
@@ -219,7 +220,7 @@ def test_an_evaluation_in_batches_is_the_one_without(method, tmp_path, monkeypat
     """On mini, whose labels do not hang on last bits as those of random weights do."""
     data = datasets.load(Path(__file__).parents[1] / "data" / "minivoc").limit(3)
     plain = evaluate(Lab("mini", store=tmp_path / "a"), data, method, progress=False)
-    rows = calls_of(monkeypatch, StableDiffusion, "_pass")
+    rows = calls_of(monkeypatch, Diffusion, "_pass")
     lab = Lab("mini", store=tmp_path / "b")
     report = evaluate(lab, data, method, progress=False, batch=3)
     assert figures(report) == figures(plain)
@@ -233,7 +234,7 @@ def test_a_bad_picture_is_refused_and_a_stopped_run_goes_on(tiny, voc, tmp_path,
     lab, data, out = Lab(tiny), datasets.load(voc), tmp_path / "out"
     evaluate(lab, data.limit(2), "fslab", out=out, progress=False, batch=2)
     before = (out / "results.jsonl").read_text().splitlines()
-    rows = calls_of(monkeypatch, StableDiffusion, "_pass")
+    rows = calls_of(monkeypatch, Diffusion, "_pass")
     report = evaluate(lab, data, "fslab", out=out, progress=False, batch=3)
     assert rows, "what was missing had to pass"
     assert set(report.refused) == {"noise_3"}
@@ -373,7 +374,7 @@ def test_attention_is_fused_wherever_the_libraries_have_it(tiny, picture, monkey
     settings = Extraction(layers=LAYERS, timesteps=(0,), precision="fp32")
     work = (
         lambda: lab.extract(picture, LAYERS),
-        lambda: lab.backbone._encode([picture], (64, 64), settings),
+        lambda: lab.backbone._latents.encode([picture], (64, 64), settings, torch.float32),
         lambda: lab.backbone.text_states("a dog"),
         lambda: lab.matcher.encode_images([picture.pixels]),
         lambda: lab.matcher.encode_texts(["a dog"]),

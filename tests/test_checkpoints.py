@@ -11,7 +11,7 @@ from conftest import noise_picture
 from models import save_encoder
 from safetensors.torch import load_file, save_file
 
-from fslab.backbones import StableDiffusion, checkpoint, open_backbone
+from fslab.backbones import Diffusion, checkpoint, open_backbone
 from fslab.backbones.checkpoint import Checkpoint
 from fslab.lab import Lab
 from fslab.records import Extraction, FslabError
@@ -46,17 +46,17 @@ def no_network(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_and_texts_equal_those_of_the_folder(diffusion_folders, small, no_network, kind):
     picture, backbone = noise_picture(64, 96), open_backbone(small(kind))
-    folder = StableDiffusion(diffusion_folders[kind])
+    folder = Diffusion(diffusion_folders[kind])
     if kind == "sd2":  # the true pad of Stable Diffusion 2.x, which the tiny folder has not
-        folder._tokenizer("tokenizer").pad_token = "!"
-        backbone._tokenizer("tokenizer").pad_token = "!"
+        folder.components.tokenizer("text_encoder").pad_token = "!"
+        backbone.components.tokenizer("text_encoder").pad_token = "!"
     settings = Extraction(prompt="a photo of dog")
     assert backbone.name == "model"
     assert backbone.layers() == folder.layers()
     assert torch.equal(backbone.text_states("a dog"), folder.text_states("a dog"))
     for each in (folder, backbone):  # where a tensor lies in its file changes how products round
         for part in ("unet", "vae"):
-            for parameter in each._part(part, torch.float32).parameters():
+            for parameter in each.components.load(part, torch.float32).parameters():
                 parameter.data = parameter.data.clone()
     found = backbone.run(picture, (64, 96), {50: LAYERS}, settings)
     plain = folder.run(picture, (64, 96), {50: LAYERS}, settings)
@@ -91,11 +91,11 @@ def test_the_true_sizes_fit_by_the_header_alone(kind, tmp_path):
     weights = {name: net.state_dict() for name, net in nets.items()}
     path = save_hollow(weights, shipped, tmp_path / "model.safetensors", kind)
     backbone = open_backbone(path)
-    assert backbone._checkpoint.kind == kind
+    assert backbone.components.checkpoint.kind == kind
     assert backbone.resolution == {"sd1": 512, "sd2": 768, "sdxl": 1024}[kind]
     for part in ("unet", "vae"):
         shapes = {name: value.shape for name, value in weights[part].items()}
-        backbone._checkpoint.check_fits(part, shapes)
+        backbone.components.checkpoint.check_fits(part, shapes)
 
 
 def test_a_lab_and_the_command_line_open_a_file(small, clip, blip, run, tmp_path):

@@ -13,7 +13,7 @@ from models import save_encoder
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from fslab.backbones import StableDiffusion
+from fslab.backbones import Diffusion
 from fslab.lab import Lab
 from fslab.records import Extraction, FslabError
 
@@ -47,7 +47,7 @@ def test_latents_equal_those_of_diffusers_own_pipelines(
     diffusion_folders, tmp_path, picture, kind, pipeline, settings
 ):
     encoder = save_encoder(tmp_path / "taesd", **settings)
-    backbone = StableDiffusion(diffusion_folders[kind], encoder=encoder)
+    backbone = Diffusion(diffusion_folders[kind], encoder=encoder)
     found = backbone.latent(picture, (64, 64), Extraction())
     assert torch.equal(found, plain_latent(pipeline, encoder, picture))
     sampled = backbone.latent(picture, (64, 64), Extraction(posterior="sample", seed=3))
@@ -61,9 +61,7 @@ def test_a_configuration_may_leave_the_scale_out(diffusion_folders, encoder, tmp
         del config[name]
     (folder / "config.json").write_text(json.dumps(config))
     latents = [
-        StableDiffusion(diffusion_folders["sdxl"], encoder=each).latent(
-            picture, (64, 64), Extraction()
-        )
+        Diffusion(diffusion_folders["sdxl"], encoder=each).latent(picture, (64, 64), Extraction())
         for each in (encoder, folder)
     ]
     assert torch.equal(*latents)
@@ -77,20 +75,20 @@ def test_a_lab_takes_an_encoder_by_its_folder_and_needs_no_vae(
     lab, usual = Lab(folder, encoder=encoder), Lab(tiny)
     features = lab.extract(picture, [LAYER])[LAYER]
     assert (features != usual.extract(picture, [LAYER])[LAYER]).any()
-    (net,) = (part for (name, _), part in lab.backbone._parts.items() if name == "vae")
+    (net,) = (part for (name, _), part in lab.backbone.components.loaded.items() if name == "vae")
     assert not hasattr(net, "decoder")
     assert lab.backbone.name.endswith(f" with {encoder.name}")
     assert lab.backbone.fingerprint != usual.backbone.fingerprint
     again = Lab(*lab.specification)
     assert again.backbone.fingerprint == lab.backbone.fingerprint
     assert (again.extract(picture, [LAYER])[LAYER] == features).all()
-    assert again.backbone._parts == {}
+    assert again.backbone.components.loaded == {}
 
 
 def test_another_encoder_has_other_keys(diffusion_folders, encoder, tmp_path):
     other = save_encoder(tmp_path / "other", act_fn="silu")
     prints = {
-        StableDiffusion(diffusion_folders["sd1"], encoder=each).fingerprint
+        Diffusion(diffusion_folders["sd1"], encoder=each).fingerprint
         for each in (None, encoder, other)
     }
     assert len(prints) == 3
@@ -109,15 +107,15 @@ def test_another_encoder_has_other_keys(diffusion_folders, encoder, tmp_path):
 def test_an_encoder_of_other_latents_is_refused(diffusion_folders, tmp_path, settings, said):
     folder = save_encoder(tmp_path / "other", **settings)
     with pytest.raises(FslabError, match=said):
-        StableDiffusion(diffusion_folders["sd1"], encoder=folder)
+        Diffusion(diffusion_folders["sd1"], encoder=folder)
 
 
 def test_what_is_no_tiny_autoencoder_is_refused_by_its_name(diffusion_folders, encoder, tmp_path):
     folder = diffusion_folders["sd1"]
     with pytest.raises(FslabError, match="is of AutoencoderKL; an encoder is diffusers"):
-        StableDiffusion(folder, encoder=folder / "vae")
+        Diffusion(folder, encoder=folder / "vae")
     with pytest.raises(FslabError, match="is of no class of diffusers"):
-        StableDiffusion(folder, encoder=folder / "text_encoder")
+        Diffusion(folder, encoder=folder / "text_encoder")
     with pytest.raises(FslabError, match="encoder is 'nowhere', which is no folder"):
         Lab(folder, encoder="nowhere")
     with pytest.raises(FslabError, match="rgb reads pictures without an encoder"):
@@ -126,10 +124,10 @@ def test_what_is_no_tiny_autoencoder_is_refused_by_its_name(diffusion_folders, e
     config = json.loads((odd / "config.json").read_text())
     (odd / "config.json").write_text(json.dumps({**config, "quantiser": 3}))
     with pytest.raises(FslabError, match="quantiser = 3, which fslab does not understand"):
-        StableDiffusion(folder, encoder=odd)
+        Diffusion(folder, encoder=odd)
     (odd / "config.json").write_text(json.dumps({**config, "encoder_block_out_channels": 8}))
     with pytest.raises(FslabError, match="the encoder_block_out_channels 8; it is a list"):
-        StableDiffusion(folder, encoder=odd)
+        Diffusion(folder, encoder=odd)
 
 
 @pytest.mark.parametrize("tiny_one", [True, False])

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_numbers import MEAN, STD, change
 
-from fslab.backbones import StableDiffusion, open_backbone
+from fslab.backbones import Diffusion, open_backbone
 from fslab.lab import Lab
 from fslab.records import Extraction, FslabError
 
@@ -147,12 +147,18 @@ def test_others_are_refused_by_what_they_are(make, name):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("part", ["transformer", "prior", "decoder"])
-def test_families_without_a_unet_are_named(tmp_path, part):
-    change(tmp_path / "model_index.json", _class_name="StableDiffusion3Pipeline")
+@pytest.mark.parametrize("part", ["prior", "decoder"])
+def test_other_designs_are_named(tmp_path, part):
     (tmp_path / part).mkdir()
-    change(tmp_path / part / "config.json", _class_name="SD3Transformer2DModel")
-    with pytest.raises(FslabError, match=f"holds a {part}/ and no unet/"):
+    change(tmp_path / part / "config.json", _class_name="WuerstchenPrior")
+    with pytest.raises(FslabError, match=f"holds a {part}/ and no unet/.*knows .*SD3Transformer2D"):
+        open_backbone(tmp_path)
+
+
+def test_an_unknown_family_is_named_with_those_that_are_known(tmp_path):
+    (tmp_path / "transformer").mkdir()
+    change(tmp_path / "transformer" / "config.json", _class_name="OwnTransformer2DModel")
+    with pytest.raises(FslabError, match=r"is of OwnTransformer2DModel.*FluxTransformer2DModel, "):
         open_backbone(tmp_path)
 
 
@@ -193,16 +199,16 @@ def test_half_and_non_ema_weights_without_the_plain_file(make, picture):
 @pytest.mark.parametrize("limit", [..., 10**30, 512, "long", -1])
 def test_a_tokenizer_without_its_limit_takes_its_text_encoder_s(make, limit):
     folder = make("sd1", {})
-    plain = StableDiffusion(folder).text_states("a dog")
+    plain = Diffusion(folder).text_states("a dog")
     change(folder / "tokenizer" / "tokenizer_config.json", model_max_length=limit)
-    assert torch.equal(StableDiffusion(folder).text_states("a dog"), plain)
+    assert torch.equal(Diffusion(folder).text_states("a dog"), plain)
 
 
 def test_a_tokenizer_without_its_configuration_is_refused(make):
     folder = make("sd1", {})
     (folder / "tokenizer" / "tokenizer_config.json").unlink()
     with pytest.raises(FslabError, match=r"holds no tokenizer_config\.json"):
-        StableDiffusion(folder).text_states("a dog")
+        Diffusion(folder).text_states("a dog")
 
 
 def test_quantised_weights_in_a_folder_are_refused(make, picture):
@@ -211,4 +217,4 @@ def test_quantised_weights_in_a_folder_are_refused(make, picture):
     codes = {name: value.to(torch.int8) for name, value in load_file(path).items()}
     save_file(codes, path, metadata={"format": "pt"})
     with pytest.raises(FslabError, match="holds I8 numbers"):
-        StableDiffusion(folder).run(picture, (64, 64), {50: FIRST}, Extraction())
+        Diffusion(folder).run(picture, (64, 64), {50: FIRST}, Extraction())

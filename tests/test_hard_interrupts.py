@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from torch import nn
 
-from fslab.backbones import StableDiffusion, open_backbone, pick_layers, word_attention
+from fslab.backbones import Diffusion, open_backbone, pick_layers, word_attention
 from fslab.lab import Lab
 from fslab.records import Extraction
 
@@ -93,15 +93,15 @@ def processors(net):
 
 def networks(backbone):
     """Return the loaded networks of any backbone."""
-    name = "_parts" if isinstance(backbone, StableDiffusion) else "_nets"
-    return list(getattr(backbone, name).values())
+    loaded = backbone.components.loaded if isinstance(backbone, Diffusion) else backbone._nets
+    return list(loaded.values())
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_interrupted_read_leaves_the_model_as_it_was(diffusion_folders, vision_folders, way):
     kind, read = WAYS[way]
     made = {**vision_folders, **diffusion_folders}[kind]
-    opened = StableDiffusion if kind in diffusion_folders else open_backbone
+    opened = Diffusion if kind in diffusion_folders else open_backbone
     expected, backbone = read(opened(made)), opened(made)
     read(backbone)  # what is listed, loaded and encoded once is: the rest is the pass that is read
     with counted() as calls:
@@ -161,7 +161,7 @@ nn.Module.__call__ = tell
 """
 LOOK = """
 nn.Module.__call__ = plain
-parts = [*lab.backbone._parts.values()]
+parts = [*lab.backbone.components.loaded.values()]
 print(len(parts), sum(len(m._forward_hooks) for net in parts for m in net.modules()))
 """
 

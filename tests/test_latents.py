@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fslab.backbones import StableDiffusion
+from fslab.backbones import Diffusion
 from fslab.extract import extract
 from fslab.records import Extraction
 from fslab.store import Store
@@ -18,13 +18,13 @@ LAYER = "up_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
 
 
 def opened(folder, store):
-    backbone = StableDiffusion(folder)
+    backbone = Diffusion(folder)
     backbone.store = store
     return backbone
 
 
 def loaded(backbone):
-    return {name for name, _ in backbone._parts}
+    return {name for name, _ in backbone.components.loaded}
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
@@ -39,7 +39,7 @@ def test_another_timestep_of_a_known_picture_does_not_load_the_vae(
     again, other = opened(folder, store), Extraction(("down_blocks.0", LAYER), (300, 7), **how)
     found = extract(wide_picture, other, again, store)
     assert "vae" not in loaded(again)
-    alone = StableDiffusion(folder)
+    alone = Diffusion(folder)
     size = alone.input_size(wide_picture, other)
     plain = alone.run(wide_picture, size, dict.fromkeys((300, 7), other.layers), other)
     assert "vae" in loaded(alone)
@@ -85,7 +85,7 @@ def test_another_vae_gives_another_latent_and_another_unet_the_same(
     store, folder = Store(own_store), tmp_path / "copy"
     shutil.copytree(diffusion_folders["sd1"], folder)
     first = opened(folder, store).latent(picture, (64, 64), Extraction())
-    untrained = StableDiffusion(folder, random=3)
+    untrained = Diffusion(folder, random=3)
     untrained.store = store
     assert torch.equal(untrained.latent(picture, (64, 64), Extraction()), first)
     assert "vae" not in loaded(untrained)

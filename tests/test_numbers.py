@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from fslab.backbones import StableDiffusion
+from fslab.backbones import Diffusion
 from fslab.backbones.schedule import SCHEDULERS, read_schedule
 from fslab.extract import extract
 from fslab.records import Extraction, FslabError
@@ -90,7 +90,7 @@ def test_latents_equal_those_of_diffusers_own_pipelines(
     copy, picture, monkeypatch, pipeline, kind, vae
 ):
     folder = copy(kind, vae=vae)
-    found = StableDiffusion(folder).latent(picture, (64, 64), Extraction())
+    found = Diffusion(folder).latent(picture, (64, 64), Extraction())
     plain = plain_latent(getattr(diffusers, pipeline), folder, picture, monkeypatch)
     assert torch.equal(found, plain)
 
@@ -105,7 +105,7 @@ def test_a_vae_without_its_quantising_layers_is_read(copy, picture):
     x = torch.from_numpy(picture.pixels.astype(np.float32) / 255.0).permute(2, 0, 1)[None] * 2 - 1
     with torch.no_grad():
         plain = vae.encode(x).latent_dist.mean * vae.config.scaling_factor
-    assert torch.equal(StableDiffusion(folder).latent(picture, (64, 64), Extraction()), plain)
+    assert torch.equal(Diffusion(folder).latent(picture, (64, 64), Extraction()), plain)
 
 
 SCHEDULES = {
@@ -194,7 +194,7 @@ def test_a_pass_equals_a_step_of_the_whole_pipeline(copy, kind, prompt, noise):
     picture = noise_picture(64, 96)
     index = {"force_zeros_for_empty_prompt": True} if kind == "sdxl" else {}
     folder = copy(kind, index=index, vae={"latents_mean": MEAN, "latents_std": STD})
-    backbone = StableDiffusion(folder)
+    backbone = Diffusion(folder)
     settings = Extraction(noise=noise, prompt=prompt)
     found = backbone.run(picture, (64, 96), {300: LAYERS}, settings)
     latent, (drawn,) = backbone._start(picture, (64, 96), settings)
@@ -208,7 +208,7 @@ def test_a_pass_equals_a_step_of_the_whole_pipeline(copy, kind, prompt, noise):
 def test_features_of_a_clean_latent_know_their_timestep_and_no_seed(
     diffusion_folders, picture, own_store
 ):
-    backbone, store = StableDiffusion(diffusion_folders["sd1"]), Store(own_store)
+    backbone, store = Diffusion(diffusion_folders["sd1"]), Store(own_store)
 
     def features(**settings):
         given = Extraction(layers=FIRST, noise="none", **settings)
@@ -234,7 +234,7 @@ def test_the_command_line_takes_clean_latents(run, tmp_path):
 
 def refusal(folder):
     with pytest.raises(FslabError) as refused:
-        StableDiffusion(folder)
+        Diffusion(folder)
     said = str(refused.value)
     assert "\n" not in said
     assert str(folder) in said
@@ -312,7 +312,7 @@ def test_settings_that_change_no_number_are_let_pass(copy):
     scheduler = {"clip_sample": False, "skip_prk_steps": True, "sample_max_value": 1.0}
     index = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
     index |= {"requires_safety_checker": True, "image_encoder": [None, None]}
-    StableDiffusion(copy(unet={**averaged, **plain}, scheduler=scheduler, index=index))
+    Diffusion(copy(unet={**averaged, **plain}, scheduler=scheduler, index=index))
 
 
 def test_a_newer_library_s_setting_at_its_default_is_let_pass(copy, monkeypatch):
@@ -320,7 +320,7 @@ def test_a_newer_library_s_setting_at_its_default_is_let_pass(copy, monkeypatch)
         """A UNet with a setting that no list here has."""
 
     monkeypatch.setattr(UNet2DConditionModel, "__init__", newer)
-    StableDiffusion(copy(unet={"new_rotary": False}))
+    Diffusion(copy(unet={"new_rotary": False}))
     assert "new_rotary = True" in refusal(copy(name="on", unet={"new_rotary": True}))
 
 
@@ -385,7 +385,7 @@ def test_files_beside_that_are_no_adapters_are_let_pass(copy):
     lora = {LORA["kohya"]: torch.ones(4, 4)}
     save_file(lora, folder / "sd_xl_offset_example-lora_1.0.safetensors")
     (folder / "cut.safetensors").write_bytes(b"cut")
-    StableDiffusion(folder)
+    Diffusion(folder)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -395,13 +395,13 @@ def test_tensors_without_a_layer_are_refused(copy, picture, part, key):
     path = next((folder / part).glob("*.safetensors"))
     save_file({**load_file(path), key: torch.ones(4, 4)}, path, metadata={"format": "pt"})
     with pytest.raises(FslabError, match=r"conditioner\.scale|lora_A"):
-        StableDiffusion(folder).run(picture, (64, 64), {0: FIRST}, Extraction())
+        Diffusion(folder).run(picture, (64, 64), {0: FIRST}, Extraction())
 
 
 def test_a_text_encoder_with_a_layer_beyond_its_configuration_is_refused(copy, picture):
     folder = copy(text_encoder={"num_hidden_layers": 1})
     with pytest.raises(FslabError, match=r"has no layer for .*encoder\.layers\.1\."):
-        StableDiffusion(folder).run(picture, (64, 64), {0: FIRST}, Extraction())
+        Diffusion(folder).run(picture, (64, 64), {0: FIRST}, Extraction())
 
 
 def test_parts_that_a_unet_does_not_read_are_named(copy):
@@ -431,10 +431,10 @@ def test_prompts_are_masked_where_the_text_encoder_asks_for_it(copy):
     )  # fmt: skip
     with torch.no_grad():
         plain, _ = pipe.encode_prompt("a dog", "cpu", 1, do_classifier_free_guidance=False)
-    found = StableDiffusion(folder).text_states("a dog")
+    found = Diffusion(folder).text_states("a dog")
     assert torch.equal(found, plain)
     without = copy(name="without")
-    assert not torch.equal(StableDiffusion(without).text_states("a dog"), plain)
+    assert not torch.equal(Diffusion(without).text_states("a dog"), plain)
 
 
 @pytest.mark.parametrize(
@@ -447,4 +447,4 @@ def test_prompts_are_masked_where_the_text_encoder_asks_for_it(copy):
 )
 def test_a_scale_by_which_nothing_is_left_is_refused(copy, vae):
     with pytest.raises(FslabError, match=r"scaling_factor|latents_std"):
-        StableDiffusion(copy(vae=vae))
+        Diffusion(copy(vae=vae))

@@ -11,7 +11,7 @@ from conftest import noise_picture
 from torch import nn
 
 import fslab
-from fslab.backbones import StableDiffusion
+from fslab.backbones import Diffusion
 from fslab.overtaking import giving_way, waiting, while_wanted
 from fslab.process import ordinary
 from fslab.records import Extraction, FslabError, Picture
@@ -169,7 +169,7 @@ def test_what_is_done_ahead_ends_with_the_explorer_and_what_is_refused_is_left_o
 
 
 def test_an_encoder_gives_way_and_nothing_of_it_is_kept(diffusion_folders, own_store):
-    backbone, left = StableDiffusion(diffusion_folders["sd1"]), iter([True] * 4 + [False] * 99)
+    backbone, left = Diffusion(diffusion_folders["sd1"]), iter([True] * 4 + [False] * 99)
     backbone.store = Store(own_store)
     picture = noise_picture(64, 64)
     with while_wanted(lambda what: what == "latent" and next(left)):
@@ -177,7 +177,7 @@ def test_an_encoder_gives_way_and_nothing_of_it_is_kept(diffusion_folders, own_s
         pytest.fail("the encoder's pass was whole")
     assert next(left) is False
     assert backbone.store.usage().entries == 0
-    alone = StableDiffusion(diffusion_folders["sd1"])
+    alone = Diffusion(diffusion_folders["sd1"])
     latent = backbone.latent(picture, (64, 64), Extraction())
     assert torch.equal(latent, alone.latent(picture, (64, 64), Extraction()))
 

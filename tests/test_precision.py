@@ -52,11 +52,11 @@ def test_another_is_refused(tiny, given):
 def test_it_holds_for_every_model(tiny, picture, half):
     lab, dtype = Lab(tiny, device="cpu", precision=half), precisions.DTYPES[half]
     lab.segment(picture, "freeseg-diff")
-    models = [lab.captioner.model, lab.matcher.model, *lab.backbone._parts.values()]
-    names = {name for name, _ in lab.backbone._parts}
+    models = [lab.captioner.model, lab.matcher.model, *lab.backbone.components.loaded.values()]
+    names = {name for name, _ in lab.backbone.components.loaded}
     assert names == {"unet", "vae", "text_encoder"}
     upcast = half == "fp16" and lab.backbone._vae_config["force_upcast"]
-    for (name, _), part in lab.backbone._parts.items():
+    for (name, _), part in lab.backbone.components.loaded.items():
         expected = torch.float32 if name == "vae" and upcast else dtype
         assert next(part.parameters()).dtype == expected, name
     assert all(next(model.parameters()).dtype == dtype for model in models[:2])

@@ -56,7 +56,7 @@ def test_the_up_blocks_after_the_last_layer_never_run(folder):
     from fslab.lab import Lab
 
     backbone = Lab(folder).backbone
-    unet, fired = backbone._part("unet", torch.bfloat16), set()
+    unet, fired = backbone.components.load("unet", torch.bfloat16), set()
     for path in ("up_blocks.1", "up_blocks.2", "up_blocks.3", "conv_out"):
         unet.get_submodule(path).register_forward_hook(lambda *_, path=path: fired.add(path))
     wanted = {0: backbone.default_layers}

@@ -14,7 +14,7 @@ from bench.true import UNET, UNET_21
 from conftest import noise_picture
 from models import save_captioner, save_matcher
 
-from fslab.backbones import StableDiffusion, pick_layers
+from fslab.backbones import Diffusion, pick_layers
 from fslab.lab import METHODS, PRESETS, Lab
 
 QUERIES = [
@@ -106,7 +106,7 @@ def test_the_layers_of_the_recipe_are_found_in_the_true_configurations(tmp_path,
         (tmp_path / part).mkdir()
         (tmp_path / part / name).write_text(json.dumps(config))
     settings, known = METHODS["fslab"], PRESETS[preset]
-    backbone = StableDiffusion(tmp_path, known.name, known.resolution, known.timestep, known.layers)
+    backbone = Diffusion(tmp_path, known.name, known.resolution, known.timestep, known.layers)
     assert backbone.resolution == {"sd14": 512, "sd21": 768}[preset]
     for patterns in (settings.extract.layers, settings.match.attention_layers):
         found = pick_layers(patterns, backbone.layers())

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import fslab.tap
-from fslab.backbones import StableDiffusion, pick_layers
+from fslab.backbones import Diffusion, pick_layers
 from fslab.backbones.latents import prepare
 from fslab.records import Extraction
 from fslab.tap import tap
@@ -29,12 +29,12 @@ def test_the_decoder_does_not_stay_and_latents_and_maps_are_those_of_the_whole_m
     from diffusers import AutoencoderKL
 
     folder = diffusion_folders["sd1"]
-    backbone = StableDiffusion(folder)
+    backbone = Diffusion(folder)
     settings = Extraction(layers=backbone.default_layers, timesteps=(0,))
     size = backbone.input_size(picture, settings)
     paths = [layer.path for layer in pick_layers(settings.layers, backbone.layers())]
     assert backbone.run(picture, size, {0: paths}, settings)
-    (vae,) = (part for (name, _), part in backbone._parts.items() if name == "vae")
+    (vae,) = (part for (name, _), part in backbone.components.loaded.items() if name == "vae")
     assert not any(name.startswith("decoder") for name, _ in vae.named_parameters())
     whole = AutoencoderKL.from_pretrained(folder / "vae").eval()
     with torch.no_grad():

@@ -377,15 +377,15 @@ def test_sd15_at_its_true_size_opens_at_once_where_features_are_in_the_store(
     import torch
     from conftest import noise_picture
 
-    from fslab.backbones import StableDiffusion
+    from fslab.backbones import Diffusion
 
     size = write_true_size(write_snapshot(text_side, SD15, folders["diffusion"]))
     assert size == pytest.approx(4.27e9, rel=0.01)
     maps = {(path, 0): torch.ones(1280, 16, 16) for path in PAPER}
-    monkeypatch.setattr(StableDiffusion, "run", lambda *_: maps)
+    monkeypatch.setattr(Diffusion, "run", lambda *_: maps)
     picture = noise_picture(512, 512)
     Lab("sd15").extract(picture, PAPER)
-    monkeypatch.setattr(StableDiffusion, "run", None)
+    monkeypatch.setattr(Diffusion, "run", None)
     monkeypatch.setattr("fslab.backbones.weights.load", None)
     reads.clear()
     start = time.perf_counter()

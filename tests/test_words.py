@@ -9,7 +9,7 @@ import torch
 from fslab import Lab
 from fslab.backbones import open_backbone, word_keys, word_maps
 from fslab.backbones.attention import word_columns
-from fslab.backbones.diffusion import StableDiffusion
+from fslab.backbones.components import Components
 from fslab.captions import noun_runs
 from fslab.lab.words import compounds_by_word, sentence_of
 from fslab.records import Extraction, FslabError, Matching, Vocabulary
@@ -101,7 +101,7 @@ def test_maps_come_from_the_store_without_a_model(tiny, picture, monkeypatch):
     def unwanted(self, name, dtype):
         raise AssertionError(f"{name} was loaded")
 
-    monkeypatch.setattr(StableDiffusion, "_part", unwanted)
+    monkeypatch.setattr(Components, "load", unwanted)
     again = Lab(tiny).extract(picture, QUERY, 50, words=["dog"])
     np.testing.assert_array_equal(first[f"{PATH}.words"], again[f"{PATH}.words"])
     with pytest.raises(AssertionError, match="was loaded"):

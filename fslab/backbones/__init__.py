@@ -1,9 +1,9 @@
-"""One interface over Stable Diffusion UNets, vision transformers and hand-made descriptors."""
+"""One interface over diffusion models, vision transformers and hand-made descriptors."""
 
 from fslab.backbones.attention import word_attention, word_attentions
-from fslab.backbones.base import Backbone, Layer, pick_layers, written_for_unet
+from fslab.backbones.base import Backbone, Layer, TextBackbone, pick_layers, written_for_unet
 from fslab.backbones.baselines import Handmade, Rgb
-from fslab.backbones.diffusion import StableDiffusion
+from fslab.backbones.diffusion import Diffusion
 from fslab.backbones.open import open_backbone
 from fslab.backbones.vision import VisionTransformer
 from fslab.backbones.weights import locate
@@ -11,10 +11,11 @@ from fslab.backbones.words import word_keys, word_maps
 
 __all__ = [
     "Backbone",
+    "Diffusion",
     "Handmade",
     "Layer",
     "Rgb",
-    "StableDiffusion",
+    "TextBackbone",
     "VisionTransformer",
     "locate",
     "open_backbone",

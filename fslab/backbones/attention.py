@@ -1,7 +1,6 @@
-"""Where a word looks: cross-attention maps of a Stable Diffusion UNet.
+"""Where a word looks: how much the cells of a picture attend to it inside a diffusion network.
 
-The maps come from what the layers' query and key projections output, so nothing inside the
-network is replaced. Source of the reading: DAAM (Tang et al., ACL 2023).
+Source of the reading: DAAM (Tang et al., ACL 2023).
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fslab.backbones.base import pick_layers
-from fslab.backbones.diffusion import StableDiffusion
-from fslab.backbones.probabilities import attention_probabilities, heads_and_scale
+from fslab.backbones.base import TO_TEXT, Layer, TextBackbone, pick_layers
+from fslab.backbones.reading import fold_layer
 from fslab.parts import versioned
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, FslabError, Picture
@@ -27,7 +25,7 @@ _BEGINNING, _BETWEEN = "a photo of a ", " and a "
 
 @stage
 def word_attention(
-    backbone: StableDiffusion,
+    backbone: TextBackbone,
     picture: Picture,
     size: tuple[int, int],
     words: Sequence[str],
@@ -37,9 +35,11 @@ def word_attention(
 ) -> Tensor:
     """Return how much each cell attends to each word of the prompt: f32 [words, h, w], 0..1.
 
-    A cell's attention is a softmax over the prompt's tokens; a word's is the sum over its own
-    tokens, averaged over heads, noise draws, timesteps and layers, on the grid of the finest.
-    settings.layers: patterns of cross-attention queries (paths that end in attn2.to_q).
+    A cell's attention is a softmax over the prompt's tokens, and where picture and text attend
+    together over both; a word's is the sum over its own tokens, averaged over heads, noise draws,
+    timesteps and layers, on the grid of the finest.
+    settings.layers: patterns of cross-attention queries (paths that end in attn2.to_q), or of what
+    cells give to text (paths that end in to_text).
     compounds: by word, phrases of the prompt that hold it and mean something else ("hot dog").
     nouns: nouns that follow each other there ("dog house"), whose parts are the last choice.
     Raises FslabError for a word that the prompt does not hold, and for other layers.
@@ -52,7 +52,7 @@ def word_attention(
 @ordinary()
 @torch.no_grad()
 def word_attentions(
-    backbone: StableDiffusion,
+    backbone: TextBackbone,
     asked: Sequence[tuple[Any, ...]],
     size: tuple[int, int],
     most: int = 1,
@@ -63,29 +63,38 @@ def word_attentions(
     seen at one size, and their settings differ in the prompt at most.
     """
     settings = asked[0][2]
-    queries = pick_layers(settings.layers, backbone.layers())
-    others = [layer.path for layer in queries if not layer.path.endswith("attn2.to_q")]
-    if others:
-        raise FslabError(f"{others[0]!r} is no cross-attention query; such paths end in attn2.to_q")
+    layers = _text_layers(settings.layers, backbone.layers())
     columns = [_columns_of(backbone, *how) for _, *how in asked]
-    keys = [layer.path.removesuffix("to_q") + "to_k" for layer in queries]
-    wanted = [path for layer, key in zip(queries, keys, strict=True) for path in (layer.path, key)]
-    found: list[dict[str, list[Tensor]]] = [{layer.path: [] for layer in queries} for _ in asked]
+    paths = [layer.path for layer in layers]
+    found: list[dict[str, list[Tensor]]] = [{path: [] for path in paths} for _ in asked]
     given = [(picture, each) for picture, _, each, *_ in asked]
-    steps = dict.fromkeys(settings.timesteps, wanted)
+    steps = dict.fromkeys(settings.timesteps, paths)
     for place, _, seen in backbone.passes(given, size, steps, most):
-        for layer, key in zip(queries, keys, strict=True):
-            attention = backbone.module(layer.path.removesuffix(".to_q"), settings.precision)
-            how = heads_and_scale(attention)
-            weights = attention_probabilities(seen[layer.path], seen[key], *how)[0]
-            picked = torch.stack([weights[:, each].sum(1) for each in columns[place]])
-            h, w = size[0] // layer.stride, size[1] // layer.stride
-            found[place][layer.path].append(picked.reshape(len(picked), h, w))
+        for layer in layers:
+            weights = fold_layer(seen[layer.path], layer, size, backbone.order)
+            picked = torch.stack([weights[each].sum(0) for each in columns[place]])
+            found[place][layer.path].append(picked)
     return [_mean_over(each) for each in found]
 
 
+def _text_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
+    """Return where cells look at text, by cross-attention's queries or by their own paths."""
+    by_path = {layer.path: layer for layer in layers}
+    paths = [layer.path for layer in pick_layers(patterns, layers)]
+    found = [
+        path if path.endswith(TO_TEXT) else path.removesuffix(".to_q") + TO_TEXT for path in paths
+    ]
+    for path, asked in zip(found, paths, strict=True):
+        if path not in by_path:
+            raise FslabError(
+                f"{asked!r} is no cross-attention query and shows no attention to text; paths of "
+                f"such queries end in attn2.to_q, and of any attention to text in {TO_TEXT}"
+            )
+    return [by_path[path] for path in dict.fromkeys(found)]
+
+
 def _columns_of(
-    backbone: StableDiffusion,
+    backbone: TextBackbone,
     words: Sequence[str],
     settings: Extraction,
     compounds: Mapping[str, Sequence[str]] | None = None,
@@ -111,7 +120,7 @@ def _mean_over(layers: Mapping[str, Sequence[Tensor]]) -> Tensor:
 
 
 def word_columns(
-    backbone: StableDiffusion,
+    backbone: TextBackbone,
     prompt: str,
     word: str,
     beside: Sequence[str] = (),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fslab.backbones.precision import dtype_of
 from fslab.records import Extraction, FslabError, Picture, Precision
 from fslab.store import Store
-from fslab.tap import unknown_layer
+from fslab.tap import INPUT, PROBABILITIES, unknown_layer
 
 LONGEST = 4
 """A side is at most this many times the other when the aspect is kept; beyond, it is squeezed."""
@@ -22,11 +23,27 @@ LONGEST = 4
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer with a spatial output: module path, channels, stride in picture pixels."""
+    """One layer with a spatial output: module path, channels, stride in picture pixels.
+
+    entry: which of the things that the module returns it is.
+    """
 
     path: str
     channels: int
     stride: int
+    entry: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """Where a picture's tokens stand among others, at the end or the beginning.
+
+    tokens: in a sequence that a module takes or outputs; attended: inside attention, which may
+    join the sequences in another order. The others are text's, or a class token and registers.
+    """
+
+    tokens: Literal["first", "last"] = "last"
+    attended: Literal["first", "last"] = "last"
 
 
 class Backbone(ABC):
@@ -38,6 +55,8 @@ class Backbone(ABC):
     batches: whether several pictures pass at once, by `run_many`.
     imposed: clustering settings that its features need whatever a recipe says. listing: its
     layers once they are known, so that they are listed once. store: keeps digests of weights.
+    reads_text: whether it is a `TextBackbone`. has_unet: whether its layers are called as in
+    diffusers' UNets. order: where a picture's tokens stand among others.
     """
 
     name: str
@@ -50,6 +69,9 @@ class Backbone(ABC):
     listing: tuple[Layer, ...] | None = None
     store: Store | None = None
     imposed: Mapping[str, Any] = {}
+    reads_text: bool = False
+    has_unet: bool = False
+    order: Order = Order()
 
     @property
     @abstractmethod
@@ -114,8 +136,51 @@ class Backbone(ABC):
         return {layer.path: layer for layer in self.layers()}
 
 
+class TextBackbone(Backbone):
+    """A backbone with a text encoder, whose features a prompt changes."""
+
+    reads_text = True
+
+    @property
+    @abstractmethod
+    def words_fingerprint(self) -> str:
+        """Name of the text encoders and their tokenizers, which is all that words depend on."""
+
+    @abstractmethod
+    def text_states(self, prompt: str, precision: str | None = None) -> Tensor:
+        """Return a prompt's text states [1, tokens, D] as the network reads them."""
+
+    @abstractmethod
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Return each text's mean token state, f32 [N, D]."""
+
+    @abstractmethod
+    def token_spans(self, prompt: str) -> list[tuple[int, int]]:
+        """Return where in the prompt each token of its states stands, (0, 0) for those of none."""
+
+    @abstractmethod
+    def module(self, path: str, precision: str | None = None) -> nn.Module:
+        """Return a module of the network."""
+
+    @abstractmethod
+    def passes(
+        self,
+        asked: Sequence[tuple[Picture, Extraction]],
+        size: tuple[int, int],
+        wanted: Mapping[int, Sequence[str]],
+        most: int = 1,
+    ) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
+        """Yield (place in `asked`, timestep, what its layers give by path) for each noise draw."""
+
+
 LAST = "last:"
-PROBABILITIES = ".probs"
+TO_TEXT, FROM_TEXT = ".to_text", ".from_text"
+ATTENTION = (PROBABILITIES, TO_TEXT, FROM_TEXT)
+"""Behind an attention's path: where a picture's cells look among themselves, how much each looks
+at a text's tokens, and how much a text's tokens look at it."""
+DERIVED = (*ATTENTION, INPUT)
+QUERIES = ("to_q", "to_qkv", "to_qkv_mlp_proj", "q_proj", "query", "qkv")
+"""What the libraries call an attention's query projection."""
 UNET_WORDS = frozenset(
     ("conv_in", "down_blocks", "mid_block", "up_blocks", "conv_out", "attn1", "attn2")
 )
@@ -126,8 +191,9 @@ def pick_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> tuple[Layer
     """Return the layers that any pattern fits, in the network's order.
 
     "last:" before a pattern picks the last layer that it fits: "last:down_blocks.*.attn1" is the
-    encoder's last self-attention, however many blocks it has. Probabilities, gigabytes for fine
-    layers, are picked only by a pattern that ends in "probs".
+    encoder's last self-attention, however many blocks it has. What is read beside modules' outputs
+    is picked only by a pattern that ends like it: in "probs" (gigabytes for fine layers),
+    "to_text", "from_text" or "input".
     Raises FslabError for a pattern that fits no layer with a spatial output.
     """
     paths = [layer.path for layer in layers]
@@ -137,12 +203,8 @@ def pick_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> tuple[Layer
 
 def _fitting(pattern: str, paths: Sequence[str]) -> list[str]:
     plain = pattern.removeprefix(LAST)
-    wants_probabilities = plain.endswith(PROBABILITIES.lstrip("."))
-    found = [
-        path
-        for path in paths
-        if fnmatchcase(path, plain) and (wants_probabilities or not path.endswith(PROBABILITIES))
-    ]
+    others = tuple(each for each in DERIVED if not plain.endswith(each.lstrip(".")))
+    found = [path for path in paths if fnmatchcase(path, plain) and not path.endswith(others)]
     if not found:
         raise FslabError(unknown_layer(plain, paths))
     return found[-1:] if pattern.startswith(LAST) else found
@@ -152,15 +214,3 @@ def written_for_unet(patterns: Sequence[str]) -> bool:
     """Return whether all patterns, of which there is one at least, name parts of a UNet."""
     words = [set(pattern.removeprefix(LAST).replace("*", ".").split(".")) for pattern in patterns]
     return bool(words) and all(each & UNET_WORDS for each in words)
-
-
-def fold(output: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """Return a batch of one as [C, h, w]: a map as it is, tokens laid out row by row.
-
-    Tokens before the grid (class, registers) are left out.
-    """
-    if output.ndim == 4:
-        return output[0]
-    h, w = size[0] // stride, size[1] // stride
-    tokens = output[0, output.shape[1] - h * w :]
-    return tokens.transpose(0, 1).reshape(-1, h, w)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fslab.backbones.base import Backbone
 from fslab.backbones.baselines import Handmade, Rgb
-from fslab.backbones.diffusion import StableDiffusion
+from fslab.backbones.diffusion import Diffusion
+from fslab.backbones.families import family
 from fslab.backbones.single import SingleFile
 from fslab.backbones.vision import VisionTransformer
 from fslab.backbones.weights import locate
@@ -16,6 +17,7 @@ from fslab.devices import checked_device
 from fslab.records import FslabError
 from fslab.store import Store
 from fslab.weights import name_of
+from fslab.weights.parts import NETWORKS
 from fslab.weights.single import is_single_file
 from fslab.weights.trust import read_config
 
@@ -53,8 +55,8 @@ def open_backbone(
         return found
     folder = locate(source, "backbone", without)
     name = name or name_of(folder)
-    if (folder / "unet").is_dir():
-        found = StableDiffusion(folder, name, resolution, timestep, layers, device, random, encoder)
+    if any((folder / network).is_dir() for network in NETWORKS):
+        found = Diffusion(folder, name, resolution, timestep, layers, device, random, encoder)
     else:
         _check_has_vae(name, encoder)
         _check_is_whole(folder)
@@ -72,13 +74,12 @@ def _check_has_vae(name: str | os.PathLike[str], encoder: Path | None) -> None:
 
 
 def _check_is_whole(folder: Path) -> None:
-    """Refuse a folder that is a part of a diffusion model, or a diffusion model without a UNet."""
-    for part in ("transformer", "prior", "decoder"):
+    """Refuse a folder that is a part of a diffusion model, or one without a network."""
+    for part in ("prior", "decoder"):
         if (folder / part / "config.json").is_file():
             raise FslabError(
-                f"{folder} holds a {part}/ and no unet/: it is a diffusion model of another family "
-                "(such as Stable Diffusion 3, Flux or Wuerstchen); fslab reads those with a UNet: "
-                "Stable Diffusion 1.x, 2.x and SDXL"
+                f"{folder} holds a {part}/ and no {'/ and no '.join(NETWORKS)}/: it is a diffusion "
+                f"model of another family (such as Wuerstchen); fslab knows {', '.join(family)}"
             )
     files, snapshots = sorted(folder.glob("*.safetensors")), sorted(folder.glob("snapshots/*/"))
     if snapshots:
@@ -89,8 +90,8 @@ def _check_is_whole(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         if files:
             raise FslabError(
-                f"{folder} holds no config.json and no unet/; for a model in one file give the "
-                f"file: {files[0]}"
+                f"{folder} holds no config.json and no {'/ and no '.join(NETWORKS)}/; for a model "
+                f"in one file give the file: {files[0]}"
             )
         return
     kind, whole = read_config(folder).get("_class_name"), Path(os.path.abspath(folder)).parent

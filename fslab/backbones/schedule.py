@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,42 @@ SAMPLING = frozenset(
 """Settings of how pictures are drawn, step by step; noising a picture does not read them."""
 
 
-class Schedule:
+class Schedule(ABC):
+    """How much noise a timestep means; timesteps are 0 up to one less than their number."""
+
+    @property
+    @abstractmethod
+    def timesteps(self) -> int:
+        """Number of timesteps."""
+
+    @abstractmethod
+    def noised(self, latent: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """Return a latent with noise of a timestep."""
+
+
+class Flow(Schedule):
+    """Flow matching along a straight line: timestep t means sigma = t / timesteps.
+
+    So it is as diffusers' FlowMatchEulerDiscreteScheduler has it: its networks are told sigma x
+    1000 whatever the sampler's shift, which says only at which sigmas a picture is drawn and is
+    therefore not read here. Source: Esser et al. 2024 (SD 3).
+    """
+
+    def __init__(self, timesteps: int) -> None:
+        self._timesteps = timesteps
+
+    @property
+    def timesteps(self) -> int:
+        """Number of timesteps."""
+        return self._timesteps
+
+    def noised(self, latent: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """Return (1 - sigma) x latent + sigma x noise, as the scheduler's `scale_noise` does."""
+        sigma = torch.tensor(timestep, dtype=torch.float32) / self.timesteps
+        return sigma * noise + (1.0 - sigma) * latent
+
+
+class Betas(Schedule):
     """A DDPM schedule. alphas: how much of the picture's variance is left, f32 [timesteps]."""
 
     def __init__(self, alphas: Tensor) -> None:
@@ -62,7 +98,7 @@ class Schedule:
 
     @property
     def timesteps(self) -> int:
-        """Number of timesteps; they are 0 up to one less."""
+        """Number of timesteps."""
         return len(self.alphas)
 
     def noised(self, latent: Tensor, noise: Tensor, timestep: int) -> Tensor:
@@ -102,7 +138,7 @@ def check_schedule(folder: Path, config: Mapping[str, Any]) -> None:
             )
 
 
-def read_schedule(folder: Path, config: Mapping[str, Any]) -> Schedule:
+def read_schedule(folder: Path, config: Mapping[str, Any]) -> Betas:
     """Return the schedule that a scheduler_config.json describes.
 
     What the file leaves out is the default of the class that it names. Raises FslabError as
@@ -131,4 +167,34 @@ def read_schedule(folder: Path, config: Mapping[str, Any]) -> Schedule:
     betas = scheduler.betas
     if not bool(((betas >= 0) & (betas <= 1)).all()):
         raise FslabError(f"{folder}/{FILE} describes no schedule: its betas lie outside 0 to 1")
-    return Schedule(alphas)
+    return Betas(alphas)
+
+
+FLOW = frozenset(
+    ("num_train_timesteps", "shift", "use_dynamic_shifting", "base_shift", "max_shift",
+     "base_image_seq_len", "max_image_seq_len", "shift_terminal", "use_karras_sigmas",
+     "use_exponential_sigmas", "use_beta_sigmas", "time_shift_type", "stochastic_sampling")
+)  # fmt: skip
+"""Settings of FlowMatchEulerDiscreteScheduler that do not change what a timestep means."""
+
+
+def read_flow(folder: Path, config: Mapping[str, Any]) -> Flow:
+    """Return the flow that a scheduler_config.json describes; FslabError for another schedule."""
+    name = config.get("_class_name")
+    if name != "FlowMatchEulerDiscreteScheduler":
+        raise FslabError(
+            f"{folder}/{FILE} is of {name or 'no class'}; this family of networks is trained by "
+            "flow matching, and its scheduler is FlowMatchEulerDiscreteScheduler"
+        )
+    for key, value in config.items():
+        if key not in FLOW | BOOKKEEPING and unknown_setting(name, key, value):
+            raise FslabError(
+                f"{folder}/{FILE} has {key} = {value!r}, which fslab does not understand; if it "
+                "changes no number, take it out of the file"
+            )
+    steps = config.get("num_train_timesteps", 1000)
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise FslabError(
+            f"{folder}/{FILE} has num_train_timesteps = {steps!r}; it must be 1 or more"
+        )
+    return Flow(steps)

@@ -11,9 +11,12 @@ import torch
 from torch import nn
 
 from fslab.backbones.checkpoint import Checkpoint
-from fslab.backbones.diffusion import StableDiffusion, check_configs
-from fslab.backbones.weights import fingerprint, load_tokenizer
-from fslab.parts import versioned
+from fslab.backbones.components import Components, class_named
+from fslab.backbones.diffusion import Diffusion
+from fslab.backbones.families import Encoder, family
+from fslab.backbones.families.unet import check_configs
+from fslab.backbones.weights import load_tokenizer
+from fslab.parts import Part, versioned
 from fslab.records import FslabError
 from fslab.weights import place_of, source_of
 from fslab.weights.parts import small_files
@@ -26,7 +29,7 @@ CLIPS = (
 
 
 @versioned(1)
-class SingleFile(StableDiffusion):
+class SingleFile(Diffusion):
     """A Stable Diffusion 1.x, 2.x or SDXL in one *.safetensors file.
 
     Configurations ship with fslab. The files hold no tokenizer: it is one in a folder `tokenizer/`
@@ -34,50 +37,63 @@ class SingleFile(StableDiffusion):
     with the words of OpenAI's CLIP.
     """
 
-    def _open(self) -> None:
-        self._checkpoint = Checkpoint(self.folder)
-        self._config, self._vae_config, self._scheduler_config = map(
-            self._checkpoint.config, ("unet", "vae", "scheduler")
-        )
-        check_configs(self.folder, self._config, self._vae_config)
+    components: FileComponents
+
+    def _open(self) -> FileComponents:
+        return FileComponents(self.folder, self.device, self.random, self.encoder)
 
     def _own_name(self) -> str:
         return self.folder.stem
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Name of the file's content, of fslab's settings for it, and of the tokenizer."""
-        parts = self._parts_read(self._checkpoint.parts)
-        return self._print_of(parts, random=self.random, **self._named_encoder())
+    def _check(self) -> None:
+        check_configs(self.folder, *map(self.components.config, ("unet", "vae")))
+
+
+class FileComponents(Components):
+    """What a model in one file consists of."""
 
     @cached_property
-    def words_fingerprint(self) -> str:
-        """Name of the same without what only a pass depends on; the file is one all the same."""
-        return self._print_of([part for part in self._checkpoint.parts if part.startswith("text")])
+    def checkpoint(self) -> Checkpoint:
+        """The file, checked."""
+        return Checkpoint(self.folder)
 
-    def _vae_files(self) -> Sequence[Path]:
-        return [self.folder] if self.encoder is None else super()._vae_files()
+    def _family(self) -> Part:
+        return family.find(self.checkpoint.config("unet")["_class_name"])
 
-    def _print_of(self, parts: Sequence[str], **settings: Any) -> str:
-        configs = {part: self._checkpoint.config(part) for part in (*parts, "scheduler")}
-        files = [self.folder, *small_files(self._tokens)]
-        return fingerprint(files, self.store, configs=configs, **settings)
+    def config(self, part: str) -> Mapping[str, Any]:
+        """Return a part's configuration, which ships with fslab."""
+        return self.checkpoint.config(part)
 
-    def _load_weights(self, name: str, dtype: torch.dtype) -> nn.Module:
-        part: nn.Module = self._checkpoint.load(name, dtype)
-        return part
+    def has(self, part: str) -> bool:
+        """Return whether the file holds a part."""
+        return part in self.checkpoint.parts
 
-    def _check_shapes(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
-        self._checkpoint.check_fits("unet", wanted)
+    def files(self, parts: Sequence[str]) -> list[Path]:
+        """Return the file, and those of the tokenizer."""
+        return [self.folder, *small_files(self._tokens)]
 
-    def _text_config(self, part: str) -> Mapping[str, Any]:
-        return self._checkpoint.config(part)
+    @property
+    def latent_files(self) -> Sequence[Path]:
+        """The files of weights that latents depend on."""
+        return super().latent_files if self.encoder else [self.folder]
 
-    def _load_tokenizer(self, name: str) -> Any:
-        from transformers import CLIPTokenizer
+    def weights(self, part: str, dtype: torch.dtype) -> nn.Module:
+        """Load a part's weights from the file."""
+        found: nn.Module = self.checkpoint.load(part, dtype)
+        return found
 
-        tokenizer = load_tokenizer(CLIPTokenizer, self._tokens)
-        tokenizer.pad_token = self._checkpoint.pads[name]
+    def check_shapes(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse weights of other shapes than the UNet's, by the file's header."""
+        self.checkpoint.check_fits("unet", wanted)
+
+    def text_config(self, encoder: str) -> Mapping[str, Any]:
+        """Return a text encoder's configuration."""
+        return self.config(encoder)
+
+    def words(self, name: str, about: Encoder) -> Any:
+        """Load a tokenizer with CLIP's words, and say what it fills a prompt up with."""
+        tokenizer = load_tokenizer(class_named(about.tokenizer), self._tokens)
+        tokenizer.pad_token = self.checkpoint.pads[name]
         return tokenizer
 
     @cached_property

@@ -7,7 +7,7 @@ with, so a wrong number would look like a right one. A list of what is understoo
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -175,10 +175,13 @@ def _check_scale(folder: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def check_pipeline(folder: Path, index: Mapping[str, Any]) -> None:
-    """Refuse a model_index.json with a part, or a setting, that a pass would leave out."""
+def check_pipeline(folder: Path, index: Mapping[str, Any], parts: Collection[str] = ()) -> None:
+    """Refuse a model_index.json with a part, or a setting, that a pass would leave out.
+
+    parts: that a pass has, besides those of a Stable Diffusion.
+    """
     for name, value in index.items():
-        if isinstance(value, list) and name not in PIPELINE_PARTS and any(value):
+        if isinstance(value, list) and name not in (*PIPELINE_PARTS, *parts) and any(value):
             raise FslabError(
                 f"{folder}/model_index.json has the part {name!r}, which fslab does not read, so "
                 "features would not be this model's; give a Stable Diffusion without it"
@@ -221,19 +224,24 @@ def check_text(folder: Path, unet: Mapping[str, Any]) -> None:
         _check_added(folder, unet, text_number(folder / parts[-1], "projection_dim"))
 
 
-def text_config(folder: Path) -> Mapping[str, Any]:
-    """Return a CLIP text encoder's configuration, also out of a whole CLIP's.
+def text_config(
+    folder: Path, types: Sequence[str] = ("clip_text_model", "clip")
+) -> Mapping[str, Any]:
+    """Return a text encoder's configuration, also out of a whole model's.
+
+    types: the first is what a configuration that does not say is taken to be.
 
     Raises FslabError for another family, and for quantised weights.
     """
     config = read_config(folder)
-    kind = config.get("model_type", "clip_text_model")
-    if kind not in ("clip", "clip_text_model"):
-        raise FslabError(f"{folder} holds a {kind!r} model; fslab reads CLIP's text encoders there")
+    kind = config.get("model_type", types[0])
+    if kind not in types:
+        read = "CLIP's text encoders" if "clip" in types else " or ".join(map(repr, types))
+        raise FslabError(f"{folder} holds a {kind!r} model; fslab reads {read} there")
     if config.get("quantization_config"):
         raise FslabError(f"{folder} holds quantised weights; give them in fp32, fp16 or bf16")
     inner = config.get("text_config")
-    return inner if kind == "clip" and isinstance(inner, dict) else config
+    return inner if isinstance(inner, dict) else config
 
 
 TEXT_NUMBERS = {
@@ -266,6 +274,20 @@ def _check_added(folder: Path, unet: Mapping[str, Any], pooled: int) -> None:
         )
 
 
+def check_class(folder: Path, config: Mapping[str, Any], kind: str) -> None:
+    """Refuse a part of another class of diffusers, or with a setting that the class does not have.
+
+    Raises FslabError, also for a VAE whose latents cannot be brought to scale.
+    """
+    import diffusers
+
+    known = inspect.signature(getattr(diffusers, kind).__init__).parameters
+    values = VAE_VALUES if kind.startswith("Autoencoder") else {}
+    _check(folder, config, kind, known, values)
+    if kind == "AutoencoderKL":
+        _check_scale(folder, config)
+
+
 def unknown_setting(kind: str, key: str, value: Any) -> bool:
     """Return whether a setting that is in no list may change a number.
 
@@ -285,14 +307,14 @@ def _check(
     folder: Path,
     config: Mapping[str, Any],
     kind: str,
-    known: frozenset[str],
+    known: Collection[str],
     values: Mapping[str, tuple[tuple[Any, ...], str]],
 ) -> None:
     given = config.get("_class_name", kind)
     if given != kind:
         raise FslabError(f"{folder}/config.json is of a {given}; fslab reads {kind} there")
     for name, value in config.items():
-        if name not in known | BOOKKEEPING and unknown_setting(kind, name, value):
+        if name not in BOOKKEEPING and name not in known and unknown_setting(kind, name, value):
             raise FslabError(
                 f"{folder}/config.json has {name} = {value!r}, which fslab does not understand; if "
                 "it changes no number, take it out of the file"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fslab.backbones.colours import Colours, read_colours
 from fslab.backbones.listing import MetaListing
-from fslab.backbones.probabilities import fold_layer, sources, with_derived
+from fslab.backbones.reading import fold_layer, sources, with_derived
 from fslab.backbones.towers import Tower
 from fslab.backbones.weights import check_finite, fingerprint, load_finite, seeded
 from fslab.parts import versioned
@@ -88,7 +88,7 @@ class VisionTransformer(MetaListing):
         most: int,
     ) -> list[dict[tuple[str, int], Tensor]]:
         """Return what `run` does of each picture; see `Backbone.run_many`."""
-        strides = {path: layer.stride for path, layer in self.layers_by_path().items()}
+        layers = self.layers_by_path()
         dtype = self.dtype(settings.precision)
         net = self._net(dtype)
         found: list[dict[tuple[str, int], Tensor]] = []
@@ -97,13 +97,14 @@ class VisionTransformer(MetaListing):
             pixels = torch.cat([self.prepare(picture, size) for picture in some])
             maps: list[dict[tuple[str, int], Tensor]] = [{} for _ in some]
             for timestep, paths in wanted.items():
-                with tap(net, *sources(paths, net), stop=True) as tapped:
+                entries = {path: layers[path].entry for path in paths}
+                with tap(net, *sources(paths), stop=True, entries=entries) as tapped:
                     self._tower.call(net, pixels.to(self.device, dtype))
-                seen = with_derived(check_finite(tapped, self.folder), paths, net)
+                seen = with_derived(check_finite(tapped, self.folder), paths)
                 for row, one in enumerate(maps):
                     each = {path: seen[path][[row]] for path in paths}
                     for path in paths:
-                        value = fold_layer(each, path, size, strides[path])
+                        value = fold_layer(each[path], layers[path], size, self.order)
                         one[path, timestep] = value.float().cpu()
             found += maps
         return found

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fslab.backbones.attention import word_columns
-from fslab.backbones.diffusion import StableDiffusion
+from fslab.backbones.base import TextBackbone
 from fslab.parts import versioned
 from fslab.process import ordinary
 
@@ -26,7 +26,7 @@ PROMPT = "a photo of a {}"
 @ordinary()
 @torch.no_grad()
 def word_keys(
-    backbone: StableDiffusion, layer: str, words: Sequence[str], precision: str | None = None
+    backbone: TextBackbone, layer: str, words: Sequence[str], precision: str | None = None
 ) -> Tensor:
     """Return each word's key at a cross-attention layer, times its scale: f32 [heads, words, D].
 
@@ -54,7 +54,7 @@ def word_maps(query: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return maps.astype(np.float32, copy=False)
 
 
-def _own_state(backbone: StableDiffusion, word: str, precision: str | None) -> Tensor:
+def _own_state(backbone: TextBackbone, word: str, precision: str | None) -> Tensor:
     prompt = PROMPT.format(word)
     columns = word_columns(backbone, prompt, word)
     return backbone.text_states(prompt, precision)[0, columns].mean(0)

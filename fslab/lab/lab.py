@@ -42,6 +42,7 @@ from fslab.lab.words import (
     looked_for,
     sentence_of,
     with_words,
+    word_layers,
 )
 from fslab.process import ordinary, stage
 from fslab.records import (
@@ -127,8 +128,8 @@ class Lab(Many):
         """Return a method's recipe, with what this backbone fills in or imposes.
 
         stages: functions of one's own in stages' places, `cluster=function`: see `Recipe.change`.
-        A backbone without timesteps takes its own layers where the recipe names parts of a UNet,
-        and one that reads no text gives no evidence for names.
+        A backbone that has no UNet takes its own layers where the recipe names parts of one, and
+        one that reads no text gives no evidence for names.
         """
         check_overrides_nothing(self, Lab)
         recipe = with_own(find_recipe(method), stages)
@@ -141,18 +142,21 @@ class Lab(Many):
 
     def _completed(self, recipe: Recipe) -> Recipe:
         """Return a recipe with what this backbone fills in of layers, timesteps and words."""
-        from fslab.backbones import StableDiffusion, written_for_unet
+        from fslab.backbones import written_for_unet
         from fslab.extract import complete
 
         extraction = recipe.extract
+        if not self.backbone.has_unet and written_for_unet(extraction.layers):
+            extraction = replace(extraction, layers=())
         if self.backbone.timestep is None:
-            layers = () if written_for_unet(extraction.layers) else extraction.layers
-            extraction = replace(extraction, layers=layers, timesteps=())
+            extraction = replace(extraction, timesteps=())
         if extraction.attention != "none":
             check_reads_text(self.backbone)
         match = recipe.match
-        if not isinstance(self.backbone, StableDiffusion):
+        if not self.backbone.reads_text:
             match = replace(match, attention=0.0)
+        look = word_layers(match.attention_layers, self.backbone)
+        match = replace(match, attention_layers=tuple(look))
         extraction = complete(extraction, self.backbone)
         return replace(recipe, extract=extraction, match=match)
 
@@ -189,7 +193,8 @@ class Lab(Many):
         """Return where each word looks: f32 [h, w] of 0..1 by word, on the finest layer's grid.
 
         prompt: a sentence that holds the words, else "a photo of" them. layers: cross-attention
-        queries. settings: the rest of `Extraction`. Raises FslabError for a word that the prompt
+        queries, or paths that end in "to_text", which stand for a UNet's queries in other networks.
+        settings: the rest of `Extraction`. Raises FslabError for a word that the prompt
         does not hold, or only inside a compound of another meaning ("dog" in "hot dog"), and for a
         backbone that reads no text.
         """
@@ -220,6 +225,7 @@ class Lab(Many):
         backbone = self.backbone
         steps = () if timestep is None else (timestep,)
         said = sentence_of(words) if prompt is None else prompt
+        layers = word_layers(layers, backbone)
         part = build(Extraction, layers=layers, timesteps=steps, prompt=said, **settings)
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)

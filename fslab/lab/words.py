@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from fslab.records import (
 )
 
 if TYPE_CHECKING:
-    from fslab.backbones import Backbone, StableDiffusion
+    from fslab.backbones import Backbone, TextBackbone
 
 
 AS_USUAL = Extraction()
@@ -61,13 +61,19 @@ def check_agnostic(recipe: Recipe) -> None:
             )
 
 
-def check_reads_text(backbone: Backbone) -> StableDiffusion:
+def check_reads_text(backbone: Backbone) -> TextBackbone:
     """Return a backbone that has a text encoder; FslabError for one without."""
-    from fslab.backbones import StableDiffusion
-
-    if not isinstance(backbone, StableDiffusion):
+    if not backbone.reads_text:
         raise FslabError(f"{backbone.name} reads no text, so it has no attention to words")
-    return backbone
+    return cast("TextBackbone", backbone)
+
+
+def word_layers(layers: Sequence[str], backbone: Backbone) -> Sequence[str]:
+    """Return where a backbone shows what a word attends to; a UNet's layers mean all elsewhere."""
+    from fslab.backbones import written_for_unet
+
+    elsewhere = backbone.reads_text and not backbone.has_unet and written_for_unet(layers)
+    return ("*.to_text",) if elsewhere else layers
 
 
 def with_words(
@@ -178,14 +184,14 @@ def sentence_of(words: Sequence[str]) -> str:
 
 
 def _word_keys(
-    backbone: StableDiffusion, path: str, words: Sequence[str], settings: Extraction
+    backbone: TextBackbone, path: str, words: Sequence[str], settings: Extraction
 ) -> np.ndarray:
     from fslab.backbones import word_keys
 
     return np.ascontiguousarray(word_keys(backbone, path, words, settings.precision).numpy())
 
 
-def _prompts(words: Sequence[str], backbone: StableDiffusion) -> list[list[str]]:
+def _prompts(words: Sequence[str], backbone: TextBackbone) -> list[list[str]]:
     """Part words into as few sentences as the text encoder reads to their ends."""
     parts: list[list[str]] = []
     for word in words:

@@ -19,6 +19,9 @@ from fslab.weights.trust import PICKLED, check_index, read_config, read_header
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
 """How the weights of each library's models are called, before .safetensors."""
 
+NETWORKS = ("unet", "transformer")
+"""The folders of a diffusion model in which its network may lie."""
+
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 """Sets of files of which a tokenizer needs one."""
 

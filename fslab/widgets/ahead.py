@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from fslab.backbones.base import PROBABILITIES
+from fslab.backbones.base import ATTENTION
 from fslab.lab import Lab
 from fslab.records import Recipe
 from fslab.widgets.pictures import Subject
@@ -35,8 +35,8 @@ def next_timesteps(lab: Lab, recipe: Recipe, before: Recipe | None) -> tuple[int
 
 
 def beside(layers: Sequence[str], layer: str) -> tuple[str, ...]:
-    """Return the layers listed before and after one, but for probabilities, which are gigabytes."""
-    maps = [path for path in layers if path == layer or not path.endswith(PROBABILITIES)]
+    """Return the layers listed before and after one, but for where attention looks: gigabytes."""
+    maps = [path for path in layers if path == layer or not path.endswith(ATTENTION)]
     if layer not in maps:
         return ()  # the list was narrowed since
     place = maps.index(layer)

@@ -44,7 +44,7 @@ from transformers.utils import logging
 from fslab.records import Picture, Vocabulary
 
 if TYPE_CHECKING:
-    from fslab.backbones import StableDiffusion
+    from fslab.backbones import Diffusion
     from fslab.datasets import Sample
     from fslab.lab import Lab
     from fslab.score import ImageScore
@@ -422,7 +422,7 @@ def attention(samples: Sequence[Sample], lab: Lab) -> None:
     from fslab.lab import Lab
     from fslab.score import count_pairs, paired_bootstrap
 
-    def pooled(backbone: StableDiffusion, word: str, precision: str | None) -> torch.Tensor:
+    def pooled(backbone: Diffusion, word: str, precision: str | None) -> torch.Tensor:
         stop = len(backbone.token_spans(word))
         said = [backbone.text_states(f"A photo of {one}", precision)[0] for one in word.split()]
         return torch.stack(said).mean(0)[1:stop].mean(0)

@@ -105,7 +105,7 @@ def as_batches_grow(lab: Lab, samples: Sequence[Any], sizes: Sequence[int]) -> l
     side = backbone.resolution
     pictures = [sample.picture() for sample in samples[: max(sizes)]]
     pixels = torch.cat([prepare(picture, (side, side)) for picture in pictures])
-    unet, vae = (backbone._part(name, torch.float32) for name in ("unet", "vae"))
+    unet, vae = (backbone.components.load(name, torch.float32) for name in ("unet", "vae"))
     latents = torch.cat([vae.encode(one[None]).latent_dist.mean for one in pixels])
     states, step = backbone.text_states(""), torch.tensor([0])
     paths = [layer.path for layer in pick_layers(backbone.default_layers, backbone.layers())]

@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from true import TEXT, UNET, VAE
 
 import fslab
-from fslab.backbones import StableDiffusion, pick_layers
+from fslab.backbones import Diffusion, pick_layers
 from fslab.backbones.latents import prepare
 from fslab.lab.presets import PAPER_LAYERS
 from fslab.records import Extraction, Picture
@@ -98,7 +98,7 @@ def measured(way: str, folder: Path, out: Path) -> float:
 
 def ours(folder: Path, picture: Picture) -> dict[str, np.ndarray]:
     """Read the layers with the package."""
-    backbone = StableDiffusion(folder)
+    backbone = Diffusion(folder)
     settings = Extraction(precision="bf16", squash=True)
     size = backbone.input_size(picture, settings)
     paths = [layer.path for layer in pick_layers(PAPER_LAYERS, backbone.layers())]

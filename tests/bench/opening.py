@@ -14,7 +14,7 @@ from contest import Contest, Setting
 from standins import PAPER, photographs, write_settings
 from true import true_networks, write_hollow
 
-from fslab.backbones import StableDiffusion
+from fslab.backbones import Diffusion
 from fslab.lab import Lab
 
 NAME = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -33,10 +33,10 @@ def benches(setting: Setting) -> Iterator[Contest]:
             found = lab.extract(picture, PAPER)
         assert all(np.array_equal(found[path], maps[path, 0]) for path in PAPER)
 
-    with patch.object(StableDiffusion, "run", lambda *_: maps):
+    with patch.object(Diffusion, "run", lambda *_: maps):
         extract()
     with (
-        patch.object(StableDiffusion, "run", None),
+        patch.object(Diffusion, "run", None),
         patch("fslab.backbones.weights.load", None),
     ):
         yield Contest(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from contest import Contest, Setting, wall_seconds
 
-from fslab.backbones import StableDiffusion
+from fslab.backbones import Diffusion
 from fslab.captions import Captioner
 from fslab.datasets import Dataset, voc
 from fslab.evaluate import evaluate
@@ -23,7 +23,7 @@ METHOD = "freeseg-diff"
 BATCH, PROCESSES = 8, 2
 SECONDS = {"captions": 0.015, "run_many": 0.04, "encode_images": 0.00125}
 """What a large GPU takes about, of true size, for a caption, features and a view, of which 4 are."""
-NETWORKS = ((Captioner, "captions"), (StableDiffusion, "run_many"), (Matcher, "encode_images"))
+NETWORKS = ((Captioner, "captions"), (Diffusion, "run_many"), (Matcher, "encode_images"))
 VIEWS = 4
 
 

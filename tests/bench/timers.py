@@ -124,7 +124,7 @@ class TrueLab:
         self.backbone.words_fingerprint = "of a bench"
         given = {"vae": models.vae, "unet": models.unet, "text_encoder": models.text}
         for name in ("unet", "text_encoder") if encoder else given:
-            self.backbone._parts[name, torch.float32] = given[name]
+            self.backbone.components.loaded[name, torch.float32] = given[name]
         self.backbone.layers = lambda: LISTED
         self.texts = Recent()
         self.refresh()
