@@ -56,6 +56,7 @@ def test_what_cannot_be_shown_is_refused_before_the_page_is_served(tmp_path):
             serve(port=taken.getsockname()[1])
     for given, words in (
         ({"ip": "my-machine"}, "--ip is 'my-machine'"),
+        ({"ip": "192.0.2.1"}, "give another --ip"),
         ({"results": tmp_path}, "holds no finished evaluation"),
         ({"dataset": str(tmp_path / "none")}, "does not exist"),
     ):
@@ -97,6 +98,18 @@ def test_an_upload_that_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(uploads, "MOST_UPLOADED", 2**20)
     with pytest.raises(FslabError, match=r"'a\.png' has 2 MiB; upload a picture of at most 1"):
         uploads.read_upload({"name": "a.png", "content": memoryview(bytes(2**21))})
+
+
+@pytest.mark.parametrize("name", ["..", "\U0001f999" * 90 + ".png", "it's.png", "\ud800.png", ""])
+def test_an_upload_may_have_any_name(name):
+    """Also one that this machine could not give to a file."""
+    content = Path(DATA, "JPEGImages", "val_0003.png").read_bytes()
+    picture = uploads.read_upload({"name": name, "content": content})
+    assert picture.name
+    picture.name.encode()
+    with pytest.raises(FslabError, match="is not a picture") as refusal:
+        uploads.read_upload({"name": name, "content": b"no picture"})
+    assert "/" not in str(refusal.value)
 
 
 def test_explorers_are_made_once_a_browser_would_hear_of_them(tmp_path, monkeypatch):

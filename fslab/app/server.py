@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import logging
 import os
 import socket
 import threading
@@ -11,7 +13,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from nbclient.exceptions import DeadKernelError
 from tornado.web import HTTPError
+from tornado.websocket import WebSocketClosedError
 from traitlets import Integer
 from traitlets.config import Config
 from voila.app import Voila
@@ -36,7 +40,10 @@ _ANYWHERE = (
     "what is given here, without a password; they run no code of their own and see nothing of "
     "each other"
 )
-_FULL = "All places are taken: each visitor needs memory of their own. Please try again later."
+_FULL = (
+    "All places are taken: each visitor needs memory of their own. This page looks again every 15 "
+    "seconds."
+)
 
 
 class Server(Voila):
@@ -101,8 +108,17 @@ def serve(shown: Shown, ip: str, port: int, visitors: int, browser: bool) -> Non
     )
     if not own:
         print(_ANYWHERE.format(port=port), flush=True)
+    logging.getLogger("tornado.general").setLevel("ERROR")  # as Voila's own, in its settings
+    for name in ("asyncio", Server.__name__):
+        logging.getLogger(name).addFilter(_is_no_farewell)
     settings = _settings(ip, port, visitors, browser, own)
     Server.launch_instance(argv=[], config=settings, config_file_paths=[])
+
+
+def _is_no_farewell(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the log is more than that a visitor left in the middle of work."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, (DeadKernelError, WebSocketClosedError))
 
 
 def address(ip: str, port: int) -> str:
@@ -128,8 +144,9 @@ def _check_free(ip: str, port: int) -> None:
         try:
             probe.bind((ip, port))
         except OSError as error:
+            other = "--ip" if error.errno == errno.EADDRNOTAVAIL else "--port"
             raise FslabError(
-                f"cannot listen on {ip}, port {port} ({error.strerror}); give another --port"
+                f"cannot listen on {ip}, port {port} ({error.strerror}); give another {other}"
             ) from error
 
 

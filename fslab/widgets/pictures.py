@@ -145,14 +145,15 @@ def read_upload(entry: Mapping[str, Any]) -> Picture:
     Raises FslabError as `fslab.read` does, naming the file as the reader knows it, and where it is
     larger than `MOST_UPLOADED`.
     """
-    name = Path(str(entry["name"]).replace("\\", "/").replace("\0", "")).name[-80:] or "upload"
+    name = Path(str(entry["name"]).replace("\\", "/").replace("\0", "")).name[-80:]
+    name = name if name.strip(". ") else "upload"
     if len(entry["content"]) > MOST_UPLOADED:
         size, most = len(entry["content"]) / 2**20, MOST_UPLOADED // 2**20
         raise FslabError(f"{name!r} has {size:.0f} MiB; upload a picture of at most {most}")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
+        path = Path(folder) / "upload"  # its own name may be one that this machine cannot write
         path.write_bytes(bytes(entry["content"]))
         try:
-            return read(path)
+            return replace(read(path), name=shown_name(Path(name).stem))
         except FslabError as error:
-            raise FslabError(str(error).replace(f"{folder}{os.sep}", "")) from error
+            raise FslabError(str(error).replace(repr(str(path)), repr(name))) from error
