@@ -93,6 +93,21 @@ def test_notebooks_go_into_a_new_folder_only(run, tmp_path):
     assert "cannot be written (" in said
 
 
+def test_notebooks_go_into_an_empty_folder_that_stays_what_it_is(run, tmp_path, monkeypatch):
+    """Also where it is the working folder, or a link, neither of which can be replaced."""
+    (tmp_path / "an empty one").mkdir()
+    (tmp_path / "link").symlink_to("an empty one")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for target in (".", tmp_path / "link"):
+        code, said, _ = run("notebooks", target)
+        assert code == 0
+        assert sorted(os.listdir(target)) == ["data", "notebooks"]
+    assert (tmp_path / "link").is_symlink()
+    code, said, _ = run("notebooks", "two words")
+    assert said.endswith("jupyter lab 'two words/notebooks'\n")
+
+
 def test_notebooks_that_cannot_be_written_leave_nothing(run, tmp_path, monkeypatch):
     import shutil
 

@@ -14,7 +14,8 @@ from fslab.weights.sources import SPOKEN
 
 PACKAGES = (
     "torch", "diffusers", "transformers", "scikit-learn", "numba", "pydensecrf2", "textblob",
-    "lemminflect", "plotly", "jupyterlab", "ipywidgets", "umap-learn", "spacy", "dask",
+    "lemminflect", "plotly", "jupyterlab", "ipywidgets", "anywidget", "umap-learn", "voila",
+    "spacy", "dask",
 )  # fmt: skip
 
 

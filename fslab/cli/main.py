@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -397,7 +398,8 @@ def notebooks(
     from fslab.cli.notebooks import copy_notebooks
 
     count = copy_notebooks(out_dir)
-    print(f"{out_dir}: {count} notebooks; open them with: jupyter lab {out_dir / 'notebooks'}")
+    place = shlex.quote(str(out_dir / "notebooks"))
+    print(f"{out_dir}: {count} notebooks; open them with: jupyter lab {place}")
 
 
 @app.command()

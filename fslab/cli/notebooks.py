@@ -16,8 +16,9 @@ _LEFT = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".*")
 def copy_notebooks(folder: Path) -> int:
     """Copy `notebooks/` and `data/minivoc` into a new or empty folder; return how many notebooks.
 
-    All is there at the end, or nothing. Raises FslabError where the folder holds something, where
-    it cannot be written, and where this installation has no notebooks.
+    All is there at the end, or nothing. A folder that is there stays the one it is: it may be the
+    working folder, a link, or a place whose parent cannot be written. Raises FslabError where it
+    holds something, where it cannot be written, and where this installation has no notebooks.
     """
     source = home()
     if source is None:
@@ -25,12 +26,18 @@ def copy_notebooks(folder: Path) -> int:
             "this installation of fslab has no notebooks; install it from its wheel, or clone it"
         )
     check_is_new(folder)
+    beside = folder if folder.is_dir() else folder.parent
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
+        beside.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=beside) as aside:
+            made = Path(aside, "all")
             for part in (NOTEBOOKS, SCENES):
-                shutil.copytree(source / part, Path(aside, "all") / part, ignore=_LEFT)
-            Path(aside, "all").replace(folder)
+                shutil.copytree(source / part, made / part, ignore=_LEFT)
+            if beside is folder:
+                for part in made.iterdir():
+                    part.replace(folder / part.name)
+            else:
+                made.replace(folder)
     except OSError as error:
         raise FslabError(f"{folder} cannot be written ({error.strerror or error})") from error
     return len(list((folder / NOTEBOOKS).glob("[0-9]*_*.ipynb")))
