@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import logging
 import os
 import socket
 import threading
+import time
 import webbrowser
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,6 +42,8 @@ _ANYWHERE = (
     "what is given here, without a password; they run no code of their own and see nothing of "
     "each other"
 )
+_ENDS_WITHIN = 3
+"""Seconds that the process of a page takes to end, which whoever loads that page anew waits for."""
 _FULL = (
     "All places are taken: each visitor needs memory of their own. This page looks again every 15 "
     "seconds."
@@ -76,10 +80,11 @@ class _Door(TornadoVoilaHandler):
 
     async def get_generator(self, path: str | None = None) -> AsyncIterator[str]:
         """Yield the page's HTML, part by part."""
-        server, manager = self.settings["voila"], self.kernel_manager
-        waiting = sum(heated.done() for heated in manager._pools[self.notebook_path])
-        if len(manager) - waiting + _Door._arriving >= server.visitors:
-            raise HTTPError(503, _FULL)
+        until = time.monotonic() + _ENDS_WITHIN
+        while self._is_full():
+            if time.monotonic() > until:
+                raise HTTPError(503, _FULL)
+            await asyncio.sleep(0.2)
         arriving = True
         _Door._arriving += 1
         try:
@@ -89,6 +94,11 @@ class _Door(TornadoVoilaHandler):
                 yield part
         finally:
             _Door._arriving -= arriving
+
+    def _is_full(self) -> bool:
+        server, manager = self.settings["voila"], self.kernel_manager
+        waiting = sum(heated.done() for heated in manager._pools[self.notebook_path])
+        return bool(len(manager) - waiting + _Door._arriving >= server.visitors)
 
 
 def serve(shown: Shown, ip: str, port: int, visitors: int, browser: bool) -> None:
