@@ -40,7 +40,7 @@ bench: $(READY)
 	$(BIN)/python tests/bench/run.py --tables out/bench.json
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: $(READY)
 	$(BIN)/python notebooks/execute.py
