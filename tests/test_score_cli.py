@@ -116,6 +116,16 @@ def test_refusals_name_the_file_and_what_is_wrong(run, folders, kind):
     assert len(said) == (0 if kind in ("missing", "metric") else 2)
 
 
+def test_of_many_missing_files_the_first_are_named(run, folders):
+    guess, truth, triples = folders
+    for number in range(12):
+        write_mask(triples[0][1], truth / f"more_{number:02}.png")
+    code, _, err = run(guess, truth)
+    assert code == 2
+    assert "lacks 12 files that" in err
+    assert err.endswith("'more_08.png', 'more_09.png' and 2 more\n")
+
+
 def test_each_folder_is_counted_and_what_was_left_is_named(run, folders):
     guess, truth, triples = folders
     write_mask(triples[0][2], guess / "p0.overlay.png")

@@ -26,6 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_NAMED = 10
+"""So many missing files are named."""
+
 PresetOption = Annotated[
     str,
     typer.Option(
@@ -81,8 +84,18 @@ def main() -> None:
             with memory_refused("this command"):
                 app()
         except (FslabError, Warning) as error:  # warnings are errors by -W error alone
-            print(f"fslab: {error}", file=sys.stderr)
+            print(f"fslab: {_said(error)}", file=sys.stderr)
             raise SystemExit(2) from error
+
+
+def _said(error: Exception) -> str:
+    """Return what a refusal says; of many missing files, how many they are and the first."""
+    from fslab.datasets import MissingFiles
+
+    if not isinstance(error, MissingFiles) or len(error.names) <= _NAMED:
+        return str(error)
+    first = ", ".join(map(repr, error.names[:_NAMED]))
+    return f"{error.sentence}: {first} and {len(error.names) - _NAMED} more"
 
 
 def _say_warning(otherwise: Callable[..., None], message: Warning | str, *where: Any) -> None:
