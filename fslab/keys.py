@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,8 +78,9 @@ def changed(settings: Any, reads: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def default_of(entry: Field[Any]) -> Any:
-    """Return the default of a record's field."""
-    return entry.default if entry.default_factory is MISSING else entry.default_factory()
+    """Return the default of a record's field, also of a record that came from another process."""
+    made: Any = entry.default_factory  # MISSING is another object there
+    return made() if callable(made) else entry.default
 
 
 def content(arrays: Mapping[str, np.ndarray]) -> str:

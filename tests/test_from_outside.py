@@ -1,6 +1,8 @@
 """Parts that are added from outside the package: each in segment, evaluate, ablate and an explorer."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -24,6 +26,15 @@ def data(tmp_path_factory):
     return datasets.voc(write_dataset(tmp_path_factory.mktemp("set"), 2))
 
 
+@pytest.fixture(autouse=True)
+def no_trace():
+    """What a test adds is gone after it."""
+    with ExitStack() as stack:
+        for registry in (fslab.clustering, fslab.refinement, metric):
+            stack.enter_context(patch.dict(registry._parts))
+        yield
+
+
 def experiment(folder, name, base, change):
     """Write an ablation of two rows, the second with a change."""
     text = f'title = "{name}"\nmetrics = ["{name}"]\nbase = {base}\n'
@@ -35,22 +46,20 @@ def experiment(folder, name, base, change):
 # --- a clustering
 
 
-@dataclass(frozen=True)
-class MeanShift(CellClustering):
-    """Mean shift. bandwidth: how far a mean looks."""
-
-    bandwidth: float = 0.3
-
-
-@fslab.clustering(
-    "meanshift", settings=MeanShift, finds_k=True,
-    knobs=(Slider("bandwidth", "bandwidth", 0.1, 1.0, 0.05),),
-)  # fmt: skip
-def meanshift(cells, settings):
-    return SklearnMeanShift(bandwidth=settings.bandwidth).fit_predict(cells)
-
-
 def test_a_clustering(tiny, data, tmp_path):
+    @dataclass(frozen=True)
+    class MeanShift(CellClustering):
+        """Mean shift. bandwidth: how far a mean looks."""
+
+        bandwidth: float = 0.3
+
+    @fslab.clustering(
+        "meanshift", settings=MeanShift, finds_k=True,
+        knobs=(Slider("bandwidth", "bandwidth", 0.1, 1.0, 0.05),),
+    )  # fmt: skip
+    def meanshift(cells, settings):
+        return SklearnMeanShift(bandwidth=settings.bandwidth).fit_predict(cells)
+
     lab, picture = Lab(tiny, "rgb"), data.samples[0].picture()
     recipe = lab.recipe("fslab").change({"cluster.method": "meanshift", "cluster.bandwidth": 0.4})
     found = lab.segment(picture, recipe, candidates=["dog"]).segments
@@ -71,17 +80,16 @@ def test_a_clustering(tiny, data, tmp_path):
 # --- a metric
 
 
-@metric(
-    "accuracy", needs="segments", part="oracle", background="a class",
-    note="share of pixels whose segment has their class most often",
-)  # fmt: skip
-def accuracy(per_image, part):
-    tables = [image.tally(part).confusion().counts for image in per_image]
-    right = np.array([[np.trace(table)] for table in tables], float)
-    return Terms(("pixels",), right, np.array([[table.sum()] for table in tables], float))
-
-
 def test_a_metric(data, tmp_path):
+    @metric(
+        "accuracy", needs="segments", part="oracle", background="a class",
+        note="share of pixels whose segment has their class most often",
+    )  # fmt: skip
+    def accuracy(per_image, part):
+        tables = [image.tally(part).confusion().counts for image in per_image]
+        right = np.array([[np.trace(table)] for table in tables], float)
+        return Terms(("pixels",), right, np.array([[table.sum()] for table in tables], float))
+
     lab = Lab("mini", "rgb")
     report = evaluate(lab, data, "diffcut", "accuracy", progress=False)
     by_hand = []
@@ -107,23 +115,21 @@ def test_a_metric(data, tmp_path):
 # --- a refinement
 
 
-@dataclass(frozen=True)
-class Median(Refinement):
-    """A median filter. size: of its window, in pixels."""
-
-    size: int = 5
-
-
-@fslab.refinement("median", settings=Median, knobs=(Slider("size", "window", 1, 15, 2),))
-def median(picture, labels, settings):
-    return median_filter(labels.labels, settings.size)
-
-
 def by_number(picture, segments, candidates, vocabulary):
     return fslab.LabelMap(segments.labels % 3, vocabulary.names)
 
 
 def test_a_refinement(tiny, data, tmp_path):
+    @dataclass(frozen=True)
+    class Median(Refinement):
+        """A median filter. size: of its window, in pixels."""
+
+        size: int = 5
+
+    @fslab.refinement("median", settings=Median, knobs=(Slider("size", "window", 1, 15, 2),))
+    def median(picture, labels, settings):
+        return median_filter(labels.labels, settings.size)
+
     lab, picture = Lab(tiny, "rgb"), data.samples[0].picture()
     change = {"refine.method": "median", "refine.size": 9, "match": by_number}
     recipe = lab.recipe("fslab").change({**change, "caption.words": "all"})

@@ -116,7 +116,8 @@ class Line:
         self.length = length
 
     def to_dict(self):
-        return {"key": self.key, "name": self.name, "score": "x" * self.length}
+        score = "x" * self.length
+        return {"key": self.key, "name": self.name, "score": score, "versions": {}}
 
 
 @pytest.mark.parametrize("length", [400, 700, 1300, 2100, 3000, 9000])

@@ -1,7 +1,9 @@
 """A function of one's own in a stage's place: kept apart, checked, and sent to other processes."""
 
+import linecache
 import pickle
 import sys
+from unittest.mock import patch
 
 import cloudpickle
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from conftest import write_dataset
 
 import fslab
-from fslab import datasets
+from fslab import datasets, keys
 from fslab.evaluate import evaluate, plan
 from fslab.lab import Lab
 from fslab.records import Caption, Features, FslabError, KMeans, LabelMap, Recipe, Segments
@@ -141,19 +143,37 @@ def test_what_an_own_function_returns_is_checked_and_refused_by_name(message, pi
         lab.segment(picture, "fslab", **stages)
 
 
-def test_a_recipe_with_own_parts_is_sent_to_processes_that_lack_the_source(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "their_stage.py").write_text("def one(features): return features\n")
-    import their_stage
+THEIRS = """
+from dataclasses import dataclass
+from fslab.records import CellClustering, clustering
+def one(features): return features
+@dataclass(frozen=True)
+class Halves(CellClustering):
+    share: float = 0.5
+@clustering("halves", settings=Halves, finds_k=True)
+def halves(cells, settings): return (cells[:, 0] > settings.share).astype(int)
+"""
 
-    cloudpickle.register_pickle_by_value(their_stage)
-    recipe = Recipe().change({"cluster": "their_stage:one"})
-    sent = cloudpickle.dumps(recipe)
-    (tmp_path / "their_stage.py").unlink()
-    with pytest.raises(FslabError, match=r"source.*versioned\(1\)"):
-        recipe.renewed()
-    monkeypatch.delitem(sys.modules, "their_stage")
-    assert pickle.loads(sent).renewed().digest == recipe.digest
+
+@pytest.mark.parametrize("change", [{"cluster": "their_stage:one"}, {"cluster.method": "halves"}])
+def test_recipes_go_to_processes_that_have_not_the_source(monkeypatch, tmp_path, change):
+    """As a notebook's functions and classes do: by value."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "their_stage.py").write_text(THEIRS)
+    with patch.dict(fslab.clustering._parts):
+        import their_stage
+
+        cloudpickle.register_pickle_by_value(their_stage)
+        recipe = Recipe().change(change).renewed()
+        sent = cloudpickle.dumps(recipe), recipe.digest, keys.changed(recipe.cluster)
+        (tmp_path / "their_stage.py").unlink()
+        linecache.clearcache()
+        with pytest.raises(FslabError, match=r"source.*versioned\(1\)"):
+            recipe.renewed()
+        cloudpickle.unregister_pickle_by_value(their_stage)
+        del sys.modules["their_stage"]
+    there = pickle.loads(sent[0]).renewed()
+    assert (there.digest, keys.changed(there.cluster)) == sent[1:]
 
 
 class Says:
