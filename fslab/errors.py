@@ -5,6 +5,10 @@ class FslabError(ValueError):
     """A refusal: the message says what was given, what was expected and what to do."""
 
 
+class FslabWarning(RuntimeWarning):
+    """What is done all the same, and not as asked: the command line says it in one sentence."""
+
+
 class OutOfMemory(FslabError):
     """One picture for which memory ran out."""
 

@@ -25,8 +25,8 @@ import platformdirs
 import xxhash
 from fsspec.implementations.local import LocalFileSystem
 
+from fslab.errors import FslabError, FslabWarning
 from fslab.files import drop_orphans, write_aside
-from fslab.records import FslabError
 from fslab.versions import Versions, note, versions_here
 
 FORMAT = "fslab-3"
@@ -125,7 +125,7 @@ class Store:
         except Damaged as error:
             warnings.warn(
                 f"the store's entry {path} is damaged ({error}); it is computed again",
-                RuntimeWarning, stacklevel=2,
+                FslabWarning, stacklevel=2,
             )  # fmt: skip
             with contextlib.suppress(OSError):
                 self._files.rm_file(path)
@@ -217,7 +217,7 @@ class Store:
     def _warn_once(self, kind: str, message: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
+            warnings.warn(message, FslabWarning, stacklevel=3)
 
 
 def _seconds(entry: Mapping[str, Any]) -> float:

@@ -55,6 +55,17 @@ def test_segment_captions_where_no_classes_are_given(run, tiny, dataset, tmp_pat
     assert facts["caption"] == Lab(tiny).caption(datasets.read(picture), **asked).text
 
 
+def test_a_store_that_takes_nothing_is_one_sentence(run, tiny, dataset, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FSLAB_STORE", str(tmp_path / "file" / "store"))
+    picture = dataset / "JPEGImages" / "noise_0.png"
+    code, _, err = run("segment", picture, "--preset", tiny, "--out", tmp_path / "out")
+    assert code == 0
+    (said,) = (line for line in err.splitlines() if "results are not kept" in line)
+    assert "fslab: the store " in said
+    assert ".py:" not in said
+
+
 def test_open_words_get_labels_behind_the_vocabulary(run, tiny, dataset, tmp_path):
     picture = next((dataset / "JPEGImages").glob("*.png"))
     words = ("segment", picture, "--preset", tiny, "--out", tmp_path / "out", "--method", "fslab")

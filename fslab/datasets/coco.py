@@ -17,6 +17,7 @@ from fslab.datasets.read import size_and_turn
 from fslab.datasets.regions import Box, Outline, paint_box
 from fslab.datasets.samples import Dataset, MissingFiles, Sample, counted, sideways, turned
 from fslab.datasets.vocabularies import COCO_OBJECT
+from fslab.errors import FslabWarning
 from fslab.records import VOID, FslabError, Picture
 
 
@@ -74,7 +75,7 @@ class CocoSample(Sample):
                 f"{sideways(found, self.size, turn)}"
             )
         if turn != 1:
-            warnings.warn(turned(self.path, turn), RuntimeWarning, stacklevel=3)
+            warnings.warn(turned(self.path, turn), FslabWarning, stacklevel=3)
 
 
 def coco(
@@ -105,7 +106,7 @@ def coco(
             f"{str(root / split)!r} lacks {counted(lacking)} that the json names", lacking
         )
     if odd:
-        warnings.warn(_said(odd, source), RuntimeWarning, stacklevel=2)
+        warnings.warn(_said(odd, source), FslabWarning, stacklevel=2)
     there = tuple(sample for sample in samples if sample.name not in missing)
     return Dataset(root.resolve().name, COCO_OBJECT, split, there, missing, odd)
 

@@ -14,6 +14,7 @@ from fslab.datasets.masks import read_mask
 from fslab.datasets.oddities import Oddity
 from fslab.datasets.places import Place
 from fslab.datasets.read import read, size_and_turn
+from fslab.errors import FslabWarning
 from fslab.records import VOID, FslabError, Picture, Vocabulary
 
 SPOKEN = {"minivoc": "mini-VOC"}
@@ -67,7 +68,7 @@ class Sample:
                 f"{sideways(size, labels.shape, turn)}"
             )
         if turn != 1:
-            warnings.warn(turned(self.path, turn), RuntimeWarning, stacklevel=2)
+            warnings.warn(turned(self.path, turn), FslabWarning, stacklevel=2)
         present = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1)).tolist()
         unknown = [label for label in present if self.classes <= label != VOID]
         if unknown:

@@ -11,6 +11,8 @@ from typing import cast
 
 from PIL import ImageFont
 
+from fslab.errors import FslabWarning
+
 FONT = "FSLAB_FONT"
 """The variable that names a font file of one's own."""
 
@@ -56,7 +58,7 @@ def warn_of(lacking: Sequence[str]) -> None:
         warnings.warn(
             f"no font here has the letters {letters!r}; names with them are drawn as their "
             f"numbers: install one that has them, or name its file in {FONT}",
-            RuntimeWarning, stacklevel=4,
+            FslabWarning, stacklevel=4,
         )  # fmt: skip
 
 
