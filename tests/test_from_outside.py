@@ -2,18 +2,22 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+import transformers_tiny
 from conftest import write_dataset
+from diffusers import DiTTransformer2DModel, FlowMatchEulerDiscreteScheduler
 from scipy.ndimage import median_filter
 from sklearn.cluster import MeanShift as SklearnMeanShift
 
 import fslab
 from fslab import datasets
-from fslab.backbones import Backbone, Layer
+from fslab.backbones import Backbone, Layer, open_backbone
+from fslab.backbones.families import Family, Text, family
 from fslab.evaluate import ablate, evaluate
 from fslab.lab import Lab
 from fslab.records import CellClustering, Refinement, Slider
@@ -30,7 +34,7 @@ def data(tmp_path_factory):
 def no_trace():
     """What a test adds is gone after it."""
     with ExitStack() as stack:
-        for registry in (fslab.clustering, fslab.refinement, metric):
+        for registry in (fslab.clustering, fslab.refinement, metric, family):
             stack.enter_context(patch.dict(registry._parts))
         yield
 
@@ -184,3 +188,48 @@ def test_a_backbone(tiny, data, tmp_path):
     assert explorer.layers == ("brightness",)
     expected = lab.segments(sample.picture(), recipe).labels
     assert (explorer.segments.labels == expected).all()
+
+
+# --- a family of diffusion networks
+
+
+def test_a_family(data, tmp_path, monkeypatch):
+    @family("DiTTransformer2DModel")
+    class Dit(Family):
+        """Diffusion transformers that are told a class (Peebles and Xie 2023)."""
+
+        title = "DiT"
+
+        @property
+        def patch(self):
+            return self.config["patch_size"]
+
+        def text(self, prompt, dtype):
+            return self.blank()
+
+        def blank(self):
+            return Text(torch.zeros(1, 1, 1))
+
+        def call(self, net, latent, timesteps, text, size):
+            return net(latent, timesteps, torch.zeros(len(latent), dtype=torch.long))
+
+    folder = tmp_path / "dit"
+    DiTTransformer2DModel(
+        sample_size=8, in_channels=4, out_channels=4, num_layers=2, num_attention_heads=2,
+        attention_head_dim=8, num_embeds_ada_norm=10,
+    ).save_pretrained(folder / "transformer")  # fmt: skip
+    transformers_tiny.vae().save_pretrained(folder / "vae")
+    FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+    lab, picture = Lab("mini", open_backbone(folder)), data.samples[1].picture()
+    recipe = fslab.Recipe(cluster=fslab.KMeans(k=3))
+    assert lab.segment(picture, recipe, candidates=["dog"]).segments.count == 3
+    oracle = evaluate(lab, data, recipe, "oracle", progress=False).score
+    monkeypatch.setattr(f"{__name__}.opened", partial(open_backbone, folder), raising=False)
+    change = (
+        f'backbone = "{__name__}:opened"\nset = {{ "cluster.k" = 3, "cluster.normalise" = "none" }}'
+    )
+    file = experiment(tmp_path, "oracle", '{ cluster = "kmeans", backbone = "rgb" }', change)
+    assert ablate(file, data, progress=False).rows[1].scores["oracle"] == oracle
+    explorer = explore_clusters(lab, picture, recipe, timestep=500)
+    explorer.wait()
+    assert (explorer.message, explorer.segments.count) == ("", 3)
