@@ -23,6 +23,7 @@ from fslab import datasets
 from fslab.datasets.read import write_picture
 from fslab.evaluate import ablate, evaluate, write_page
 from fslab.evaluate.ablation_page import ablation_page
+from fslab.html import table
 from fslab.lab import METHODS, Lab
 from fslab.plots import GalleryRow, gallery
 from fslab.records import Clustering, LabelMap, Recipe, Segments, Vocabulary
@@ -33,7 +34,7 @@ from fslab.widgets import (
     explore_refinement,
     segment_yours,
 )
-from fslab.widgets.texts import code_block, download_link, hint, table
+from fslab.widgets.texts import code_block, download_link, hint
 
 NAME = "<img src=x onerror=window.ran=1>"
 """What a file may be called: no slash."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fslab"
 
 GROUND = (
-    "names", "errors", "parts", "records", "keys", "files", "overtaking", "tap", "process", "room",
+    "html", "names", "errors", "parts", "records", "keys", "files", "overtaking", "tap", "process", "room",
     "devices", "versions", "recent",
 )  # fmt: skip
 SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "refine", "score", "plots")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from fslab import __version__
 from fslab.cli.options import check_is_new, chosen_recipe, local_folder, parse_settings, parse_size
 from fslab.lab.models import PRESETS_OWN
 from fslab.lab.presets import DEFAULT as DEFAULT_PRESET
@@ -104,6 +105,21 @@ def _say_warning(otherwise: Callable[..., None], message: Warning | str, *where:
         print(f"fslab: {message}", file=sys.stderr)
     else:
         otherwise(message, *where)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fslab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say it and end")
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 @app.command()

@@ -14,14 +14,13 @@ import numpy as np
 
 from fslab.datasets import Dataset, Sample, local
 from fslab.evaluate.job import ImageResult
-from fslab.evaluate.run import Report
+from fslab.evaluate.run import Report, figure_row
 from fslab.files import write_or_refuse
 from fslab.lab import Lab
 from fslab.plots import GalleryRow, confusion_matrix, interval_bars, iou_bars
 from fslab.plots.gallery import article
 from fslab.plots.page import figure, heading, page, paragraph, plotly_script, table
 from fslab.records import Confusion, FslabError, Recipe
-from fslab.score import Score
 
 PAGE = "report.html"
 
@@ -85,20 +84,6 @@ def report_page(report: Report, lab: Lab, dataset: Dataset, pictures: int = 3) -
         ),
     ]
     return page(title, parts, plotly_script())
-
-
-def figure_row(score: Score) -> dict[str, object]:
-    """Return a figure in per cent with all that says what it is, as a row of a table."""
-    interval = score.interval
-    return {
-        "metric": score.metric,
-        "%": f"{100 * score.miou:.1f}",
-        "95 % interval": interval.percent if interval else "",
-        "pictures": score.images,
-        "background": score.background,
-        "vocabulary": score.vocabulary,
-        "protocol": score.note,
-    }
 
 
 def _odd_rows(report: Report) -> list[dict[str, object]]:

@@ -19,6 +19,7 @@ from fslab.datasets.check import glance
 from fslab.datasets.oddities import Oddity, by_kind
 from fslab.evaluate.job import ImageResult, Job, plan, score_samples
 from fslab.evaluate.log import Log
+from fslab.html import line, table
 from fslab.lab import Lab
 from fslab.lab.processes import chosen_processes
 from fslab.records import FslabError, Recipe, Vocabulary
@@ -69,6 +70,17 @@ class Report:
     oddities: tuple[Oddity, ...] = ()
     caveat: str = ""
     batch: int = 1
+
+    def __repr__(self) -> str:
+        figure = f"{self.score.metric} {100 * self.score.miou:.1f} %"
+        pictures = f"{len(self.rows)} pictures of {self.dataset} {self.split}"
+        return f"Report({self.method} on {pictures}: {figure})"
+
+    def _repr_html_(self) -> str:
+        said = f"{self.method} on {self.dataset} {self.split}, features from {self.backbone}"
+        more = [each for each in (self.caveat, self.left_out, self.mixed) if each]
+        figures = table([figure_row(score) for score in self.scores.values()])
+        return "".join(map(line, [said, *more])) + figures
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -149,6 +161,20 @@ class Report:
             "recipe": self.recipe.to_dict(),
             "versions": self.versions,
         }
+
+
+def figure_row(score: Score) -> dict[str, object]:
+    """Return a figure in per cent with all that says what it is, as a row of a table."""
+    interval = score.interval
+    return {
+        "metric": score.metric,
+        "%": f"{100 * score.miou:.1f}",
+        "95 % interval": interval.percent if interval else "",
+        "pictures": score.images,
+        "background": score.background,
+        "vocabulary": score.vocabulary,
+        "protocol": score.note,
+    }
 
 
 def evaluate(

@@ -178,7 +178,7 @@ def _map_of(features: Features, layer: str) -> np.ndarray:
     if layer not in features:
         raise FslabError(f"{features.name}: no features {layer!r}; there are {', '.join(features)}")
     check_numbers(features[layer], f"{features.name}: layer {layer!r}")
-    return features[layer]
+    return features.maps[layer]
 
 
 def short_path(layer: str) -> str:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fslab.errors import FslabError
+from fslab.html import line, table
 from fslab.names import spelt, written_as_one
 from fslab.records.base import VOID, check_unicode, described, is_array, words_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SHOWN = 4
+"""So many layers or classes stand in a record's one line."""
+_ROWS = 30
+"""So many segments stand in a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +44,9 @@ class Picture:
                 f"{self.name}: pixels are {list(given.shape)}; a Picture holds uint8 [H, W, 3]"
             )
 
+    def __repr__(self) -> str:
+        return f"Picture({self.name!r}, {_by(self.size)})"
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -51,7 +64,8 @@ class Features(Mapping[str, NDArray[np.float32]]):
     """Feature maps by layer path: f32 [C, h, w]; strides differ, so h and w do too.
 
     With one timestep the keys are layer paths. With more, a key is "path@timestep" and
-    `at(timestep)` gives the maps of one of them under their plain paths.
+    `at(timestep)` gives the maps of one of them under their plain paths. A pattern gives the
+    features of the layers that it fits: `features["up_blocks.1*"]`.
     """
 
     maps: Mapping[str, NDArray[np.float32]]
@@ -68,10 +82,35 @@ class Features(Mapping[str, NDArray[np.float32]]):
         object.__setattr__(self, "maps", maps)
         object.__setattr__(self, "size", _size(self.name, self.size))
 
-    def __getitem__(self, key: str) -> NDArray[np.float32]:
-        if key not in self.maps:
+    def __repr__(self) -> str:
+        said = [f"{layer} {_by(value.shape)}" for layer, value in self.maps.items()]
+        more = [f"and {len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
+        return f"Features({self.name!r}, {_by(self.size)}: {', '.join(said[:_SHOWN] + more)})"
+
+    def _repr_html_(self) -> str:
+        return line(f"{self.name}, {_by(self.size)} pixels") + table(
+            [
+                {"layer": layer, "channels": len(value), "cells": _by(value.shape[1:])}
+                for layer, value in self.maps.items()
+            ]
+        )
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self.maps:
+            return self.maps[key]
+        fitting = {layer: each for layer, each in self.maps.items() if fnmatchcase(layer, key)}
+        if not fitting:
             raise KeyError(f"{key!r}; these features hold {', '.join(self.maps)}")
-        return self.maps[key]
+        return Features(fitting, self.size, self.name)
+
+    def torch(self) -> dict[str, Tensor]:
+        """Return the maps as tensors f32 [C, h, w] on the CPU, which are one's own to change."""
+        import torch
+
+        return {layer: torch.from_numpy(value.copy()) for layer, value in self.maps.items()}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.maps  # a pattern is no layer
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.maps)
@@ -126,6 +165,19 @@ class Segments:
                     f"Segments of the same {self.size[0]} x {self.size[1]} pixels"
                 )
         object.__setattr__(self, "others", others)
+
+    def __repr__(self) -> str:
+        more = f" and {len(self.others)} others" if self.others else ""
+        return f"Segments({self.count} in {_by(self.size)}{more})"
+
+    def _repr_html_(self) -> str:
+        pixels = np.bincount(self.labels.ravel())
+        return line(repr(self)) + table(
+            [
+                {"segment": number, "share of the pixels": f"{count / self.labels.size:.1%}"}
+                for number, count in enumerate(pixels[:_ROWS])
+            ]
+        )
 
     @cached_property
     def count(self) -> int:
@@ -298,12 +350,34 @@ class LabelMap:
         """Height and width in pixels."""
         return self.labels.shape[0], self.labels.shape[1]
 
+    def __repr__(self) -> str:
+        shares = list(self.shares().items())
+        said = [f"{name} {share:.0%}" for name, share in shares[:_SHOWN]]
+        more = [f"and {len(shares) - _SHOWN} more"] if len(shares) > _SHOWN else []
+        return f"LabelMap({_by(self.size)}: {', '.join(said + more)})"
+
+    def _repr_html_(self) -> str:
+        return line(f"{_by(self.size)} pixels") + table(
+            [
+                {
+                    "class": name,
+                    "share of the pixels": f"{share:.1%}",
+                    "score": f"{self.scores[name]:.2f}" if name in self.scores else "",
+                }
+                for name, share in self.shares().items()
+            ]
+        )
+
     def shares(self) -> dict[str, float]:
         """Return each present class's share of the pixels, background included, largest first."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.names)) / self.labels.size
         order = np.argsort(-counts, kind="stable")
         called = [*self.names, *(f"class {index}" for index in range(len(self.names), len(counts)))]
         return {called[index]: float(counts[index]) for index in order if counts[index] > 0}
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _feature_map(name: str, layer: object, value: object) -> NDArray[np.float32]:

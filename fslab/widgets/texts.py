@@ -6,7 +6,6 @@ import base64
 from collections.abc import Mapping
 from dataclasses import fields
 from html import escape
-from typing import Any
 
 import ipywidgets as widgets
 
@@ -107,22 +106,4 @@ def download_link(data: bytes, kind: str, name: str, text: str) -> str:
         f'<a href="data:{escape(kind)};base64,{encoded}" download="{escape(name)}" '
         'style="color:var(--jp-content-link-color, #1565c0); margin-right:18px; font-size:13px">'
         f"{escape(text)}</a>"
-    )
-
-
-def table(rows: list[Mapping[str, Any]]) -> str:
-    """Return rows under their headings, as HTML."""
-    if not rows:
-        return ""
-    cell = "padding:2px 12px 2px 0; text-align:left"
-    head = "".join(f'<th scope="col" style="{cell}">{escape(str(key))}</th>' for key in rows[0])
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td style="{cell}">{escape(str(x))}</td>' for x in line.values())
-        + "</tr>"
-        for line in rows
-    )
-    return (
-        f'<table style="{_LINE}; color:{_INK}; border-collapse:collapse">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )

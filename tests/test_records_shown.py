@@ -1,0 +1,98 @@
+"""Records at a notebook cell's end, and what a person asks of them."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_dataset
+
+import fslab
+from fslab.datasets import load
+from fslab.evaluate import evaluate
+from fslab.lab import Lab
+from fslab.records import Features, LabelMap, Picture, Segments
+
+NAMES = ("background", "<b>dog</b>", "cat")
+
+
+@pytest.fixture
+def features():
+    maps = {f"up_blocks.{n}.norm": np.full((3, 4, 6), n, np.float32) for n in range(6)}
+    return Features(maps, (32, 48), "scene")
+
+
+def label_map():
+    labels = np.zeros((32, 48), np.uint8)
+    labels[:, 36:] = 1
+    return LabelMap(labels, NAMES, {NAMES[1]: 0.8})
+
+
+def test_one_line_says_what_a_record_is(features):
+    assert repr(Picture(np.zeros((32, 48, 3), np.uint8), "scene")) == "Picture('scene', 32 x 48)"
+    assert repr(features).startswith("Features('scene', 32 x 48: up_blocks.0.norm 3 x 4 x 6, ")
+    assert repr(features).endswith(", and 2 more)")
+    halves = Segments(np.repeat([[0, 1]], 32, 0).repeat(24, 1))
+    assert repr(halves) == "Segments(2 in 32 x 48)"
+    assert repr(Segments(halves.labels, (halves,))) == "Segments(2 in 32 x 48 and 1 others)"
+    assert repr(label_map()) == "LabelMap(32 x 48: background 75%, <b>dog</b> 25%)"
+
+
+def test_tables_have_every_layer_segment_and_class(features):
+    assert features._repr_html_().count("<tr>") == 1 + len(features)
+    halves = Segments(np.repeat([[0, 1]], 32, 0).repeat(24, 1))
+    assert halves._repr_html_().count("50.0%") == 2
+    table = label_map()._repr_html_()
+    assert "&lt;b&gt;dog&lt;/b&gt;" in table
+    assert "<b>" not in table
+    assert "0.80" in table
+    assert "75.0%" in table
+
+
+def test_a_result_shows_its_stages(tiny, picture):
+    result = Lab(tiny).segment(picture, "freeseg-diff", candidates=["dog"])
+    assert re.match(r"Result\('noise-64x64' by freeseg-diff: LabelMap\(64 x 64: ", repr(result))
+    assert len(repr(result)) < 200
+    shown = result._repr_html_()
+    assert shown.count("data:image/jpeg;base64,") == 3
+    assert f"{result.segments.count} segments" in shown
+
+
+def test_a_report_shows_its_figures(tmp_path):
+    data = load(write_dataset(tmp_path / "voc", 2), "val")
+    report = evaluate(Lab("mini", "rgb"), data, "freeseg-diff", metric="oracle", progress=False)
+    assert repr(report) == (
+        f"Report(freeseg-diff on 2 pictures of {data.name} val: "
+        f"oracle {100 * report.score.miou:.1f} %)"
+    )
+    shown = report._repr_html_()
+    for metric in report.scores:
+        assert f">{metric}<" in shown
+
+
+def test_a_pattern_gives_the_layers_that_it_fits(features):
+    found = features["up_blocks.[12]*"]
+    assert list(found) == ["up_blocks.1.norm", "up_blocks.2.norm"]
+    assert (found["up_blocks.2.norm"] == 2).all()
+    assert (found.size, found.name) == ((32, 48), "scene")
+    assert isinstance(features["up_blocks.1.norm"], np.ndarray)
+    assert "up_blocks.1.norm" in features
+    assert "up_blocks.1*" not in features
+    with pytest.raises(KeyError, match=r"'mid\*'; these features hold up_blocks\.0"):
+        features["mid*"]
+
+
+def test_tensors_are_ones_own_to_change(features):
+    found = features.torch()
+    assert list(found) == list(features)
+    found["up_blocks.1.norm"] += 1
+    assert found["up_blocks.1.norm"].dtype == torch.float32
+    assert (features["up_blocks.1.norm"] == 1).all()
+
+
+def test_a_lab_takes_torchs_device():
+    assert Lab("mini", "rgb", device=torch.device("cpu")).device == "cpu"
+
+
+def test_the_command_says_its_version(run):
+    assert run("--version") == (0, f"fslab {fslab.__version__}\n", "")
