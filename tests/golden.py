@@ -292,11 +292,20 @@ def found(maker: Callable[..., Any], folder: Path) -> dict[str, Any]:
 
 def differs(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
     """Return what is not as it was: outputs by name, and defaults that there were."""
-    changed = [
-        name for name, value in then["defaults"].items() if now["defaults"].get(name) != value
-    ]
+    changed = _other_defaults(then["defaults"], now["defaults"])
     outputs = then["outputs"], now["outputs"]
     return changed + [name for name in {**outputs[0], **outputs[1]} if not _alike(*outputs, name)]
+
+
+def _other_defaults(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return defaults that are not as they were; settings and methods that came are none."""
+    found = []
+    for name, value in then.items():
+        if isinstance(value, dict):
+            found += [f"{name}.{each}" for each in _other_defaults(value, now.get(name, {}))]
+        elif now.get(name) != value:
+            found.append(name)
+    return found
 
 
 def _alike(then: Outputs, now: Outputs, name: str) -> bool:

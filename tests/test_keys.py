@@ -276,45 +276,42 @@ def test_attention_reads_what_its_key_holds(tiny, picture):
 
 
 @pytest.fixture
-def filed(monkeypatch):
-    """The keys under which something was filed."""
-    found, plain = [], Store.put
+def asked(monkeypatch):
+    """The keys that a store was asked for."""
+    found, plain = [], Store.entry
     monkeypatch.setattr(
-        Store, "put", lambda store, key, arrays: (found.append(key), plain(store, key, arrays))[1]
+        Store, "entry", lambda store, key: (found.append(key), plain(store, key))[1]
     )
     return found
 
 
-def run_stages(lab, picture):
-    features = lab.extract(picture, layers=["mid_block"], timestep=5)
-    segments = lab.cluster(features, k=2)
-    lab.caption(picture)
-    named = lab.match(picture, segments, ["dog"])
-    lab.refine(picture, named, method="crf", iterations=1)
-    lab.attention(picture, ["dog"])
-
-
-def test_no_stage_takes_what_another_device_made(tiny, picture, filed):
-    lab = Lab(tiny)
-    run_stages(lab, picture)
-    here, there = set(filed), Lab(tiny)
-    for name in ("backbone", "captioner", "matcher"):  # as they are: the device is only a name here
-        setattr(there, name, getattr(lab, name))
-    base = plan(lab, "fslab", VOC).base
+def test_no_stage_takes_what_another_device_made(tiny, picture, asked):
+    here, there = (Lab(tiny, precision="fp32") for _ in range(2))
+    for name in ("backbone", "captioner", "matcher"):  # the device is only a name here
+        setattr(there, name, getattr(here, name))
     there.device = "cuda:7"
-    assert plan(there, "fslab", VOC).base != base
-    filed.clear()
-    segments = Segments(np.repeat([[0, 1]], 64, 0).repeat(32, 1).astype(np.int32))
-    features = lab.extract(picture, layers=["mid_block"], timestep=5)
-    there.cluster(features, k=2)
-    there.caption(picture)
-    named = there.match(picture, segments, ["dog"])
-    there.refine(picture, LabelMap(named.labels % 2 + segments.labels, VOC.names), iterations=1)
-    assert len(filed) >= 4
-    assert not here & set(filed)
+    features = here.extract(picture, layers=["mid_block"], timestep=5)
+    halves = Segments(np.repeat([[0, 1]], 64, 0).repeat(32, 1).astype(np.int32))
+    given = LabelMap(halves.labels.astype(np.uint8), VOC.names)
+    stages = {
+        "cluster": lambda lab: lab.cluster(features, k=2),
+        "caption": lambda lab: lab.caption(picture, words="open"),
+        "texts": lambda lab: lab._embed(["dog"], "clip"),
+        "match": lambda lab: lab.match(picture, halves, ["dog"]),
+        "refine": lambda lab: lab.refine(picture, given, iterations=1),
+    }
+    for name, run in stages.items():
+        keys_of = []
+        for lab in (here, there):
+            asked.clear()
+            run(lab)
+            keys_of.append(set(asked))
+        assert keys_of[0], name
+        assert not keys_of[0] & keys_of[1], name
+    assert plan(here, "fslab", VOC).base != plan(there, "fslab", VOC).base
 
 
-def test_the_device_of_a_backbone_is_in_its_keys(tiny, picture, filed):
+def test_the_device_of_a_backbone_is_in_its_keys(tiny, picture):
     network = Lab(tiny).backbone
     settings = complete(Extraction(timesteps=(5,)), network)
     args = (picture, (64, 64), settings)
@@ -329,6 +326,21 @@ def test_the_device_of_a_backbone_is_in_its_keys(tiny, picture, filed):
     )
     assert one[0] != other[0]
     assert one[1] != other[1]
+
+
+def test_what_kmeans_does_not_read_is_not_in_the_key_of_its_segments(tiny, picture, asked):
+    lab = Lab(tiny)
+    features = lab.extract(picture, layers=["mid_block"], timestep=5)
+    recipe = lab.recipe("freeseg-diff")
+    found = []
+    for change in ({"cluster.method": "ncut", "cluster.tau": 0.9}, {"cluster.method": "ncut"}):
+        again = recipe.change(change).change({"cluster.method": "kmeans"})
+        asked.clear()
+        lab._cluster(features, again.cluster, 3)
+        lab._cluster(features, again.cluster, 5)  # a number that only k_is="candidates" reads
+        found.append(set(asked))
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
 
 
 def test_other_candidates_are_other_names(tiny, picture):
@@ -389,6 +401,10 @@ def test_a_changed_output_and_a_changed_default_are_seen(tmp_path):
     assert golden.differs(now, now) == []
     other = {**now, "defaults": {**now["defaults"], "margin": "0.1"}}
     assert golden.differs(other, now) == ["margin"]
+    nested = {"kmeans": {"k": "4"}}
+    for value, seen in (("5", ["kmeans.k"]), ("4", [])):
+        others = {"kmeans": {"k": value, "louder": "False"}, "meanshift": {}}
+        assert golden.differs({**now, "defaults": others}, {**now, "defaults": nested}) == seen
     later = {**now, "defaults": {**now["defaults"], "louder": "False"}}
     assert golden.differs(later, now) == []
     moved = [each + 0.01 for each in now["outputs"]["probabilities"]]

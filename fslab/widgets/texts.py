@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from dataclasses import fields
 from html import escape
+from typing import Any
 
 import ipywidgets as widgets
 
