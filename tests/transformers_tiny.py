@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
+    DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    PixArtAlphaPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
 from models import VAE, text_config, tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -89,7 +101,60 @@ def schnell() -> FluxPipeline:
     return flux(guidance=False)
 
 
-KINDS: dict[str, Callable[[], Any]] = {"sd3": sd3, "sd35": sd35, "flux": flux, "schnell": schnell}
+def pixart(kind: Any = PixArtSigmaPipeline, size: int = 16) -> Any:
+    """Return a PixArt; of size 128, and told the picture's size, alpha's for 1,024 pixels."""
+    transformer = PixArtTransformer2DModel(
+        sample_size=size, num_layers=3, attention_head_dim=8, num_attention_heads=3,
+        cross_attention_dim=24, caption_channels=32, use_additional_conditions=size == 128,
+    )  # fmt: skip
+    betas = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
+    return kind(
+        transformer=transformer, vae=vae(), scheduler=DPMSolverMultistepScheduler(**betas), **t5()
+    )
+
+
+def sana() -> SanaPipeline:
+    """Return a Sana, whose autoencoder has no posterior and whose self-attention is linear."""
+    transformer = SanaTransformer2DModel(
+        in_channels=4, out_channels=4, sample_size=8, num_layers=3, num_attention_heads=2,
+        attention_head_dim=12, num_cross_attention_heads=3, cross_attention_head_dim=8,
+        cross_attention_dim=24, caption_channels=16,
+    )  # fmt: skip
+    sides = {
+        "block_types": ("ResBlock", "ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
+        "block_out_channels": (8, 8, 16, 16), "layers_per_block": (1,) * 4,
+        "qkv_multiscales": ((), (), (5,), (5,)),
+    }  # fmt: skip
+    autoencoder = AutoencoderDC(
+        latent_channels=4, attention_head_dim=2, scaling_factor=0.4,
+        downsample_block_type="conv", upsample_block_type="interpolate",
+        **{f"{side}_{key}": each for side in ("encoder", "decoder") for key, each in sides.items()},
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+    )
+    return SanaPipeline(transformer=transformer, vae=autoencoder, scheduler=scheduler, **gemma())
+
+
+def gemma() -> dict[str, Any]:
+    """Return a Gemma 2 and its tokenizer, which puts a start token before a text, as parts."""
+    marks = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *map(chr, range(32, 127)), "\n"]
+    tokens = GemmaTokenizer(vocab={word: place for place, word in enumerate(marks)}, merges=[])
+    tokens._tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokens.bos_token_id)]
+    )
+    config = Gemma2Config(
+        vocab_size=len(tokens), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        head_dim=8, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=2048,
+    )  # fmt: skip
+    return {"text_encoder": Gemma2Model(config), "tokenizer": tokens}
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "sd3": sd3, "sd35": sd35, "flux": flux, "schnell": schnell,
+    "pixart-alpha": partial(pixart, PixArtAlphaPipeline, 128), "pixart-sigma": pixart,
+    "sana": sana,
+}  # fmt: skip
 
 
 def save(folder: Path, kind: str) -> Path:

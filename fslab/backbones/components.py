@@ -189,14 +189,19 @@ class Components:
         tokenizer = self.tokenizer(encoder)
         limit = tokenizer.model_max_length if length is None else length
         check_length(tokenizer, [prompt], limit, f"{self.name}'s text encoder")
-        filled = tokenizer(prompt, padding="max_length", max_length=limit, return_tensors="pt")
+        how = {"padding": "max_length", "max_length": limit, "padding_side": "right"}
+        filled = tokenizer(prompt, return_tensors="pt", **how)
         return filled.to(self.device)
 
-    def spans(self, encoder: str, prompt: str) -> list[tuple[int, int]]:
-        """Return where in the prompt each token stands, (0, 0) for the start and the end token."""
+    def spans(self, encoder: str, prompt: str, length: int | None = None) -> list[tuple[int, int]]:
+        """Return where in the prompt each token stands, (0, 0) for the start and the end token.
+
+        length: of how many tokens at most, None for as many as the encoder is usually given.
+        """
         tokenizer = self.tokenizer(encoder)
         how = {"return_offsets_mapping": True, "return_special_tokens_mask": True}
-        batch = tokenizer(prompt, truncation=True, **how)
+        limit = tokenizer.model_max_length if length is None else length
+        batch = tokenizer(prompt, truncation=True, max_length=limit, **how)
         both = zip(batch.special_tokens_mask, batch.offset_mapping, strict=True)
         return [(0, 0) if mark else tuple(span) for mark, span in both]
 

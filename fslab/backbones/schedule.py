@@ -180,14 +180,17 @@ FLOW = frozenset(
 
 def read_flow(folder: Path, config: Mapping[str, Any]) -> Flow:
     """Return the flow that a scheduler_config.json describes; FslabError for another schedule."""
-    name = config.get("_class_name")
-    if name != "FlowMatchEulerDiscreteScheduler":
+    name, known = config.get("_class_name"), FLOW | BOOKKEEPING
+    if name == "DPMSolverMultistepScheduler" and config.get("use_flow_sigmas"):
+        known |= SAMPLING | NOISE | {"prediction_type", "use_flow_sigmas"}  # reads no betas then
+    elif name != "FlowMatchEulerDiscreteScheduler":
         raise FslabError(
             f"{folder}/{FILE} is of {name or 'no class'}; this family of networks is trained by "
-            "flow matching, and its scheduler is FlowMatchEulerDiscreteScheduler"
+            "flow matching, and its scheduler is FlowMatchEulerDiscreteScheduler, or "
+            "DPMSolverMultistepScheduler with use_flow_sigmas"
         )
     for key, value in config.items():
-        if key not in FLOW | BOOKKEEPING and unknown_setting(name, key, value):
+        if key not in known and unknown_setting(name, key, value):
             raise FslabError(
                 f"{folder}/{FILE} has {key} = {value!r}, which fslab does not understand; if it "
                 "changes no number, take it out of the file"

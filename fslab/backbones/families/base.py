@@ -88,7 +88,7 @@ class Opened(Protocol):
     def tokens(self, encoder: str, prompt: str, length: int | None = None) -> Any:
         """Return a prompt's `input_ids` and `attention_mask` [1, length], filled up."""
 
-    def spans(self, encoder: str, prompt: str) -> list[tuple[int, int]]:
+    def spans(self, encoder: str, prompt: str, length: int | None = None) -> list[tuple[int, int]]:
         """Return where in the prompt each token stands up to the last that is not filled in."""
 
 
