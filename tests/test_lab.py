@@ -239,7 +239,10 @@ def test_attention_to_words(tiny, wide_picture):
 
 
 def test_presets_have_what_a_reader_asks_for():
-    assert list(PRESETS) == ["mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b"]
+    assert list(PRESETS) == [
+        "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b",
+        "pixart-alpha", "pixart-sigma", "sana-600m", "sana-1600m",
+    ]  # fmt: skip
     for preset in PRESETS.values():
         assert preset.gigabytes > 0
         assert preset.memory > 0

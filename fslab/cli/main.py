@@ -33,7 +33,8 @@ _NAMED = 10
 PresetOption = Annotated[
     str,
     typer.Option(
-        help="mini, sd14, sd15, sd21, sdxl, ssd1b, a folder, one file, or a hub id in the cache",
+        help="mini, sd14, sd15, sd21, sdxl, ssd1b, pixart-alpha, pixart-sigma, sana-600m, "
+        "sana-1600m, a folder, one file, or a hub id in the cache",
         envvar=DEFAULT_PRESET,
     ),
 ]
@@ -393,7 +394,8 @@ def fetch(
     name: Annotated[
         str,
         typer.Argument(
-            help="sd14, sd15, sd21, sdxl, ssd1b, a model of the hub by its id, or voc or coco"
+            help="a preset but mini (sd15, pixart-sigma; `fslab doctor` lists them), a model of "
+            "the hub by its id, or voc or coco"
         ),
     ],
     folder: Annotated[

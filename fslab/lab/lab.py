@@ -82,19 +82,19 @@ dotted name of one."""
 class Lab(Many):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
-    preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b" (left out: what the environment variable
-    FSLAB_PRESET names, else "mini"), or a folder in diffusers or transformers format, or one
-    safetensors file, or an id of the hub whose files are in its cache (ID@REVISION for one
-    revision). backbone: takes the features from elsewhere and leaves the text side as it is: a
-    folder, a hub id in the cache, or a baseline ("rgb", "handmade", or "random" for the preset's
-    own network untrained), or a `fslab.backbones.Backbone` of one's own, or what makes one as
-    "package.module:Class". store: a folder, an fsspec url or a `Store`. captioner, clip: a folder
-    or a hub id in the place of the preset's own, an object of one's own with a text `fingerprint`
-    (with `caption(pixels)`, or a `fslab.match.Matcher`), or None for a lab without it, which
-    captions or names nothing. precision: "fp32", "fp16" or "bf16", of all models; fp32 on a CPU and
-    fp16 on a GPU if left out. encoder: a folder of diffusers' AutoencoderTiny that gives the
-    latents in the place of the diffusion model's VAE, sooner and not quite the same; it has no
-    posterior to sample.
+    preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b", "pixart-alpha", "pixart-sigma",
+    "sana-600m", "sana-1600m" (left out: what the environment variable FSLAB_PRESET names, else
+    "mini"), or a folder in diffusers or transformers format, or one safetensors file, or an id of
+    the hub whose files are in its cache (ID@REVISION for one revision). backbone: takes the
+    features from elsewhere and leaves the text side as it is: a folder, a hub id in the cache, or a
+    baseline ("rgb", "handmade", or "random" for the preset's own network untrained), or a
+    `fslab.backbones.Backbone` of one's own, or what makes one as "package.module:Class". store: a
+    folder, an fsspec url or a `Store`. captioner, clip: a folder or a hub id in the place of the
+    preset's own, an object of one's own with a text `fingerprint` (with `caption(pixels)`, or a
+    `fslab.match.Matcher`), or None for a lab without it, which captions or names nothing.
+    precision: "fp32", "fp16" or "bf16", of all models; fp32 on a CPU and fp16 on a GPU if left out.
+    encoder: a folder of diffusers' AutoencoderTiny that gives the latents in the place of the
+    diffusion model's VAE, sooner and not quite the same; it has no posterior to sample.
     Raises FslabError, before any work, for a preset that is not there and for weights of it that
     are missing or not whole.
     """

@@ -15,6 +15,10 @@ from fslab.weights.single import check_single_file, is_single_file
 from fslab.weights.sources import (
     BLIP,
     CLIP,
+    PIXART_ALPHA,
+    PIXART_SIGMA,
+    SANA_600M,
+    SANA_1600M,
     SD14,
     SD15,
     SD21,
@@ -95,6 +99,22 @@ PRESETS = {
             "ssd1b", SSD1B.id, timestep=50,
             layers=DIFFCUT_LAYERS,
             gigabytes=10.3, memory=5.0, licence=SSD1B.licence,
+        ),
+        Preset(
+            "pixart-alpha", PIXART_ALPHA.id, timestep=50, words="clip",
+            gigabytes=23.4, memory=11.6, licence=PIXART_ALPHA.licence,
+        ),
+        Preset(
+            "pixart-sigma", PIXART_SIGMA.id, timestep=50, words="clip",
+            gigabytes=23.4, memory=11.6, licence=PIXART_SIGMA.licence,
+        ),
+        Preset(
+            "sana-600m", SANA_600M.id, timestep=50, words="clip",
+            gigabytes=10.5, memory=7.5, licence=SANA_600M.licence,
+        ),
+        Preset(
+            "sana-1600m", SANA_1600M.id, timestep=50, words="clip",
+            gigabytes=11.3, memory=9.5, licence=SANA_1600M.licence,
         ),
     )
 }  # fmt: skip

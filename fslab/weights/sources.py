@@ -51,6 +51,7 @@ class Source:
         return is_hub_id(self.id) and not Path(self.id).expanduser().is_dir()
 
 
+_NVIDIA = "NSCL v2-custom (NVIDIA), for Gemma 2 its own terms"
 _OPENRAIL, _OPENRAIL_2 = "CreativeML OpenRAIL-M", "CreativeML OpenRAIL++-M"
 SD14 = Source("diffusion", ("CompVis/stable-diffusion-v1-4",), None, 4.3, _OPENRAIL)
 SD15 = Source(
@@ -67,6 +68,16 @@ SDXL = Source(
     "diffusion", ("stabilityai/stable-diffusion-xl-base-1.0",), None, 6.9, _OPENRAIL_2, "fp16"
 )
 SSD1B = Source("diffusion", ("segmind/SSD-1B",), None, 8.7, "Apache-2.0")
+PIXART_ALPHA = Source("diffusion", ("PixArt-alpha/PixArt-XL-2-1024-MS",), None, 21.8, _OPENRAIL_2)
+PIXART_SIGMA = Source(
+    "diffusion", ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",), None, 21.8, _OPENRAIL_2
+)
+SANA_600M = Source(
+    "diffusion", ("Efficient-Large-Model/Sana_600M_512px_diffusers",), None, 8.8, _NVIDIA
+)
+SANA_1600M = Source(
+    "diffusion", ("Efficient-Large-Model/Sana_1600M_1024px_diffusers",), None, 9.7, _NVIDIA
+)
 BLIP = Source(
     "captioner", ("Salesforce/blip-image-captioning-base",), None, 1.0, "BSD-3-Clause", pickled=True
 )
@@ -76,7 +87,10 @@ CLIP = Source("clip", ("openai/clip-vit-base-patch32",), "refs/pr/15", 0.6, "MIT
 CLIP_LAION = Source("clip", ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K",), None, 0.6, "MIT")
 CLIP_LARGE = Source("clip", ("openai/clip-vit-large-patch14",), None, 1.7, "MIT")
 
-SOURCES = (SD14, SD15, SD21, SDXL, SSD1B, BLIP, CLIP, CLIP_LAION, CLIP_LARGE)
+SOURCES = (
+    SD14, SD15, SD21, SDXL, SSD1B, PIXART_ALPHA, PIXART_SIGMA, SANA_600M, SANA_1600M, BLIP, CLIP,
+    CLIP_LAION, CLIP_LARGE,
+)  # fmt: skip
 """The models that fslab knows by name."""
 
 PRESET_SOURCES = {
@@ -85,6 +99,10 @@ PRESET_SOURCES = {
     "sd21": (SD21, BLIP, CLIP),
     "sdxl": (SDXL, BLIP, CLIP),
     "ssd1b": (SSD1B, BLIP, CLIP),
+    "pixart-alpha": (PIXART_ALPHA, BLIP, CLIP),
+    "pixart-sigma": (PIXART_SIGMA, BLIP, CLIP),
+    "sana-600m": (SANA_600M, BLIP, CLIP),
+    "sana-1600m": (SANA_1600M, BLIP, CLIP),
 }
 """Each large preset's diffusion model, captioner and CLIP, as `fslab fetch` brings them."""
 
