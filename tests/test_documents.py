@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from fslab.evaluate import read_table
+from fslab.records import clustering
+from fslab.score import METRICS
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ROOT / "notebooks/experiments"
@@ -17,6 +19,18 @@ def test_tables_are_what_the_ablations_wrote(name):
     text = (ROOT / name).read_text()
     assert "<!-- table " in text
     assert TABLES["filled"](text) == text, "python notebooks/experiments/tables.py " + name
+
+
+@pytest.mark.parametrize(
+    ("document", "parts"), [("clusterings", clustering), ("protocols", METRICS)]
+)
+def test_every_part_of_a_registry_has_its_row(document, parts):
+    rows = [
+        line for line in (ROOT / f"docs/{document}.md").read_text().splitlines() if line[:1] == "|"
+    ]
+    first = " ".join(row.split("|")[1] for row in rows)
+    lacking = [name for name, part in parts.items() if part.version and f"`{name}`" not in first]
+    assert not lacking
 
 
 def test_a_changed_figure_is_put_right():

@@ -196,8 +196,6 @@ def test_a_backbone(tiny, data, tmp_path):
 def test_a_family(data, tmp_path, monkeypatch):
     @family("DiTTransformer2DModel")
     class Dit(Family):
-        """Diffusion transformers that are told a class (Peebles and Xie 2023)."""
-
         title = "DiT"
 
         @property

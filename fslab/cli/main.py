@@ -17,6 +17,7 @@ from fslab import __version__
 from fslab.cli.options import check_is_new, chosen_recipe, local_folder, parse_settings, parse_size
 from fslab.lab.models import PRESETS_OWN
 from fslab.lab.presets import DEFAULT as DEFAULT_PRESET
+from fslab.lab.recipes import clustering_names
 from fslab.process import memory_refused
 from fslab.records import FslabError
 
@@ -65,7 +66,9 @@ BatchOption = Annotated[
 MethodOption = Annotated[str, typer.Option(help="freeseg-diff, fslab, diffcut or diffseg")]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="instead of --method: a clustering by name, for hungarian, oracle, mbo"),
+    typer.Option(
+        help=f"instead of --method, for hungarian, oracle, mbo: {', '.join(clustering_names())}"
+    ),
 ]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045

@@ -211,8 +211,12 @@ def clustering_recipe(method: str) -> Recipe:
         return CLUSTERINGS[method]
     if method in clustering:
         return Recipe(method, cluster=clustering.settings(method))
-    names = dict.fromkeys((*CLUSTERINGS, *clustering))
-    raise FslabError(f"there is no clustering {method!r}; there is {', '.join(names)}")
+    raise FslabError(f"there is no clustering {method!r}; there is {', '.join(clustering_names())}")
+
+
+def clustering_names() -> tuple[str, ...]:
+    """Return the names that `clustering_recipe` knows."""
+    return tuple(dict.fromkeys((*CLUSTERINGS, *clustering)))
 
 
 def find_recipe(method: str | Recipe) -> Recipe:
