@@ -57,7 +57,7 @@ def test_what_cannot_be_shown_is_refused_before_the_page_is_served(tmp_path):
     for given, words in (
         ({"ip": "my-machine"}, "--ip is 'my-machine'"),
         ({"ip": "192.0.2.1"}, "give another --ip"),
-        ({"results": tmp_path}, "holds no finished evaluation"),
+        ({"results": tmp_path}, "holds no finished evaluation.*pictures are given by --dataset"),
         ({"dataset": str(tmp_path / "none")}, "does not exist"),
     ):
         with pytest.raises(FslabError, match=words):

@@ -22,6 +22,7 @@ from fslab.datasets import VOC, read_mask, voc
 from fslab.evaluate import evaluate
 from fslab.lab.facts import facts
 from fslab.match import views
+from fslab.mini import scenes
 from fslab.plots import overlay, pca_colours
 from fslab.plots.maps import cosine_to
 from fslab.records import CellClustering, FslabError, clustering, refinement
@@ -558,9 +559,18 @@ def test_results_filter_by_class(lab, data, evaluation):
         browser.class_name = "unicorn"
 
 
+def test_results_are_not_shown_over_another_set_s_pictures(lab, evaluation, tmp_path):
+    """Scenes that are drawn elsewhere have the same names."""
+    _, folder = evaluation
+    scenes.write(tmp_path / "others", 9, 3)
+    browser = browse_results(folder, voc(tmp_path / "others", "val"), lab)
+    browser.wait()
+    assert "has another truth than the picture that was scored" in browser._status.value
+
+
 def test_results_without_pictures_and_without_results(lab, evaluation, tmp_path):
     _, folder = evaluation
-    assert "give dataset=" in waited(browse_results(folder))._about.value
+    assert "needs the data set (dataset=, --dataset)" in waited(browse_results(folder))._about.value
     with pytest.raises(FslabError, match="holds no finished evaluation"):
         browse_results(tmp_path)
 

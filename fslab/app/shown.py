@@ -59,7 +59,10 @@ class Shown:
         if data is not None and not data.samples:
             raise FslabError(f"{self.dataset!r} has no pictures in split {self.split!r}")
         if self.results is not None:
-            rows_of(self.results)
+            try:
+                rows_of(self.results)
+            except FslabError as error:
+                raise FslabError(f"{error}; pictures are given by --dataset") from error
 
     def environment(self) -> dict[str, str]:
         """Return the variable that tells a process of it."""

@@ -16,7 +16,7 @@ from fslab.datasets import Dataset
 from fslab.evaluate import ImageResult, Report
 from fslab.lab import Lab, Result
 from fslab.plots import overlay, segment_picture
-from fslab.records import Confusion, FslabError, Recipe
+from fslab.records import VOID, Confusion, FslabError, Recipe
 from fslab.widgets.board import TITLE, Board
 from fslab.widgets.controls import FULL, STYLE, Knob, check_value, choice, row
 from fslab.widgets.explorer import Explorer
@@ -170,14 +170,21 @@ class ResultBrowser(Explorer[BrowseResult]):
         return BrowseResult(each, subject, found, self._run.recipe, subject.spoken)
 
     def _draw(self, result: BrowseResult) -> None:
-        if result.found is not None and result.subject is not None:
-            self._paint(result.subject, result.found)
+        if result.row is not None and result.subject is not None and result.found is not None:
+            self._paint(result.row, result.subject, result.found)
         note_of(self._about, self._words(result))
 
-    def _paint(self, subject: Subject, found: Result) -> None:
+    def _paint(self, each: ImageResult, subject: Subject, found: Result) -> None:
         picture, names, truth = subject.picture, subject.vocabulary.names, subject.truth
         if truth is None:
             raise FslabError(f"{subject.name} has no truth; give the data set that was evaluated")
+        counted = _confusion(each).counts.sum(1)
+        here = np.bincount(truth[truth != VOID], minlength=len(counted))
+        if not np.array_equal(here, counted):
+            raise FslabError(
+                f"{subject.spoken} has another truth than the picture that was scored; give the "
+                "data set that was evaluated"
+            )
         upper = side_by_side(2, picture.size, 500)
         down = upper[0].height + TITLE + 6
         boxes = [*upper, *(box._replace(top=box.top + down) for box in upper)]
@@ -206,7 +213,7 @@ class ResultBrowser(Explorer[BrowseResult]):
             if count
         ]
         said = f"caption: {result.row.caption}; " if result.row.caption else ""
-        where = "" if self._dataset else "; give dataset= to see the picture"
+        where = "" if self._dataset else "; its picture needs the data set (dataset=, --dataset)"
         return f"{said}IoU in percent: {', '.join(parts)}{where}"
 
     def _code_of(self, result: BrowseResult) -> str:
