@@ -5,7 +5,15 @@ from itertools import permutations
 import pytest
 
 from fslab.lab import METHODS
-from fslab.records import Clustering, FslabError, KMeans, MaskCrfs, NormalisedCut, Recipe
+from fslab.records import (
+    Clustering,
+    FslabError,
+    KMeans,
+    MaskCrfs,
+    NormalisedCut,
+    Recipe,
+    Refinement,
+)
 
 TOGETHER = [
     {"cluster.method": "ncut", "cluster.tau": 0.3},
@@ -49,6 +57,13 @@ OLD = {
     "rounds": 3, "threshold": 1.0,
 }  # fmt: skip
 """A clustering as version 0.1 wrote it: the settings of all methods."""
+
+
+@pytest.mark.parametrize("base", [Clustering, Refinement])
+def test_how_0_1_made_them_is_refused_with_how_it_is_done_now(base):
+    for given in ((), ("kmeans",)):
+        with pytest.raises(FslabError, match=rf"since 0\.2; write {base.__name__}\.of\(method"):
+            base(*given, method="pamr")
 
 
 def test_a_recipe_of_version_0_1_is_read_where_what_was_set_is_the_method_s():

@@ -16,7 +16,7 @@ from fslab.records.checks import (
 from fslab.records.stage import Method, Methods, Own, Settings, Slider
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Clustering(Settings):
     """What every clustering is set by; each method adds its own.
 
@@ -26,6 +26,7 @@ class Clustering(Settings):
     """
 
     stage: ClassVar[str] = "clustering"
+    usual: ClassVar[str] = "kmeans"
 
     grid: int | None = None
     upsample: Literal["features", "nearest"] = "features"
@@ -47,7 +48,7 @@ class Clustering(Settings):
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CellClustering(Clustering):
     """What clusterings of cells are set by: of vectors f32 [N, C], one a cell of the grid.
 
@@ -64,7 +65,7 @@ class CellClustering(Clustering):
         check_range(self, 0, "position")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KClustering(CellClustering):
     """What clusterings into K are set by.
 
@@ -92,7 +93,7 @@ class KClustering(CellClustering):
             raise FslabError(f"clustering.k is {self.k}; a silhouette compares 2 clusters or more")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KMeans(KClustering):
     """k-means (Lloyd 1982), Euclidean, begun by k-means++ (Arthur and Vassilvitskii 2007).
 
@@ -109,12 +110,12 @@ class KMeans(KClustering):
         check_seed(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agglomerative(KClustering):
     """Ward's agglomeration (J. Am. Stat. Assoc. 1963)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spectral(KMeans):
     """k-means over the first eigenvectors of the graph of cells (Ng, Jordan and Weiss 2001).
 
@@ -128,7 +129,7 @@ class Spectral(KMeans):
         check_range(self, 0, "alpha", above=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NormalisedCut(CellClustering):
     """The graph of cells, cut in two again and again (Shi and Malik, PAMI 2000): finds K.
 
@@ -145,7 +146,7 @@ class NormalisedCut(CellClustering):
         check_range(self, 0, "alpha", above=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Merging(Clustering):
     """Self-attention maps united while they are alike (DiffSeg, Tian et al. 2024): finds K.
 
@@ -216,7 +217,7 @@ clustering.add(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OwnClustering(Own, Clustering):
     """A function of one's own from `Features` to `Segments`, or to whole numbers [H, W].
 

@@ -10,11 +10,12 @@ from fslab.records.checks import check_most, check_positive, check_range, check_
 from fslab.records.stage import Method, Methods, Own, Settings, Slider
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Refinement(Settings):
     """What every refinement is set by, which is nothing; each method adds its own."""
 
     stage: ClassVar[str] = "refinement"
+    usual: ClassVar[str] = "crf"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -31,12 +32,12 @@ class Refinement(Settings):
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Unrefined(Refinement):
     """The label map as it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DenseCrf(Refinement):
     """What a dense CRF is set by (Kraehenbuehl and Koltun, NeurIPS 2011).
 
@@ -65,17 +66,17 @@ class DenseCrf(Refinement):
         check_range(self, 0, "gaussian_sxy", "bilateral_sxy", "bilateral_srgb", above=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskCrfs(DenseCrf):
     """One dense CRF for each mask."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JointCrf(DenseCrf):
     """One dense CRF over all labels present, from beliefs where the map has them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pamr(Refinement):
     """Pixel-adaptive mask refinement (Araslanov and Roth, CVPR 2020), from beliefs likewise.
 
@@ -136,7 +137,7 @@ refinement.add(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OwnRefinement(Own, Refinement):
     """A function of one's own from a `Picture` and its `LabelMap` to a `LabelMap`, or to labels
     [H, W]."""

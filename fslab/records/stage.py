@@ -47,10 +47,22 @@ class _Known:
 class Settings(_Known, Stage):
     """Settings of a stage that several methods can do: each method has a record of its own.
 
-    part: the method, which the registry sets when it takes the record in.
+    part: the method, which the registry sets when it takes the record in. usual: the one that is
+    taken where none is named.
     """
 
+    usual: ClassVar[str]
+
     part: ClassVar[Method | None] = None
+
+    def __new__(cls, *given: Any, **settings: Any) -> Self:
+        """Refuse the record that all methods of a stage extend, which 0.1 made of any method."""
+        if Settings in cls.__bases__:
+            raise FslabError(
+                f"{cls.__name__} is of no method since 0.2; write {cls.__name__}.of(method, "
+                f"...), such as fslab.{cls.__name__}.of('{cls.usual}'), or a method's own record"
+            )
+        return super().__new__(cls)
 
     @property
     def method(self) -> str:
