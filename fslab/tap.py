@@ -19,8 +19,11 @@ from torch.overrides import TorchFunctionMode
 from fslab.overtaking import giving_way
 from fslab.records import FslabError
 
-INPUT, PROBABILITIES = ".input", ".probs"
-"""Behind a module's path: what it is given, and where the attention within it looks."""
+INPUT = ".input"
+"""Behind a module's path: what it is given."""
+
+PROBABILITIES = ".probs"
+"""Behind a module's path: where the attention within it looks."""
 
 _taps: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _taps_grow = threading.Lock()
