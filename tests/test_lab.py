@@ -238,11 +238,14 @@ def test_attention_to_words(tiny, wide_picture):
         Lab(tiny, backbone="rgb").attention(wide_picture, ["dog"])
 
 
+TRANSFORMERS = (
+    "pixart-alpha", "pixart-sigma", "sana-600m", "sana-1600m",
+    "sd3-medium", "sd35-medium", "sd35-large", "flux-dev", "flux-schnell",
+)  # fmt: skip
+
+
 def test_presets_have_what_a_reader_asks_for():
-    assert list(PRESETS) == [
-        "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b",
-        "pixart-alpha", "pixart-sigma", "sana-600m", "sana-1600m",
-    ]  # fmt: skip
+    assert list(PRESETS) == ["mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b", *TRANSFORMERS]
     for preset in PRESETS.values():
         assert preset.gigabytes > 0
         assert preset.memory > 0

@@ -14,7 +14,9 @@ from PIL import Image
 
 from fslab.backbones import open_backbone, pick_layers
 from fslab.lab import Lab
+from fslab.lab.opening import check_opened, check_type
 from fslab.records import Extraction, FslabError
+from fslab.weights import files_needed, missing_parts
 
 PROMPT, TIMESTEP, SEED = "a photo of a dog and a cat", 260, 3
 SIZES = [(64, 64), (64, 96)]
@@ -238,6 +240,31 @@ def test_several_pictures_pass_together(folders):
     for one, other in zip(alone, together, strict=True):
         for key, value in one.items():
             assert torch.allclose(value, other[key], atol=1e-5), key
+
+
+@pytest.mark.parametrize("kind", ["sd35", "flux"])
+def test_what_is_fetched_of_a_transformer_is_all_that_opens_it(folders, kind, tmp_path):
+    folder = folders(kind)
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    for name in files_needed([*names, "flux1-dev.safetensors", "README.md"], "backbone"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / name, tmp_path / name)
+    assert missing_parts(tmp_path, "backbone") == ()
+    check_type(tmp_path, "diffusion")
+    check_opened(tmp_path, "diffusion")
+    last = "text_encoder_3" if kind == "sd35" else "text_encoder_2"
+    (tmp_path / last / "model.safetensors").unlink()
+    assert [fault.part for fault in missing_parts(tmp_path, "diffusion")] == [last]
+    assert not missing_parts(tmp_path, "diffusion", without={last})
+
+
+def test_presets_of_transformers_say_what_is_missing():
+    with pytest.raises(
+        FslabError, match=r"FLUX\.1-dev \(diffusion model, 33\.7 GB\).*fetch flux-dev"
+    ):
+        Lab("flux-dev")
+    with pytest.raises(FslabError, match=r"--include .transformer/diffusion_pytorch_model-\*"):
+        Lab("sd35-medium")
 
 
 def changed(folder, place, **index):

@@ -185,7 +185,7 @@ def _check_type(kind: Any, folder: Path) -> None:
 
 def load_tokenizer(kind: Any, folder: Path) -> Any:
     """Load a tokenizer; FslabError where its files are missing: an empty one would be made."""
-    names = ("tokenizer.json", "vocab.json", "vocab.txt")
+    names = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
     if folder.is_dir() and not any((folder / name).is_file() for name in names):
         raise FslabError(f"{folder} holds no tokenizer: none of {', '.join(names)}")
     return load(kind, folder)

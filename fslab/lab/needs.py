@@ -9,6 +9,7 @@ from fslab.lab.presets import PRESETS, Preset
 from fslab.records import FslabError
 from fslab.weights import Place, Source, command_for, place_of, source_of
 from fslab.weights.hub import advice_on, by_hand, said_of
+from fslab.weights.parts import NETWORKS
 from fslab.weights.single import is_single_file
 from fslab.weights.sources import SPOKEN, Kind
 
@@ -30,11 +31,11 @@ def needs_of(preset: Preset, backbone: str | None = None, encoder: bool = False)
     """Return what a lab needs, by "diffusion", "captioner", "clip" and "backbone".
 
     Beside another backbone only the diffusion model's text encoder is used, which compares words;
-    an untrained one needs no weights of the UNet, and beside an encoder none of the VAE.
+    an untrained one needs no weights of the network, and beside an encoder none of the VAE.
     """
     needs = {}
     spared = ("vae",) if encoder else ()
-    unused = {None: spared, "random": ("unet", *spared)}.get(backbone, ("unet", "vae"))
+    unused = {None: spared, "random": (*NETWORKS, *spared)}.get(backbone, (*NETWORKS, "vae"))
     compares = preset.words == "diffusion" and preset.captioner is not None
     what: Kind = (
         "diffusion" if preset.words == "diffusion" or preset.name in PRESETS else "backbone"

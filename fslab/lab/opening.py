@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fslab.records import FslabError
-from fslab.weights.parts import files_of, missing_parts, parts_of
+from fslab.weights.parts import NETWORKS, files_of, missing_parts, parts_of
 from fslab.weights.trust import check_shapes, read_config, read_header
 
 
@@ -16,11 +16,14 @@ def check_type(folder: Path, kind: str) -> None:
     if kind in TEXT_SIDE:
         _kinds(folder, kind)
     elif kind == "diffusion":
-        given, wanted = read_config(folder / "unet").get("_class_name"), "UNet2DConditionModel"
-        if given != wanted:
+        from fslab.backbones.families import family
+
+        network = next((each for each in NETWORKS if (folder / each).is_dir()), NETWORKS[0])
+        given = read_config(folder / network).get("_class_name")
+        if given not in family:
             raise FslabError(
-                f"its configuration says _class_name {given!r}, and fslab reads {wanted!r} as a "
-                "diffusion model; give the id of another model"
+                f"its configuration says _class_name {given!r}, and fslab reads "
+                f"{', '.join(family)} as a diffusion model; give the id of another model"
             )
 
 
@@ -50,33 +53,45 @@ def check_opened(folder: Path, kind: str) -> None:
         from fslab.backbones import open_backbone
 
         open_backbone(folder).layers()
-    for part in parts_of(kind, (folder / "text_encoder_2").is_dir()):
+    for part in parts_of(kind, [path.name for path in folder.iterdir()]):
         place = folder / part.folder
         if part.name.startswith("tokenizer"):
-            _check_tokenizer(place, kind)
-        elif part.stem and part.name != "unet" and kind != "vision":
-            _check_network(place, kind if part.name == "weights" else part.name)
+            _check_tokenizer(place, _classes(folder, kind, part.name)[1])
+        elif part.stem and part.name not in NETWORKS and kind != "vision":
+            own = kind in TEXT_SIDE
+            _check_network(place, _classes(folder, kind, part.name)[0], whole=own)
 
 
-def _check_tokenizer(folder: Path, kind: str) -> None:
-    from transformers import CLIPTokenizer
+def _classes(folder: Path, kind: str, part: str) -> tuple[Any, Any]:
+    """Return the classes of a part's network, of the tokenizer of it where it reads text."""
+    if kind in TEXT_SIDE:
+        return _kinds(folder, kind)[:2]
+    import torch
 
+    from fslab.backbones.components import Components, class_named
+
+    family = Components(folder, torch.device("cpu")).kind
+    if part == "vae":
+        return class_named(family.vae), None
+    about = family.encoders[part.replace("tokenizer", "text_encoder")]
+    return class_named(about.kind), class_named(about.tokenizer)
+
+
+def _check_tokenizer(folder: Path, wanted: Any) -> None:
     from fslab.backbones.weights import load_tokenizer
 
-    wanted = _kinds(folder, kind)[1] if kind in TEXT_SIDE else CLIPTokenizer
-    words = load_tokenizer(wanted, folder)
-    if not words("a photo").input_ids:
+    if not load_tokenizer(wanted, folder)("a photo").input_ids:
         raise FslabError(f"the tokenizer of {folder} knows no words; fetch it again")
 
 
-def _check_network(folder: Path, name: str) -> None:
-    """Refuse weights of other shapes than the network's, and a BLIP or CLIP that lacks any."""
-    network = _on_meta(folder, name)
+def _check_network(folder: Path, wanted: Any, whole: bool) -> None:
+    """Refuse weights of other shapes than the network's; whole: and those that lack any."""
+    network = _on_meta(folder, wanted)
     shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     shapes |= {f"text_model.{key}": shape for key, shape in shapes.items()}  # as of old
     files = files_of(folder)
     check_shapes(files, shapes)
-    if name not in TEXT_SIDE:
+    if not whole:
         return
     given = {key for path in files for key in read_header(path)}
     several: dict[int, set[str]] = {}
@@ -87,29 +102,17 @@ def _check_network(folder: Path, name: str) -> None:
         raise FslabError(f"the weights of {folder} lack {min(lacking)}; take another model")
 
 
-def _on_meta(folder: Path, name: str) -> Any:
+def _on_meta(folder: Path, kind: Any) -> Any:
     """Return a configuration's network without numbers."""
     import torch
 
     from fslab.backbones.weights import UNBUILT
 
     config = read_config(folder)
-    kind = _kinds(folder, name)[0] if name in TEXT_SIDE else _class_of(name)
     try:
         with torch.device("meta"):
-            if name == "vae":
+            if hasattr(kind, "from_config"):  # of diffusers
                 return kind.from_config(config)
             return kind(kind.config_class.from_pretrained(folder, local_files_only=True))
     except UNBUILT as error:
         raise FslabError(f"{folder} describes nothing that can be built: {error}") from error
-
-
-def _class_of(name: str) -> Any:
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
-
-    return {
-        "vae": AutoencoderKL,
-        "text_encoder": CLIPTextModel,
-        "text_encoder_2": CLIPTextModelWithProjection,
-    }[name]

@@ -15,15 +15,21 @@ from fslab.weights.single import check_single_file, is_single_file
 from fslab.weights.sources import (
     BLIP,
     CLIP,
+    FLUX_DEV,
+    FLUX_SCHNELL,
     PIXART_ALPHA,
     PIXART_SIGMA,
     SANA_600M,
     SANA_1600M,
+    SD3_MEDIUM,
     SD14,
     SD15,
     SD21,
+    SD35_LARGE,
+    SD35_MEDIUM,
     SDXL,
     SSD1B,
+    Source,
     is_hub_id,
     preset_with,
 )
@@ -69,6 +75,23 @@ PAPER_LAYERS = (
 
 DIFFCUT_LAYERS = ("down_blocks.2.attentions.1.transformer_blocks.*.attn1",)
 """The encoder's last self-attention, as DiffCut reads it: at 32 px a cell, for SDXL's types."""
+
+TRANSFORMERS_TIMESTEP = 260
+"""Where DiTF (Gan et al. 2025) reads FLUX.1, of 1,000."""
+
+
+def _transformer(name: str, source: Source) -> Preset:
+    """Return the preset of a diffusion transformer, which is read where its family says.
+
+    Its text encoders are large, so nouns and classes are compared by CLIP.
+    """
+    beside, halved, decoder = 1.6, 0.8, 0.1  # gigabytes of BLIP and CLIP, in fp16, of the VAE
+    return Preset(
+        name, source.id, timestep=TRANSFORMERS_TIMESTEP, words="clip",
+        gigabytes=round(source.gigabytes + beside, 1),
+        memory=round(source.gigabytes + halved - decoder, 1), licence=source.licence,
+    )  # fmt: skip
+
 
 PRESETS = {
     preset.name: preset
@@ -116,6 +139,11 @@ PRESETS = {
             "sana-1600m", SANA_1600M.id, timestep=50, words="clip",
             gigabytes=11.3, memory=9.5, licence=SANA_1600M.licence,
         ),
+        _transformer("sd3-medium", SD3_MEDIUM),
+        _transformer("sd35-medium", SD35_MEDIUM),
+        _transformer("sd35-large", SD35_LARGE),
+        _transformer("flux-dev", FLUX_DEV),
+        _transformer("flux-schnell", FLUX_SCHNELL),
     )
 }  # fmt: skip
 """The sets of models that have a name of their own."""
@@ -180,7 +208,8 @@ def _around(folder: Path, name: str, diffusion: str) -> Preset:
         part: str(folder / sub) for part, sub in _TEXT_SIDE if (folder / sub).is_dir()
     }
     words: Literal["diffusion", "clip"]
-    words = "diffusion" if (folder / "text_encoder").is_dir() else "clip"
+    whole = (folder / "unet").is_dir() and (folder / "text_encoder").is_dir()
+    words = "diffusion" if whole else "clip"
     return replace(Preset(name, diffusion, words=words), **parts)
 
 

@@ -117,7 +117,9 @@ def by_hand(source: Source) -> str:
     """Return the hub's own command that fetches a model's files and no others."""
     revision = f" --revision {source.revision}" if source.revision else ""
     kind = "vision" if source.what == "backbone" else source.what
-    includes = "".join(f' --include "{one}"' for one in patterns(kind, source.variant))
+    includes = "".join(
+        f' --include "{one}"' for one in patterns(kind, source.variant, source.network)
+    )
     return f"hf download {source.id}{revision}{includes}"
 
 

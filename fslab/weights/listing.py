@@ -99,7 +99,7 @@ def _plan(source: Source, listing: Listing, precision: str) -> Plan:
     kind = kind_of(names) if source.what == "backbone" else source.what
     needed = files_needed(names, kind, precision)
     pickles, lacking = {}, []
-    for part in parts_of(kind, any(name.startswith("text_encoder_2/") for name in names)):
+    for part in parts_of(kind, names):
         lacking += _small_files_lacking(part, names)
         if part.stem and not any(_is_weight_of(part, name) for name in needed):
             found = _pickles_of(part, names, precision)

@@ -22,7 +22,10 @@ DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"
 NETWORKS = ("unet", "transformer")
 """The folders of a diffusion model in which its network may lie."""
 
-TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
+TOKENIZERS = (
+    ("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",), ("spiece.model",),
+    ("tokenizer.model",),
+)  # fmt: skip
 """Sets of files of which a tokenizer needs one."""
 
 TOKENS_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -78,18 +81,10 @@ def _tokenizer(name: str, folder: str) -> Part:
 
 
 _PROCESSOR = Part("processor", one_of=tuple((name,) for name in PROCESSORS))
-_DIFFUSION = (
-    Part("model_index", needs=("model_index.json",)),  # by it other pipelines are refused
-    _network("unet", DIFFUSERS),
-    _network("vae", DIFFUSERS),
-    _network("text_encoder", TRANSFORMERS),
-    _tokenizer("tokenizer", "tokenizer"),
-    Part("scheduler", "scheduler", needs=("scheduler_config.json",)),
-)
-_SECOND = (
-    _network("text_encoder_2", TRANSFORMERS),
-    _tokenizer("tokenizer_2", "tokenizer_2"),
-)
+_INDEX = Part("model_index", needs=("model_index.json",))  # by it other pipelines are refused
+_SCHEDULER = Part("scheduler", "scheduler", needs=("scheduler_config.json",))
+_ENCODERS = ("", "_2", "_3")
+"""What the folders of text encoders and of their tokenizers may end in."""
 _VISION = (_network("weights", TRANSFORMERS, ""), _PROCESSOR)
 _TEXT_SIDE = (_VISION[0], _tokenizer("tokenizer", ""), _PROCESSOR)
 
@@ -97,14 +92,24 @@ _TEXT_SIDE = (_VISION[0], _tokenizer("tokenizer", ""), _PROCESSOR)
 def kind_of(names: Collection[str]) -> str:
     """Return "diffusion" or "vision" by the names of the files and folders of a model."""
     parts = {name.split("/")[0] for name in names}
-    return "diffusion" if parts & {"unet", "model_index.json"} else "vision"
+    return "diffusion" if parts & {*NETWORKS, "model_index.json"} else "vision"
 
 
-def parts_of(kind: str, second: bool) -> tuple[Part, ...]:
-    """Return the parts of a kind of model; second: of a diffusion model with two text encoders."""
-    if kind == "diffusion":
-        return _DIFFUSION + (_SECOND if second else ())
-    return _VISION if kind == "vision" else _TEXT_SIDE
+def parts_of(kind: str, names: Collection[str]) -> tuple[Part, ...]:
+    """Return the parts of a kind of model; names: of all files, or of what lies in its folder."""
+    if kind != "diffusion":
+        return _VISION if kind == "vision" else _TEXT_SIDE
+    there = {name.split("/")[0] for name in names}
+    network = next((each for each in NETWORKS if each in there), NETWORKS[0])
+    texts = [each for each in _ENCODERS if not each or f"text_encoder{each}" in there]
+    return (
+        _INDEX,
+        _network(network, DIFFUSERS),
+        _network("vae", DIFFUSERS),
+        *(_network(f"text_encoder{each}", TRANSFORMERS) for each in texts),
+        *(_tokenizer(f"tokenizer{each}", f"tokenizer{each}") for each in texts),
+        _SCHEDULER,
+    )
 
 
 def missing_parts(
@@ -127,15 +132,17 @@ def missing_parts(
         return (Fault("", "broken", f"{folder} cannot be read: {error.strerror}"),)
     kind = kind_of(names) if kind == "backbone" else kind
     found: list[Fault] = []
-    for part in parts_of(kind, kind == "diffusion" and _has_second(folder, names)):
+    if kind == "diffusion" and _has_second(folder):
+        names.append("text_encoder_2")
+    for part in parts_of(kind, names):
         found += _part_faults(folder, part, part.name not in without, sizes or {})
     return tuple(dict.fromkeys(found))
 
 
-def _has_second(folder: Path, names: Collection[str]) -> bool:
-    """Tell whether a diffusion model has two text encoders: by its UNet, or by what lies there."""
-    if "text_encoder_2" in names:
-        return True
+def _has_second(folder: Path) -> bool:
+    """Tell whether a diffusion model has two text encoders by its UNet, as SDXL has."""
+    if not (folder / "unet").is_dir():
+        return False
     try:
         return read_config(folder / "unet").get("addition_embed_type") == "text_time"
     except FslabError:
@@ -323,9 +330,8 @@ def files_needed(names: Collection[str], kind: str, precision: str = "fp32") -> 
     weights of that part are among them.
     """
     kind = kind_of(names) if kind == "backbone" else kind
-    second = any(name.startswith("text_encoder_2/") for name in names)
     wanted: set[str] = set()
-    for part in parts_of(kind, second):
+    for part in parts_of(kind, names):
         small = [*part.needs, *part.beside, *(name for files in part.one_of for name in files)]
         wanted |= {part.path(name) for name in small}
         wanted |= set(_weights_needed(names, part, precision)) if part.stem else set()
@@ -353,9 +359,16 @@ def size_of(folder: Path, kind: str) -> int:
     return sum((folder / name).stat().st_size for name in files_needed(names, kind))
 
 
-def patterns(kind: str, variant: str = "") -> tuple[str, ...]:
-    """Return the patterns by which `hf download` brings a model's files and no others."""
+def patterns(kind: str, variant: str = "", network: str = NETWORKS[0]) -> tuple[str, ...]:
+    """Return the patterns by which `hf download` brings a model's files and no others.
+
+    network: the folder of a diffusion model's network; transformers' weights come in shards.
+    """
     ending = f".{variant}{SAFETENSORS}" if variant else SAFETENSORS
+    if kind == "diffusion" and network != NETWORKS[0]:
+        stems = (f"{network}/{DIFFUSERS}", f"vae/{DIFFUSERS}", f"text_encoder*/{TRANSFORMERS}")
+        whole = (f"{stem}{end}" for stem in stems for end in (SAFETENSORS, f"-*{SAFETENSORS}"))
+        return "model_index.json", "scheduler/*", "tokenizer*/*", "*/*.json", *whole
     if kind == "diffusion":
         return (
             "model_index.json", "scheduler/*", "tokenizer*/*", "*/config.json",

@@ -28,7 +28,8 @@ class Source:
     safetensors from, None for main. pinned: take that revision and no other. variant: "fp16"
     where the fetched files are to be of half precision. gigabytes: of the files that are needed,
     by parameter count, 0 where unknown. pickled: the hub has its weights as pickles only, which
-    `fslab fetch` converts, and the hub's own command does not.
+    `fslab fetch` converts, and the hub's own command does not. network: the folder of a diffusion
+    model's network.
     """
 
     what: Kind
@@ -39,6 +40,7 @@ class Source:
     variant: str = ""
     pinned: bool = False
     pickled: bool = False
+    network: str = "unet"
 
     @property
     def id(self) -> str:
@@ -68,15 +70,39 @@ SDXL = Source(
     "diffusion", ("stabilityai/stable-diffusion-xl-base-1.0",), None, 6.9, _OPENRAIL_2, "fp16"
 )
 SSD1B = Source("diffusion", ("segmind/SSD-1B",), None, 8.7, "Apache-2.0")
-PIXART_ALPHA = Source("diffusion", ("PixArt-alpha/PixArt-XL-2-1024-MS",), None, 21.8, _OPENRAIL_2)
+_NEW = "transformer"
+PIXART_ALPHA = Source(
+    "diffusion", ("PixArt-alpha/PixArt-XL-2-1024-MS",), None, 21.8, _OPENRAIL_2, network=_NEW
+)
 PIXART_SIGMA = Source(
-    "diffusion", ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",), None, 21.8, _OPENRAIL_2
+    "diffusion", ("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",), None, 21.8, _OPENRAIL_2, network=_NEW
 )
 SANA_600M = Source(
-    "diffusion", ("Efficient-Large-Model/Sana_600M_512px_diffusers",), None, 8.8, _NVIDIA
+    "diffusion",
+    ("Efficient-Large-Model/Sana_600M_512px_diffusers",),
+    None,
+    8.8,
+    _NVIDIA,
+    network=_NEW,
 )
 SANA_1600M = Source(
-    "diffusion", ("Efficient-Large-Model/Sana_1600M_1024px_diffusers",), None, 9.7, _NVIDIA
+    "diffusion",
+    ("Efficient-Large-Model/Sana_1600M_1024px_diffusers",),
+    None,
+    9.7,
+    _NVIDIA,
+    network=_NEW,
+)
+_STABILITY = "Stability AI Community License"
+SD3_MEDIUM, SD35_MEDIUM, SD35_LARGE, FLUX_DEV, FLUX_SCHNELL = (
+    Source("diffusion", (name,), None, gigabytes, licence, network=_NEW)
+    for name, gigabytes, licence in (
+        ("stabilityai/stable-diffusion-3-medium-diffusers", 15.5, _STABILITY),
+        ("stabilityai/stable-diffusion-3.5-medium", 16.3, _STABILITY),
+        ("stabilityai/stable-diffusion-3.5-large", 27.6, _STABILITY),
+        ("black-forest-labs/FLUX.1-dev", 33.7, "FLUX.1 [dev] Non-Commercial License"),
+        ("black-forest-labs/FLUX.1-schnell", 33.7, "Apache-2.0"),
+    )
 )
 BLIP = Source(
     "captioner", ("Salesforce/blip-image-captioning-base",), None, 1.0, "BSD-3-Clause", pickled=True
@@ -88,8 +114,8 @@ CLIP_LAION = Source("clip", ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K",), None, 0.
 CLIP_LARGE = Source("clip", ("openai/clip-vit-large-patch14",), None, 1.7, "MIT")
 
 SOURCES = (
-    SD14, SD15, SD21, SDXL, SSD1B, PIXART_ALPHA, PIXART_SIGMA, SANA_600M, SANA_1600M, BLIP, CLIP,
-    CLIP_LAION, CLIP_LARGE,
+    SD14, SD15, SD21, SDXL, SSD1B, SD3_MEDIUM, SD35_MEDIUM, SD35_LARGE, FLUX_DEV, FLUX_SCHNELL,
+    PIXART_ALPHA, PIXART_SIGMA, SANA_600M, SANA_1600M, BLIP, CLIP, CLIP_LAION, CLIP_LARGE,
 )  # fmt: skip
 """The models that fslab knows by name."""
 
@@ -103,6 +129,11 @@ PRESET_SOURCES = {
     "pixart-sigma": (PIXART_SIGMA, BLIP, CLIP),
     "sana-600m": (SANA_600M, BLIP, CLIP),
     "sana-1600m": (SANA_1600M, BLIP, CLIP),
+    "sd3-medium": (SD3_MEDIUM, BLIP, CLIP),
+    "sd35-medium": (SD35_MEDIUM, BLIP, CLIP),
+    "sd35-large": (SD35_LARGE, BLIP, CLIP),
+    "flux-dev": (FLUX_DEV, BLIP, CLIP),
+    "flux-schnell": (FLUX_SCHNELL, BLIP, CLIP),
 }
 """Each large preset's diffusion model, captioner and CLIP, as `fslab fetch` brings them."""
 
