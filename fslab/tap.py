@@ -117,7 +117,7 @@ def _look(keep: Callable[[Any], None], *given: Any, **named: Any) -> None:
     keep(attention_probabilities(*given, **named))
 
 
-class _Attending(TorchFunctionMode):
+class Attending(TorchFunctionMode):
     """Tells the innermost entered module's listener what attention inside it is called with."""
 
     def __init__(self) -> None:
@@ -133,13 +133,16 @@ class _Attending(TorchFunctionMode):
 
 
 @contextmanager
-def attending(listeners: Mapping[nn.Module, Callable[..., None]]) -> Iterator[None]:
+def attending(
+    listeners: Mapping[nn.Module, Callable[..., None]], mode: Attending | None = None
+) -> Iterator[None]:
     """Tell listeners what `scaled_dot_product_attention` within their modules is called with.
 
     So queries and keys are those that count: normalised, rotated, text's among them. Of modules
     within each other the innermost is told. Only this thread's passes are listened to.
+    mode: another way of telling.
     """
-    mode = _Attending()
+    mode = Attending() if mode is None else mode
     with ExitStack() as hooks:
         for module, listener in listeners.items():
             enter = partial(_enter, mode.entered, listener)

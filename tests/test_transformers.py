@@ -12,7 +12,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, StableDiffu
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
-from fslab.backbones import open_backbone, pick_layers
+from fslab.backbones import concept_maps, open_backbone, pick_layers
+from fslab.backbones.attention import word_columns
 from fslab.lab import Lab
 from fslab.lab.opening import check_opened, check_type
 from fslab.records import Extraction, FslabError
@@ -339,3 +340,86 @@ def test_words_are_looked_for_among_all_text_tokens(folders, kind, own_store):
     mean = np.mean([value[places].sum(0) for value in layers.values()], 0)
     assert np.allclose(maps["cat"], mean, atol=1e-6)
     assert not np.allclose(maps["cat"], maps["dog"], atol=1e-7)
+
+
+CONCEPTS = ["dog", "cat", "grass"]
+
+
+def concepts(backbone, picture, layers, words=CONCEPTS):
+    settings = Extraction(layers=(layers,), timesteps=(TIMESTEP,), seed=SEED, prompt=PROMPT)
+    return concept_maps(backbone, picture, (64, 96), words, settings)
+
+
+@pytest.mark.parametrize("kind", ["sd35", "flux"])
+def test_concepts_attend_and_are_not_attended_to(folders, kind):
+    """What the picture's tokens become, and the prompt's, is what it is without concepts."""
+    backbone, picture = open_backbone(folders(kind), resolution=64), noise_picture(64, 96)
+    settings = Extraction(timesteps=(TIMESTEP,), seed=SEED, prompt=PROMPT)
+    block, seen = backbone.module("transformer_blocks.1"), []
+    hook = block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    (row,) = backbone.rows(picture, (64, 96), settings)
+    text = backbone.text(PROMPT, torch.float32)
+    with torch.no_grad():
+        backbone.call([row], text, (64, 96), torch.float32)
+    maps = concepts(backbone, picture, "*.to_text")
+    hook.remove()
+    (words, cells_), (wider, among) = seen
+    assert torch.allclose(among, cells_, atol=1e-5)
+    assert torch.allclose(wider[:, : words.shape[1]], words, atol=1e-5)
+    assert wider.shape[1] > words.shape[1] + 2
+    assert maps.shape == (3, 8, 12)
+    assert torch.allclose(maps.sum(0), torch.ones(8, 12), atol=1e-5)
+    turned = concepts(backbone, picture, "*.to_text", CONCEPTS[::-1])
+    assert torch.allclose(turned.flip(0), maps, atol=1e-5)
+    assert (maps - maps.mean((1, 2), keepdim=True)).abs().max() > 1e-4
+
+
+def test_concepts_are_compared_by_what_attention_outputs(folders):
+    """By hand in the first block of Stable Diffusion 3: projections, softmax, products."""
+    backbone, picture = open_backbone(folders("sd3"), resolution=64), noise_picture(64, 96)
+    attn, given = backbone.module("transformer_blocks.0.attn"), {}
+    hook = attn.register_forward_pre_hook(
+        lambda module, inputs, named: given.update(named), with_kwargs=True
+    )
+    maps = concepts(backbone, picture, "transformer_blocks.0.attn.to_text")
+    hook.remove()
+    columns = [word_columns(backbone, f"a photo of a {word}", word) for word in CONCEPTS]
+    extra = sum(map(len, columns))
+
+    def heads(value):
+        return value.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+    with torch.no_grad():
+        cells_, stream = given["hidden_states"], given["encoder_hidden_states"]
+        asked, prompt = stream[:, -extra:], stream[:, :-extra]
+        key = torch.cat([attn.to_k(cells_), attn.add_k_proj(asked)], 1)
+        value = torch.cat([attn.to_v(cells_), attn.add_v_proj(asked)], 1)
+        weights = heads(attn.add_q_proj(asked)) @ heads(key).transpose(2, 3) * 8**-0.5
+        out = (weights.softmax(-1) @ heads(value)).transpose(1, 2).flatten(2)[0]
+        key = torch.cat([attn.to_k(cells_), attn.add_k_proj(prompt)], 1)
+        value = torch.cat([attn.to_v(cells_), attn.add_v_proj(prompt)], 1)
+        weights = heads(attn.to_q(cells_)) @ heads(key).transpose(2, 3) * 8**-0.5
+        own = (weights.softmax(-1) @ heads(value)).transpose(1, 2).flatten(2)[0]
+        parts = out.split([len(each) for each in columns])
+        means = torch.stack([each.mean(0) for each in parts])
+        expected = (means @ own.T).softmax(0).reshape(3, 8, 12)
+    assert torch.allclose(maps, expected, atol=1e-5)
+
+
+def test_a_lab_reads_concepts_and_keeps_them(folders, own_store, diffusion_folders):
+    lab, picture = Lab(folders("flux"), store=own_store), noise_picture(64, 96)
+    how = {"timestep": TIMESTEP, "reading": "concepts", "resolution": 64}
+    maps = lab.attention(picture, CONCEPTS, **how)
+    assert np.allclose(sum(maps.values()), 1, atol=1e-5)
+    again = Lab(folders("flux"), store=own_store)
+    assert np.array_equal(again.attention(picture, CONCEPTS, **how)["dog"], maps["dog"])
+    assert not again.backbone.components.loaded
+    other = lab.attention(picture, CONCEPTS, timestep=TIMESTEP, resolution=64)
+    assert not np.allclose(other["dog"], maps["dog"])
+    with pytest.raises(FslabError, match="give two at least"):
+        lab.attention(picture, ["dog"], **how)
+    with pytest.raises(FslabError, match="reading is 'output'"):
+        lab.attention(picture, CONCEPTS, reading="output")
+    unet = Lab(diffusion_folders["sd1"], store=own_store)
+    with pytest.raises(FslabError, match="no attention of text and picture together"):
+        unet.attention(picture, CONCEPTS, layers=("*.to_text",), reading="concepts")

@@ -3,6 +3,7 @@
 from fslab.backbones.attention import word_attention, word_attentions
 from fslab.backbones.base import Backbone, Layer, TextBackbone, pick_layers, written_for_unet
 from fslab.backbones.baselines import Handmade, Rgb
+from fslab.backbones.concepts import concept_maps
 from fslab.backbones.diffusion import Diffusion
 from fslab.backbones.open import open_backbone
 from fslab.backbones.vision import VisionTransformer
@@ -17,6 +18,7 @@ __all__ = [
     "Rgb",
     "TextBackbone",
     "VisionTransformer",
+    "concept_maps",
     "locate",
     "open_backbone",
     "pick_layers",

@@ -213,7 +213,7 @@ class Diffusion(MetaListing, TextBackbone):
     @torch.no_grad()
     def text_states(self, prompt: str, precision: str | None = None) -> Tensor:
         """Return a prompt's text states [1, tokens, D] as the network reads them."""
-        return self._text(prompt, self.dtype(precision)).states
+        return self.text(prompt, self.dtype(precision)).states
 
     @ordinary()
     @torch.no_grad()
@@ -272,18 +272,37 @@ class Diffusion(MetaListing, TextBackbone):
     ) -> dict[str, Tensor]:
         """Pass rows of (place, timestep, what the network reads) through it, with their prompts."""
         dtype, layers = self.dtype(precision), self.layers_by_path()
-        text = Text.joined([self._text(prompt, dtype) for prompt in prompts])
-        given = torch.cat([one for _, _, one in rows]).to(self.device, dtype)
-        steps = torch.tensor([timestep for _, timestep, _ in rows], device=self.device)
-        net, entries = (
-            self._network(dtype),
-            {path: layers[path].entry for path in paths if path in layers},
-        )
+        text = Text.joined([self.text(prompt, dtype) for prompt in prompts])
+        entries = {path: layers[path].entry for path in paths}
+        net = self._network(dtype)
         with tap(net, *sources(paths), stop=True, entries=entries) as seen:
-            self.family.call(net, given, steps, text, size)
+            self.call([(timestep, one) for _, timestep, one in rows], text, size, dtype)
         return with_derived(check_finite(seen, self.folder), paths)
 
-    def _text(self, prompt: str, dtype: torch.dtype) -> Text:
+    def rows(
+        self, picture: Picture, size: tuple[int, int], settings: Extraction
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield (timestep, what the network reads, f32 [1, C, h, w]) of all noise draws."""
+        self._check_timesteps(settings.timesteps)
+        latent, noises = self._start(picture, size, settings)
+        for timestep in settings.timesteps:
+            for noise in noises:
+                yield timestep, self._given(latent, noise, timestep, settings)
+
+    def call(
+        self,
+        rows: Sequence[tuple[int, Tensor]],
+        text: Text,
+        size: tuple[int, int],
+        dtype: torch.dtype,
+    ) -> None:
+        """Call the network with rows of (timestep, what it reads), and as many texts."""
+        given = torch.cat([one for _, one in rows]).to(self.device, dtype)
+        steps = torch.tensor([timestep for timestep, _ in rows], device=self.device)
+        self.family.call(self._network(dtype), given, steps, text, size)
+
+    def text(self, prompt: str, dtype: torch.dtype) -> Text:
+        """Return a prompt as the network reads it."""
         if (prompt, dtype) not in self._states:
             if len(self._states) == _PROMPTS:
                 del self._states[next(iter(self._states))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -188,20 +188,26 @@ class Lab(Many):
         prompt: str | None = None,
         layers: Sequence[str] = ("*attn2.to_q",),
         timestep: int | None = None,
+        reading: Literal["attention", "concepts"] = "attention",
         **settings: Any,
     ) -> dict[str, np.ndarray]:
         """Return where each word looks: f32 [h, w] of 0..1 by word, on the finest layer's grid.
 
         prompt: a sentence that holds the words, else "a photo of" them. layers: cross-attention
         queries, or paths that end in "to_text", which stand for a UNet's queries in other networks.
-        settings: the rest of `Extraction`. Raises FslabError for a word that the prompt
-        does not hold, or only inside a compound of another meaning ("dog" in "hot dog"), and for a
-        backbone that reads no text.
+        reading: "concepts" for `fslab.backbones.concept_maps`, by which cells choose among the
+        words, where text and picture attend jointly. settings: the rest of `Extraction`. Raises
+        FslabError for a word that the prompt does not hold, or only inside a compound of another
+        meaning ("dog" in "hot dog"), and for a backbone that reads no text.
         """
         from fslab.captions import noun_runs
 
         check_reads_text(self.backbone)
         words = asked_for(words)
+        if reading not in ("attention", "concepts"):
+            raise FslabError(f"reading is {reading!r}; it is 'attention' or 'concepts'")
+        if reading == "concepts":
+            return self._concepts(picture, words, prompt, layers, timestep, settings)
         given = (picture, words, prompt, layers, timestep, settings)
         part, size, key = self._attention_asked(*given)
         beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
@@ -230,6 +236,20 @@ class Lab(Many):
         part = complete(part, backbone)
         size = backbone.input_size(picture, part)
         return part, size, attention_key(word_attentions, backbone, picture, size, words, part)
+
+    def _concepts(
+        self, picture: Picture, words: Sequence[str], prompt: str | None, *how: Any
+    ) -> dict[str, np.ndarray]:
+        """Return which cells are which word, of a prompt that need not hold them."""
+        from fslab.backbones import Diffusion, concept_maps
+
+        said = "" if prompt is None else prompt
+        part, size, _ = self._attention_asked(picture, words, said, *how)
+        backbone = cast("Diffusion", check_reads_text(self.backbone))
+        key = attention_key(concept_maps, backbone, picture, size, words, part)
+        asked = (backbone, picture, size, words, part)
+        maps = self._memory.array(key, lambda: concept_maps(*asked).numpy())
+        return dict(zip(words, maps, strict=True))
 
     def _look(
         self, asked: Sequence[tuple[Any, ...]], size: tuple[int, int], most: int = 1

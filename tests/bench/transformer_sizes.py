@@ -70,7 +70,12 @@ class Shown:
 
 def parameters(*nets: torch.nn.Module) -> float:
     """Return the numbers in the weights of networks, in billions; tables of positions count."""
-    return sum(value.numel() for net in nets for value in net.state_dict().values()) / 1e9
+    numbers = 0
+    for net in nets:
+        tables = net.state_dict().keys() & dict(net.named_buffers()).keys()
+        numbers += sum(value.numel() for value in net.parameters())
+        numbers += sum(net.get_buffer(name).numel() for name in tables)
+    return numbers / 1e9
 
 
 def measured(name: str) -> tuple[float, int, int, float]:
