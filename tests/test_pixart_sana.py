@@ -21,7 +21,9 @@ from transformers_tiny import save
 
 from fslab.backbones.base import ATTENTION
 from fslab.lab import Lab
+from fslab.mini.measure import WEIGHTS
 from fslab.records import FslabError
+from fslab.widgets import explore_features
 
 PIPELINES = {
     "pixart-alpha": (PixArtAlphaPipeline, pipeline_pixart_alpha),
@@ -198,8 +200,30 @@ def test_other_models_are_refused(folders, tmp_path, kind, part, settings, said)
 
 def test_sana_has_no_posterior_and_no_probabilities(folders, tmp_path):
     lab, picture = Lab(folders["sana"], store=tmp_path), noise_picture(64, 64)
-    with pytest.raises(FslabError, match="one latent a picture"):
-        lab.extract(picture, layers=[BLOCK], timestep=50, posterior="sample")
+    both = [
+        lab.extract(picture, layers=[BLOCK], timestep=50, posterior=each)[BLOCK]
+        for each in ("mean", "sample")
+    ]
+    assert np.array_equal(*both)
     paths = [layer.path for layer in lab.backbone.layers()]
     assert f"{BLOCK}.attn2.to_text" in paths
     assert f"{BLOCK}.attn1.probs" not in paths
+
+
+@pytest.mark.parametrize("kind", PIPELINES)
+def test_a_prompt_of_too_many_tokens_is_refused_by_its_own_words(folders, tmp_path, kind):
+    lab = Lab(folders[kind], store=tmp_path)
+    with pytest.raises(FslabError, match=r"text 'a dog a dog .* shorten it"):
+        lab.extract(noise_picture(64, 64), timestep=50, resolution=64, prompt="a dog " * 200)
+
+
+@pytest.mark.parametrize("kind", PIPELINES)
+def test_whole_recipes_run_and_explorers_open(folders, tmp_path, kind):
+    text_side = {part: WEIGHTS / name for part, name in (("captioner", "blip"), ("clip", "clip"))}
+    lab, picture = Lab(folders[kind], store=tmp_path, **text_side), noise_picture(64, 64)
+    for method in ("freeseg-diff", "fslab"):
+        recipe = lab.recipe(method).change({"extract.resolution": 64})
+        assert lab.segment(picture, recipe).segments.labels.shape == (64, 64)
+    explorer = explore_features(lab, [picture])
+    explorer.wait()
+    assert f"{BLOCK}.attn1.to_q.input" in str(explorer)

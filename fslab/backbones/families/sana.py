@@ -60,12 +60,7 @@ class Sana(Family):
     def encode(
         self, vae: Any, pixels: Tensor, draw: Callable[[torch.Size], Tensor] | None
     ) -> Tensor:
-        """Return the autoencoder's code; it has no posterior that could be sampled."""
-        if draw is not None:
-            raise FslabError(
-                "extract.posterior is 'sample', and Sana's autoencoder gives one latent a picture; "
-                "leave it at 'mean'"
-            )
+        """Return the autoencoder's code, which is one: it has no posterior to sample."""
         code: Tensor = vae.encode(pixels).latent
         return code
 
@@ -89,6 +84,7 @@ class Sana(Family):
 
     def text(self, prompt: str, dtype: torch.dtype) -> Text:
         """Return Gemma's last states, and which of its tokens count."""
+        self.model.tokens(GEMMA, prompt.strip().lower(), TOKENS - 1)  # a long one is named alone
         given, length, start = self._given(prompt)
         batch = self.model.tokens(GEMMA, given, length)
         ids, mask = batch.input_ids, batch.attention_mask
