@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
-    "fslab", "numpy", "scipy", "torch", "diffusers", "transformers", "scikit-learn", "numba",
+    "numpy", "scipy", "torch", "diffusers", "transformers", "scikit-learn", "numba",
     "pillow", "pydensecrf2", "textblob", "lemminflect",
 )  # fmt: skip
 """The packages that decide the bits of features, labels and scores."""
@@ -24,7 +24,10 @@ Versions = Mapping[str, str]
 @cache
 def versions() -> Versions:
     """Return Python's version and those of the packages that numbers come from, by name."""
-    return {"Python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    from fslab import __version__  # of a checkout, whose metadata are as old as its install
+
+    others = {name: _version(name) for name in PACKAGES}
+    return {"Python": platform.python_version(), "fslab": __version__, **others}
 
 
 def _version(name: str) -> str:
