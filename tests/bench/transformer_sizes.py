@@ -7,12 +7,27 @@ torch's counter, two for a product and its sum.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel, SD3Transformer2DModel
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    PixArtTransformer2DModel,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+)
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    Gemma2Config,
+    Gemma2Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 from fslab.backbones.families import family
 from fslab.backbones.listing import spatial_layers
@@ -33,11 +48,30 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sd35-large": (SD3Transformer2DModel, {**SD3, **LARGE, "qk_norm": "rms_norm"}),
     "flux-dev": (FluxTransformer2DModel, {"guidance_embeds": True}),
     "flux-schnell": (FluxTransformer2DModel, {}),
+    "pixart-sigma": (PixArtTransformer2DModel, {
+        "caption_channels": 4096, "use_additional_conditions": False, "interpolation_scale": 2,
+    }),
+    "sana-600m": (SanaTransformer2DModel, {
+        "num_attention_heads": 36, "num_layers": 28, "num_cross_attention_heads": 16,
+        "cross_attention_head_dim": 72, "cross_attention_dim": 1152,
+    }),
+    "sana-1600m": (SanaTransformer2DModel, {}),
 }  # fmt: skip
 VAE = {
     "latent_channels": 16, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2,
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
     "use_quant_conv": False, "use_post_quant_conv": False,
+}  # fmt: skip
+FIRST_VAE = {**VAE, "latent_channels": 4, "use_quant_conv": True, "use_post_quant_conv": True}
+_SIDES = {
+    "block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+    "block_out_channels": (128, 256, 512, 512, 1024, 1024),
+    "qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
+}  # fmt: skip
+DEEP_VAE = {
+    "latent_channels": 32, "downsample_block_type": "Conv", "upsample_block_type": "interpolate",
+    "encoder_layers_per_block": (2, 2, 2, 3, 3, 3), "decoder_layers_per_block": (3,) * 6,
+    **{f"{side}_{key}": each for side in ("encoder", "decoder") for key, each in _SIDES.items()},
 }  # fmt: skip
 T5 = {
     "d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_heads": 64, "num_layers": 24,
@@ -56,12 +90,14 @@ BIG_CLIP = {
 class Shown:
     """What a family asks of a model that is there as configurations alone."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self._config, self.name = config, "a model"
+    folder = Path("a model")
+
+    def __init__(self, config: dict[str, Any], vae: dict[str, Any]) -> None:
+        self._config, self._vae, self.name = config, vae, "a model"
 
     def config(self, part: str) -> dict[str, Any]:
         """Return the network's configuration, or the VAE's."""
-        return VAE if part == "vae" else self._config
+        return self._vae if part == "vae" else self._config
 
     def length(self, encoder: str) -> int:
         """Return CLIP's positions."""
@@ -78,22 +114,28 @@ def parameters(*nets: torch.nn.Module) -> float:
     return numbers / 1e9
 
 
+def vae_of(name: str) -> dict[str, Any]:
+    """Return the configuration of a preset's autoencoder."""
+    return {"pixart": FIRST_VAE, "sana": DEEP_VAE}.get(name.partition("-")[0], VAE)
+
+
 def measured(name: str) -> tuple[float, int, int, float]:
     """Return a preset's parameters in billions, its layers, its default's channels, and TFLOP."""
     kind, config = NETWORKS[name]
     with torch.device("meta"):
         net = kind(**config).eval()
-        own = family.find(kind.__name__).function(Shown(dict(net.config)))
+        own = family.find(kind.__name__).function(Shown(dict(net.config), vae_of(name)))
 
         def run(side: int, tokens: int = 1) -> object:
             text = own.blank()
             states = text.states.expand(1, tokens, -1)
-            latent = torch.empty(1, 16, side // 8, side // 8)
-            return own.call(
-                net, latent, torch.empty(1), type(text)(states, text.pooled), (side, side)
-            )
+            mask = None if text.mask is None else text.mask.expand(1, tokens)
+            cells = side // own.factor
+            latent = torch.empty(1, own.latent_channels, cells, cells)
+            text = type(text)(states, text.pooled, mask)
+            return own.call(net, latent, torch.empty(1), text, (side, side))
 
-        layers = spatial_layers(net, run, SIDE, 16, SIDE, own.text_tokens)
+        layers = spatial_layers(net, run, SIDE, own.step, SIDE, own.text_tokens)
         default = own.default_layers(layers)[0]
         channels = next(each.channels for each in layers if each.path == default)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -104,18 +146,21 @@ def measured(name: str) -> tuple[float, int, int, float]:
 def main() -> None:
     """Print the table."""
     with torch.device("meta"):
-        vae = AutoencoderKL(**VAE)
-        decoder = parameters(vae.decoder)
         clips = [
             CLIPTextModelWithProjection(CLIPTextConfig(**each)) for each in (LARGE_CLIP, BIG_CLIP)
         ]
         t5 = T5EncoderModel(T5Config(**T5, is_encoder_decoder=False, use_cache=False))
+        gemma = Gemma2Model(Gemma2Config())
     print("| preset | network | layers | channels | TFLOP a pass | all parts, 16 bits | held |")
     print("|---|---|---|---|---|---|---|")
     for name in NETWORKS:
         own, layers, channels, flops = measured(name)
-        texts = [t5, *clips] if name.startswith("sd3") else [t5, clips[0]]
-        whole = 2 * (own + parameters(vae, *texts))
+        kinds = {"pixart": [t5], "sana": [gemma], "flux": [t5, clips[0]]}
+        texts = kinds.get(name.partition("-")[0], [t5, *clips])
+        with torch.device("meta"):
+            deep = name.startswith("sana")
+            vae = (AutoencoderDC if deep else AutoencoderKL)(**vae_of(name))
+        decoder, whole = parameters(vae.decoder), 2 * (own + parameters(vae, *texts))
         print(
             f"| `{name}` | {own:.2f} B | {layers} | {channels} | {flops:.1f} | {whole:.1f} GB "
             f"| {whole - 2 * decoder:.1f} GB |"
