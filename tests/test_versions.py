@@ -129,6 +129,14 @@ def test_rows_of_other_versions_are_kept_and_said_to_be_so(dataset, tmp_path, da
     assert [row["versions"]["torch"] for row in rows] == ["1.0", "1.0", "2.0"]
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_rows_with_names_say_what_made_them(tiny, dataset, batch):
+    report = evaluate(
+        Lab(tiny), dataset.limit(2), "freeseg-diff", progress=False, batch=batch, processes=0
+    )
+    assert report.versions["torch"] == {versions()["torch"]: 2}
+
+
 def test_rows_of_the_versions_here_are_no_news(dataset, tmp_path):
     lab, out = Lab("mini", "rgb"), tmp_path / "out"
     for _ in range(2):
