@@ -54,6 +54,22 @@ def test_a_records_size_is_that_of_its_arrays():
     assert size_of("x" * 1000) >= 1000
 
 
+def test_texts_are_encoded_anew_only_once_they_are_forgotten(tiny, monkeypatch):
+    from fslab.match import matcher as module
+
+    monkeypatch.setattr(module, "_TEXTS", 2 * 8 * 4)  # two vectors of the tiny CLIP
+    matcher, encoded = Lab(tiny).matcher, []
+    plain = matcher._encode_texts
+    monkeypatch.setattr(
+        matcher, "_encode_texts", lambda texts: (encoded.extend(texts), plain(texts))[1]
+    )
+    found = [matcher.encode_texts(texts) for texts in (["a", "b"], ["b", "c", "b"], ["c", "a"])]
+    assert encoded == ["a", "b", "c", "a"]
+    assert np.array_equal(found[0][1], found[1][0])
+    assert np.array_equal(found[1][0], found[1][2])
+    assert np.allclose(found[0][0], found[2][1], atol=1e-6)
+
+
 def loaded(lab):
     return {"backbone", "text_model", "captioner", "matcher"} & set(vars(lab))
 
@@ -77,8 +93,9 @@ def test_models_are_freed_when_a_lab_is_closed(tiny, picture):
 
     lab = Lab(tiny)
     lab.segment(picture, "freeseg-diff")
-    parts = [weakref.ref(part) for part in lab.backbone._parts.values()]
-    parts += [weakref.ref(lab.matcher.model), weakref.ref(lab.captioner.model)]
+    network = lab.backbone.module("mid_block", "fp32")
+    parts = [weakref.ref(each) for each in (network, lab.matcher.model, lab.captioner.model)]
+    del network
     assert all(each() is not None for each in parts)
     lab.close()
     assert [each() for each in parts] == [None] * len(parts)

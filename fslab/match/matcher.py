@@ -17,9 +17,13 @@ from fslab.backbones.weights import load_parts
 from fslab.match.families import family_of, matcher_family
 from fslab.parts import versioned
 from fslab.process import ordinary
+from fslab.recent import Recent
 
 _BATCH = 256
 """Most texts or views in one pass, to bound memory: far above the segments of a picture."""
+
+_TEXTS = 64 * 2**20
+"""Bytes of texts' vectors that are remembered: 16,000 of 1,024 numbers."""
 
 _LONGEST = 8
 """Sides longer than this many times the other are cut before CLIP's processor resizes them."""
@@ -28,7 +32,7 @@ _LONGEST = 8
 class Matcher:
     """CLIP, or a model in its place, with tokenizer and PIL image processor.
 
-    It remembers every text that it encoded.
+    It remembers the texts that it encoded lately.
     """
 
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:
@@ -36,7 +40,7 @@ class Matcher:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.image_processor = image_processor
-        self._texts: dict[str, np.ndarray] = {}
+        self._texts = Recent(_TEXTS)
 
     @property
     def scale(self) -> float:
@@ -56,12 +60,15 @@ class Matcher:
 
     @ordinary()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Return f32 [N, D] of unit length; a text is encoded once in the matcher's life."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        """Return f32 [N, D] of unit length; a text is encoded once while it is remembered."""
+        known = {text: self._texts.find(text) for text in texts}
+        new = [text for text, vector in known.items() if vector is None]
         for start in range(0, len(new), _BATCH):
             batch = new[start : start + _BATCH]
-            self._texts.update(zip(batch, self._encode_texts(batch), strict=True))
-        return self._rows([self._texts[text] for text in texts])
+            for text, vector in zip(batch, self._encode_texts(batch), strict=True):
+                known[text] = vector.copy()  # of its own, or it would hold the whole batch
+                self._texts.keep(text, known[text])
+        return self._rows([known[text] for text in texts])
 
     @ordinary()
     @torch.inference_mode()
