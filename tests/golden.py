@@ -23,7 +23,7 @@ import torch
 from conftest import CELL_METHODS, clustering_by
 
 import fslab
-from fslab.backbones import Diffusion, Handmade, Rgb, word_attentions, word_keys
+from fslab.backbones import Diffusion, Handmade, Rgb, concept_maps, word_attentions, word_keys
 from fslab.backbones.vision import VisionTransformer
 from fslab.captions import candidates, load_captioner
 from fslab.cluster import cluster
@@ -118,21 +118,25 @@ def _diffusion(folder: Path) -> Outputs:
 @case(VisionTransformer, Extraction)
 def _vision(folder: Path) -> Outputs:
     from models import save_vision
-    from safetensors.torch import load_file, save_file
 
     place = save_vision(folder, "vit")
-    weights = load_file(place / "model.safetensors")
-    waves = {name: _waves(value) for name, value in sorted(weights.items())}
-    save_file(waves, place / "model.safetensors", metadata={"format": "pt"})
+    _write_waves(place)
     backbone = VisionTransformer(place)
     path = backbone.default_layers[0]
     maps = backbone.run(picture(), (64, 64), {0: [path]}, Extraction(precision="fp32"))
     return {"last": some(maps[path, 0])}
 
 
-def _waves(weights: torch.Tensor) -> torch.Tensor:
-    """Return weights that no library's way of drawing numbers decides."""
-    return 0.1 * torch.cos(torch.arange(weights.numel()) * 0.7).reshape(weights.shape)
+def _write_waves(folder: Path) -> None:
+    """Write weights that no library's way of drawing numbers decides."""
+    from safetensors.torch import load_file, save_file
+
+    for path in sorted(folder.rglob("*.safetensors")):
+        waves = {
+            name: 0.1 * torch.cos(torch.arange(value.numel()) * 0.7).reshape(value.shape)
+            for name, value in load_file(path).items()
+        }
+        save_file(waves, path, metadata={"format": "pt"})
 
 
 @case(Rgb)
@@ -157,6 +161,21 @@ def _attention(folder: Path) -> Outputs:
     )
     (maps,) = word_attentions(lab().backbone, [(picture(), ["dog"], asked)], (64, 64))
     return {"dog": some(maps)}
+
+
+@case(concept_maps, Extraction)
+def _concepts(folder: Path) -> Outputs:
+    import transformers_tiny
+
+    from fslab.backbones import open_backbone
+
+    place = transformers_tiny.save(folder / "sd3", "sd3")
+    _write_waves(place)
+    asked = Extraction(
+        layers=("*to_text",), timesteps=(300,), prompt="a photo of a dog", precision="fp32"
+    )
+    maps = concept_maps(open_backbone(place), picture(), (64, 64), ["dog", "cat"], asked)
+    return {"concepts": some(maps)}
 
 
 @case(word_keys)
