@@ -133,7 +133,7 @@ class Components:
         if part == "vae":  # pictures are read and none is drawn: the decoder need not stay
             for name in ("decoder", "post_quant_conv"):
                 if hasattr(found, name):
-                    delattr(found, name)
+                    setattr(found, name, nn.Identity())  # which some ask for their size
         return found
 
     def weights(self, part: str, dtype: torch.dtype) -> nn.Module:

@@ -178,12 +178,27 @@ class Diffusion(MetaListing, TextBackbone):
                 for noise in noises
             )
         for paths, rows in layers.items():
-            for start in range(0, len(rows), most):
-                some = rows[start : start + most]
+            for some in self._together(rows, asked, most):
                 prompts = [asked[place][1].prompt for place, _, _ in some]
                 seen = self._pass(some, prompts, paths, size, asked[0][1].precision)
                 for row, (place, timestep, _) in enumerate(some):
                     yield place, timestep, {path: each[[row]] for path, each in seen.items()}
+
+    def _together(
+        self,
+        rows: Sequence[tuple[int, int, Tensor]],
+        asked: Sequence[tuple[Picture, Extraction]],
+        most: int,
+    ) -> Iterator[Sequence[tuple[int, int, Tensor]]]:
+        """Yield rows that pass at once: `most` at most, with texts that the family has alike."""
+        dtype = self.dtype(asked[0][1].precision)
+        lengths: dict[int, list[tuple[int, int, Tensor]]] = {}
+        for row in rows:
+            text = self.text(asked[row[0]][1].prompt, dtype)
+            lengths.setdefault(self.family.alike(text), []).append(row)
+        for alike in lengths.values():
+            for start in range(0, len(alike), most):
+                yield alike[start : start + most]
 
     def module(self, path: str, precision: str | None = None) -> nn.Module:
         """Return a module of the network, in the backbone's own precision if none is named."""

@@ -90,6 +90,7 @@ PIPELINE_VALUES: dict[str, tuple[Any, ...]] = {
         True,
     ),  # of the prompt that guidance goes away from
     "requires_aesthetics_score": (None, False),
+    "is_distilled": (None, False, True),  # FLUX.2 klein: whether a picture is drawn by guidance
     "add_watermarker": (None, False, True),
 }
 

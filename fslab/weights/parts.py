@@ -28,7 +28,9 @@ TOKENIZERS = (
 )  # fmt: skip
 """Sets of files of which a tokenizer needs one."""
 
-TOKENS_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENS_BESIDE = (
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+)  # fmt: skip
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 SETTINGS = ("config.json", "generation_config.json")
 SAFETENSORS = ".safetensors"

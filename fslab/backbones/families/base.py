@@ -88,6 +88,9 @@ class Opened(Protocol):
     def tokens(self, encoder: str, prompt: str, length: int | None = None) -> Any:
         """Return a prompt's `input_ids` and `attention_mask` [1, length], filled up."""
 
+    def tokenizer(self, encoder: str) -> Any:
+        """Return a text encoder's tokenizer."""
+
     def spans(self, encoder: str, prompt: str, length: int | None = None) -> list[tuple[int, int]]:
         """Return where in the prompt each token stands up to the last that is not filled in."""
 
@@ -191,8 +194,12 @@ class Family(ABC):
 
     @property
     def text_tokens(self) -> int:
-        """Tokens that a text's states have."""
+        """The most tokens that a text's states have."""
         return sum(each.length or 0 for each in self.encoders.values())
+
+    def alike(self, text: Text) -> int:
+        """Return what texts must have in common to pass together: how many tokens they have."""
+        return text.states.shape[1]
 
     @abstractmethod
     def text(self, prompt: str, dtype: torch.dtype) -> Text:
@@ -215,6 +222,18 @@ class Family(ABC):
         size: the pictures' height and width in pixels. What is returned is not read.
         """
 
+    def check_positions(self, size: tuple[int, int], cells: int, most: Sequence[int]) -> None:
+        """Refuse a picture of more rows or columns of tokens than a network has positions for.
+
+        size: in pixels; cells: of the latent on a token's side; most: rows, columns.
+        """
+        side = self.factor * cells
+        if any(pixels // side > limit for pixels, limit in zip(size, most, strict=True)):
+            raise FslabError(
+                f"{max(size)} pixels are more than the positions of {self.model.name}, which has "
+                f"{most[0]} x {most[1]} of {side} pixels; give a smaller resolution"
+            )
+
     def default_layers(self, layers: Sequence[Layer]) -> tuple[str, ...]:
         """Return the layers that are read where neither preset nor recipe names any.
 
@@ -227,7 +246,9 @@ class Family(ABC):
         return (given[len(given) // 2],)
 
 
-MODULATED = ("attn.to_q.input", "attn1.to_q.input", "attention.to_q.input")
+MODULATED = (
+    "attn.to_q.input", "attn1.to_q.input", "attention.to_q.input", "attn.to_qkv_mlp_proj.input",
+)  # fmt: skip
 """How the inputs of self-attention's query projections are called."""
 
 family: Registry[Part] = Registry("family of diffusion networks", Part, "fslab.families")
