@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from inspect import signature
 
 import numpy as np
@@ -227,3 +228,13 @@ def test_whole_recipes_run_and_explorers_open(folders, tmp_path, kind):
     explorer = explore_features(lab, [picture])
     explorer.wait()
     assert f"{BLOCK}.attn1.to_q.input" in str(explorer)
+
+
+def test_pieces_alone_ask_for_what_reads_them(folders, tmp_path, monkeypatch):
+    folder = rewrite(tmp_path / "model", folders["pixart-sigma"], "tokenizer")
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    (folder / "tokenizer" / "spiece.model").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    lab = Lab(folder, store=tmp_path / "store")
+    with pytest.raises(FslabError, match="pip install sentencepiece protobuf"):
+        lab.extract(noise_picture(64, 64), timestep=50, prompt="a dog")

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -184,11 +185,29 @@ def _check_type(kind: Any, folder: Path) -> None:
 
 
 def load_tokenizer(kind: Any, folder: Path) -> Any:
-    """Load a tokenizer; FslabError where its files are missing: an empty one would be made."""
-    names = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
-    if folder.is_dir() and not any((folder / name).is_file() for name in names):
+    """Load a tokenizer; FslabError where its files are missing: an empty one would be made.
+
+    Pieces alone, as PixArt's T5 has them, need packages that fslab does not: what lacks is said.
+    """
+    pieces = ("spiece.model", "tokenizer.model")
+    names = ("tokenizer.json", "vocab.json", "vocab.txt", *pieces)
+    there = [name for name in names if (folder / name).is_file()]
+    if folder.is_dir() and not there:
         raise FslabError(f"{folder} holds no tokenizer: none of {', '.join(names)}")
+    lacking = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
+    if there and set(there) <= set(pieces) and lacking:
+        raise FslabError(
+            f"{folder} holds its words as {there[0]} alone, which transformers reads by two more "
+            "packages; install them: pip install sentencepiece protobuf"
+        )
     return load(kind, folder)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of a package's parent
+        return False
 
 
 def load_parts(
