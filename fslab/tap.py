@@ -25,6 +25,14 @@ INPUT = ".input"
 PROBABILITIES = ".probs"
 """Behind a module's path: where the attention within it looks."""
 
+TO_TEXT = ".to_text"
+"""Behind an attention's path: how much a picture's cells look at each token of a text."""
+
+FROM_TEXT = ".from_text"
+"""Behind an attention's path: how much each token of a text looks at a picture's cells."""
+
+ATTENTION = (PROBABILITIES, TO_TEXT, FROM_TEXT)
+
 _taps: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _taps_grow = threading.Lock()
 
@@ -64,15 +72,20 @@ def unknown_layer(pattern: str, paths: Sequence[str]) -> str:
 
 @contextmanager
 def tap(
-    net: nn.Module, *patterns: str, stop: bool = False, entries: Mapping[str, int] | None = None
+    net: nn.Module,
+    *patterns: str,
+    stop: bool = False,
+    entries: Mapping[str, int] | None = None,
+    pick: Callable[[str, Tensor], Tensor] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Collect what the named layers output, by module path, in the order in which they fire.
 
     net: any module; patterns: as in `layer_paths`, or a path with ".input" behind it for what that
-    module is given, or with ".probs" for `attention_probabilities` of the attention within it. A
-    layer that fires more than once keeps its last output, or its first with stop=True. A layer that
-    returns several things gives its first tensor: a UNet block's hidden states come before its
-    skip connections; entries: by path, the place of another one.
+    module is given, or with one of ATTENTION for `attention_probabilities` of the attention within
+    it, of which `pick`, given path and matrix, says what is kept. A layer that fires more than once
+    keeps its last output, or its first with stop=True. A layer that returns several things gives
+    its first tensor: a UNet block's hidden states come before its skip connections; entries: by
+    path, the place of another one.
     stop=True ends the forward pass as soon as the last wanted layer has fired and leaves the
     `with` block there: what comes after it never runs, so keep only the pass inside.
     Every hook is removed on the way out, also when the pass fails. Hooks see every pass, so a
@@ -90,12 +103,15 @@ def tap(
             raise _AllSeen(seen)
 
     with _lock_of(net), ExitStack() as hooks:
-        watched = {path: module for path, (module, how) in wanted.items() if how == PROBABILITIES}
-        if watched:
-            looks = {path: partial(_look, partial(keep, path)) for path in watched}
-            hooks.enter_context(attending({watched[path]: look for path, look in looks.items()}))
+        watched: dict[nn.Module, list[str]] = {}
         for path, (module, how) in wanted.items():
-            if how != PROBABILITIES:
+            if how in ATTENTION:
+                watched.setdefault(module, []).append(path)
+        if watched:
+            looks = {each: partial(_look, paths, keep, pick) for each, paths in watched.items()}
+            hooks.enter_context(attending(looks))
+        for path, (module, how) in wanted.items():
+            if how not in ATTENTION:
                 hooks.callback(_hook(module, how, partial(keep, path)).remove)
         try:
             with giving_way(net):
@@ -113,8 +129,16 @@ def _hook(module: nn.Module, how: str, keep: Callable[[Any], None]) -> Any:
     return module.register_forward_hook(lambda _, inputs, output: keep(output))
 
 
-def _look(keep: Callable[[Any], None], *given: Any, **named: Any) -> None:
-    keep(attention_probabilities(*given, **named))
+def _look(
+    paths: Sequence[str],
+    keep: Callable[[str, Tensor], None],
+    pick: Callable[[str, Tensor], Tensor] | None,
+    *given: Any,
+    **named: Any,
+) -> None:
+    matrix = attention_probabilities(*given, **named)
+    for path in paths:
+        keep(path, matrix if pick is None else pick(path, matrix))
 
 
 class Attending(TorchFunctionMode):
@@ -215,11 +239,11 @@ def _modules(net: nn.Module, patterns: Sequence[str]) -> dict[str, tuple[nn.Modu
 
 
 def _module(net: nn.Module, path: str) -> tuple[nn.Module, str]:
-    """Return the module of a path, and INPUT or PROBABILITIES where no module is called so."""
+    """Return the module of a path, and what is read of it where no module is called so."""
     try:
         return net.get_submodule(path), ""
     except AttributeError:
-        how = next((each for each in (INPUT, PROBABILITIES) if path.endswith(each)), "")
+        how = next((each for each in (INPUT, *ATTENTION) if path.endswith(each)), "")
         return net.get_submodule(path.removesuffix(how)), how
 
 

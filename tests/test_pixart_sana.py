@@ -20,10 +20,10 @@ from diffusers.pipelines.sana import pipeline_sana
 from transformers import GemmaTokenizer, T5TokenizerFast
 from transformers_tiny import save
 
-from fslab.backbones.base import ATTENTION
 from fslab.lab import Lab
 from fslab.mini.measure import WEIGHTS
 from fslab.records import FslabError
+from fslab.tap import ATTENTION
 from fslab.widgets import explore_features
 
 PIPELINES = {

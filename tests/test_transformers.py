@@ -423,3 +423,28 @@ def test_a_lab_reads_concepts_and_keeps_them(folders, own_store, diffusion_folde
     unet = Lab(diffusion_folders["sd1"], store=own_store)
     with pytest.raises(FslabError, match="no attention of text and picture together"):
         unet.attention(picture, CONCEPTS, layers=("*.to_text",), reading="concepts")
+
+
+def test_of_attention_no_more_is_kept_than_was_asked_for(folders):
+    backbone, picture = open_backbone(folders("flux"), resolution=64), noise_picture(64, 96)
+    asked = [(picture, Extraction(timesteps=(TIMESTEP,), prompt=PROMPT))]
+    stem = "transformer_blocks.1.attn"
+    wanted = {TIMESTEP: [f"{stem}.to_text", f"{stem}.from_text"]}
+    ((_, _, seen),) = backbone.passes(asked, (64, 96), wanted)
+    shapes = [tuple(seen[path].shape) for path in wanted[TIMESTEP]]
+    assert shapes == [(1, 96, 512), (1, 512, 96)]
+
+
+def test_explorers_open_on_a_transformer(folders, own_store):
+    pytest.importorskip("anywidget")
+    from test_widgets import waited
+
+    from fslab.widgets import explore_features
+
+    lab = Lab(folders("sd35"), store=own_store)
+    explorer = waited(explore_features(lab, [noise_picture(64, 64)], timestep=TIMESTEP))
+    assert explorer.message == ""
+    assert explorer.layer == "transformer_blocks.1.attn.to_q.input"
+    explorer.layer = "transformer_blocks.2"
+    assert waited(explorer).message == ""
+    assert len(explorer._panels) >= 3

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fslab.backbones.base import TO_TEXT, Layer, TextBackbone, pick_layers
+from fslab.backbones.base import Layer, TextBackbone, pick_layers
 from fslab.backbones.reading import fold_layer
 from fslab.parts import versioned
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, FslabError, Picture
+from fslab.tap import TO_TEXT
 
 _BEGINNING, _BETWEEN = "a photo of a ", " and a "
 """What stands before and between the words of a prompt that only lists them."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fslab.backbones.precision import dtype_of
 from fslab.records import Extraction, FslabError, Picture, Precision
 from fslab.store import Store
-from fslab.tap import INPUT, PROBABILITIES, unknown_layer
+from fslab.tap import ATTENTION, INPUT, unknown_layer
 
 LONGEST = 4
 """A side is at most this many times the other when the aspect is kept; beyond, it is squeezed."""
@@ -174,10 +174,6 @@ class TextBackbone(Backbone):
 
 
 LAST = "last:"
-TO_TEXT, FROM_TEXT = ".to_text", ".from_text"
-ATTENTION = (PROBABILITIES, TO_TEXT, FROM_TEXT)
-"""Behind an attention's path: where a picture's cells look among themselves, how much each looks
-at a text's tokens, and how much a text's tokens look at it."""
 DERIVED = (*ATTENTION, INPUT)
 QUERIES = ("to_q", "to_qkv", "to_qkv_mlp_proj", "q_proj", "query", "qkv")
 """What the libraries call an attention's query projection."""

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from fslab.backbones.attention import word_columns
-from fslab.backbones.base import FROM_TEXT, TO_TEXT, Layer, pick_layers
+from fslab.backbones.base import Layer, pick_layers
 from fslab.backbones.diffusion import Diffusion
 from fslab.backbones.words import PROMPT
 from fslab.parts import versioned
 from fslab.process import ordinary
 from fslab.records import Extraction, FslabError, Picture
-from fslab.tap import Attending, attending
+from fslab.tap import FROM_TEXT, TO_TEXT, Attending, attending
 
 _NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 

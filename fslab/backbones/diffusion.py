@@ -21,7 +21,7 @@ from fslab.backbones.components import Components
 from fslab.backbones.families import Family, Text
 from fslab.backbones.latents import Latents, noises
 from fslab.backbones.listing import MetaListing
-from fslab.backbones.reading import fold_layer, sources, with_derived
+from fslab.backbones.reading import check_read, cut, fold_layer
 from fslab.backbones.schedule import Schedule
 from fslab.backbones.understood import tiny_config
 from fslab.backbones.weights import check_finite, fingerprint
@@ -290,9 +290,13 @@ class Diffusion(MetaListing, TextBackbone):
         text = Text.joined([self.text(prompt, dtype) for prompt in prompts])
         entries = {path: layers[path].entry for path in paths}
         net = self._network(dtype)
-        with tap(net, *sources(paths), stop=True, entries=entries) as seen:
+
+        def pick(path: str, matrix: Tensor) -> Tensor:
+            return cut(matrix, layers[path], size, self.order)
+
+        with tap(net, *paths, stop=True, entries=entries, pick=pick) as seen:
             self.call([(timestep, one) for _, timestep, one in rows], text, size, dtype)
-        return with_derived(check_finite(seen, self.folder), paths)
+        return check_read(check_finite(seen, self.folder), paths)
 
     def rows(
         self, picture: Picture, size: tuple[int, int], settings: Extraction

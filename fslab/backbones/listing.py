@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from fslab.backbones.base import FROM_TEXT, QUERIES, TO_TEXT, Backbone, Layer
+from fslab.backbones.base import QUERIES, Backbone, Layer
 from fslab.backbones.weights import UNBUILT
 from fslab.records import FslabError
-from fslab.tap import INPUT, PROBABILITIES, attending, entries_of
+from fslab.tap import FROM_TEXT, INPUT, PROBABILITIES, TO_TEXT, attending, entries_of
 
 Shape = tuple[int, ...]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fslab.backbones.colours import Colours, read_colours
 from fslab.backbones.listing import MetaListing
-from fslab.backbones.reading import fold_layer, sources, with_derived
+from fslab.backbones.reading import check_read, cut, fold_layer
 from fslab.backbones.towers import Tower
 from fslab.backbones.weights import check_finite, fingerprint, load_finite, seeded
 from fslab.parts import versioned
@@ -98,9 +98,13 @@ class VisionTransformer(MetaListing):
             maps: list[dict[tuple[str, int], Tensor]] = [{} for _ in some]
             for timestep, paths in wanted.items():
                 entries = {path: layers[path].entry for path in paths}
-                with tap(net, *sources(paths), stop=True, entries=entries) as tapped:
+
+                def pick(path: str, matrix: Tensor) -> Tensor:
+                    return cut(matrix, layers[path], size, self.order)
+
+                with tap(net, *paths, stop=True, entries=entries, pick=pick) as tapped:
                     self._tower.call(net, pixels.to(self.device, dtype))
-                seen = with_derived(check_finite(tapped, self.folder), paths)
+                seen = check_read(check_finite(tapped, self.folder), paths)
                 for row, one in enumerate(maps):
                     each = {path: seen[path][[row]] for path in paths}
                     for path in paths:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from fslab.backbones.base import ATTENTION
 from fslab.lab import Lab
 from fslab.records import Recipe
+from fslab.tap import ATTENTION
 from fslab.widgets.pictures import Subject
 from fslab.widgets.worker import Needs
 
