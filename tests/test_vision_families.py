@@ -154,13 +154,10 @@ def check_states(found, plain, last, before, grid):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_probabilities_are_transformers_own_or_not_offered(folders, family):
+def test_probabilities_are_transformers_own(folders, family):
     folder, (*_, reader, before) = folders(family), FAMILIES[family]
     backbone = open_backbone(folder)
     paths = [each.path for each in backbone.layers() if each.path.endswith(".probs")]
-    if family in ("dinov3", "beit", "beit classifier"):  # rotary positions, a bias
-        assert not paths
-        return
     size = (backbone.resolution, 2 * backbone.resolution)
     picture = noise_picture(*size)
     found = backbone.run(picture, size, {0: paths}, Extraction())
