@@ -95,11 +95,8 @@ class Diffusion(MetaListing, TextBackbone):
     def fingerprint(self) -> str:
         """Name of the weights and settings of every part that features depend on."""
         parts = self.components
-        settings = {
-            "scheduler": parts.config("scheduler"),
-            "random": self.random,
-            "family": identity(parts.registered),
-        }
+        settings: dict[str, Any] = {"scheduler": parts.config("scheduler"), "random": self.random}
+        settings["family"] = identity(parts.registered)
         if self.encoder is not None:
             settings["encoder"] = self.vae_fingerprint
         return self._print_of(parts.weighted, **settings)
