@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import copyreg
+import dis
 import functools
 import hashlib
 import inspect
 import json
+import os
+import random
+import site
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
 from importlib.metadata import version as version_of
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import xxhash
+from numpy.ma import MaskedArray
 
 from fslab.errors import FslabError
 
@@ -31,6 +38,10 @@ _BROKEN = (
     OSError, RuntimeError,
 )  # fmt: skip
 """What importing a package of somebody else's may raise."""
+
+
+_NAMESPACES = (ModuleType, type, type(None))
+"""Of what built-in functions are methods that are no object's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,11 @@ class Part:
     def function(self) -> Callable[..., Any]:
         """What does the work."""
         return named_object(self.run) if isinstance(self.run, str) else self.run
+
+    @property
+    def reads(self) -> tuple[type, ...]:
+        """Classes whose code and defaults count beside the function's."""
+        return ()
 
 
 class Registry(Mapping[str, P], Generic[P]):
@@ -190,7 +206,8 @@ def identity(part: Part | Callable[..., Any]) -> str:
     if isinstance(part, Part):
         if part.version is not None:
             return f"{part.name}-{part.version}"
-        return f"{part.name} {identity(part.function)}"
+        read = "".join(f" {identity(each)}" for each in part.reads)
+        return f"{part.name} {identity(part.function)}{read}"
     if not callable(part):
         raise FslabError(f"{part!r} is no function; give one, or an object that can be called")
     version = _version_of(part)
@@ -212,14 +229,9 @@ class _Reader:
         """Return a value as JSON has it: data by content, code by its source."""
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
             return [type(value).__name__, repr(value)]
-        if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufcSUmM":
-            array = np.ascontiguousarray(value)
-            return [
-                "array",
-                array.dtype.str,
-                array.shape,
-                hashlib.sha256(array.tobytes()).hexdigest(),
-            ]
+        if _is_numbers(value):
+            content = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(value).tobytes())
+            return ["array", repr(value.dtype), value.shape, content]
         if id(value) in self._seen:
             return ["seen", self._seen[id(value)]]
         self._seen[id(value)] = len(self._seen)
@@ -227,60 +239,119 @@ class _Reader:
         if isinstance(value, (list, tuple)):
             return [type(value).__name__, *map(self.said, value)]
         if isinstance(value, (set, frozenset)):
-            return ["set", sorted(map(repr, value))]
+            return ["set", sorted(json.dumps(self.said(each)) for each in value)]
         if isinstance(value, Mapping):
             return ["dict", [[self.said(key), self.said(each)] for key, each in value.items()]]
         if isinstance(value, Path):
             return ["path", str(value)]
-        return self._said_of_code(value)
+        return self._said_of_code(value) if _is_code(value) else self._said_of_object(value)
 
     def _said_of_code(self, value: Any) -> Any:
         if _version_of(value) is not None:
             return [qualified(value), _version_of(value)]
-        if isinstance(value, functools.partial):
-            return ["partial", *map(self.said, (value.func, value.args, value.keywords))]
         if isinstance(value, MethodType):
             return ["method", self.said(value.__func__), self.said(value.__self__)]
-        if value is not self._asked and _is_code(value) and _is_installed(value):
+        if isinstance(value, BuiltinMethodType) and not isinstance(value.__self__, _NAMESPACES):
+            return ["method", value.__name__, self.said(value.__self__)]
+        inside = _decorated(value)
+        if inside is not None and not _is_installed(inside):
+            return self._said_of_decorated(value, inside)
+        if value is not self._asked and _is_installed(value):
             return ["installed", *_installed(value)]
         if isinstance(value, FunctionType):
             return self._said_of_function(value)
-        if isinstance(value, (type, ModuleType)):
-            return self._said_of_members(value)
-        if _is_code(value):
-            raise self._unknown("it is compiled, and has no source")
+        if isinstance(value, type):
+            return self._said_of_class(value)
+        if isinstance(value, ModuleType):
+            return self._said_of_module(value)
+        raise self._unknown("it is compiled, and has no source")
+
+    def _said_of_object(self, value: Any) -> Any:
+        if _version_of(value) is not None:
+            return [qualified(value), _version_of(value)]
+        if isinstance(value, functools.partial):
+            return ["partial", *map(self.said, (value.func, value.args, value.keywords))]
         if hasattr(value, "fingerprint"):  # of a model: it names its weights
             return [self.said(type(value)), self.said(value.fingerprint)]
         if hasattr(value, "__dict__") and not _is_installed(type(value)):
             return [self.said(type(value)), self.said(vars(value))]
-        raise self._unknown(
-            f"it uses {value!r:.60}, a {type(value).__name__}, whose content no digest can name"
-        )
+        if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
+            raise self._unknown(
+                f"it uses {value!r:.60}, which gives other numbers at every call (make it inside "
+                "the function, from a seed)"
+            )
+        return self._said_by_parts(value)
+
+    def _said_by_parts(self, value: Any) -> Any:
+        """Say what an object is that its class can take apart, as to pickle it."""
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(value, torch.Tensor):  # whose parts hold addresses
+            plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            return ["tensor", str(value.dtype), list(value.shape), self.said(plain)]
+        try:
+            known = copyreg.dispatch_table.get(type(value))
+            parts = value.__reduce_ex__(4) if known is None else known(value)
+        except (TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise self._unknown(
+                f"it uses {value!r:.60}, a {type(value).__name__}, whose content no digest can name"
+            ) from error
+        if isinstance(parts, str):
+            return ["named", qualified(value), parts]
+        whole = [list(each) if isinstance(each, Iterator) else each for each in parts]
+        return ["made", *map(self.said, whole)]
 
     def _said_of_function(self, function: FunctionType) -> Any:
         code = function.__code__
-        known = function.__globals__
-        around = {name: known[name] for name in _names(code) if name in known}
+        read = _names(code)
+        around: dict[str, Any] = {}
+        for name in read.imported:
+            module = _imported(name, function.__globals__)
+            around[f"import {name}"] = module
+        around |= {n: function.__globals__[n] for n in read.around if n in function.__globals__}
         cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-        around |= {name: cell.cell_contents for name, cell in cells}
+        around |= {name: _content(cell) for name, cell in cells}
+        for name, each in list(around.items()):  # what modules of one's own hold may be set anew
+            if isinstance(each, ModuleType) and not _is_installed(each):
+                held = [inner for inner in read.attributes if inner in vars(each)]
+                around |= {f"{name}.{inner}": vars(each)[inner] for inner in held}
         return [
             qualified(function), self._source(function), _code(code),
             self.said([function.__defaults__, function.__kwdefaults__]),
             [[name, self.said(around[name])] for name in sorted(around)],
         ]  # fmt: skip
 
-    def _said_of_members(self, owner: type | ModuleType) -> Any:
-        """Say what a class or a module of one's own is: its source, and what is defined in it."""
-        home = owner.__name__ if isinstance(owner, ModuleType) else owner.__module__
-        members = [getattr(each, "__func__", each) for each in vars(owner).values()]
-        members = [each.fget if isinstance(each, property) else each for each in members]
-        own = [
-            each for each in members
-            if isinstance(each, FunctionType | type) and each.__module__ == home
-            and getattr(getattr(each, "__code__", None), "co_filename", "") != "<string>"
+    def _said_of_decorated(self, value: Any, inside: Any) -> Any:
+        """Say what a function is that a decorator took in: both, and what the decorator keeps."""
+        if isinstance(value, FunctionType) and not _is_installed(value):
+            return self._said_of_function(value)
+        if isinstance(value, FunctionType):
+            kept: Any = [_content(cell) for cell in value.__closure__ or ()]
+            by = _installed(sys.modules[value.__globals__["__name__"]])
+        else:
+            kept = getattr(value, "targetoptions", None)  # of numba's
+            by = _installed(type(value))
+        return ["decorated", *by, value.__qualname__, self.said(inside), self.said(kept)]
+
+    def _said_of_class(self, kind: type) -> Any:
+        """Say what a class of one's own is: its methods, its data and what it extends."""
+        members = [
+            [name, [self.said(part) for part in _behind(each)]]
+            for name, each in sorted(vars(kind).items()) if _counts(name, each)
         ]  # fmt: skip
-        bases = list(owner.__bases__) if isinstance(owner, type) else []
-        return [_called(owner), self._source(owner), self.said(bases), self.said(own)]
+        made_by = [
+            [entry.name, self.said(entry.default_factory)]
+            for entry in (fields(kind) if is_dataclass(kind) else ())
+            if entry.default_factory is not MISSING
+        ]
+        return [_called(kind), self.said(list(kind.__bases__)), members, made_by]
+
+    def _said_of_module(self, module: ModuleType) -> Any:
+        """Say what a module of one's own is: its source, and the code that is defined in it."""
+        own = [
+            each for each in vars(module).values()
+            if _is_code(each) and getattr(each, "__module__", None) == module.__name__
+        ]  # fmt: skip
+        return [module.__name__, self._source(module), self.said(own)]
 
     def _source(self, thing: Any) -> str:
         try:
@@ -298,9 +369,17 @@ class _Reader:
 
 
 def _version_of(thing: Any) -> int | str | None:
-    """Return a version that was given to this very thing: a subclass has code of its own."""
-    version: int | str | None = getattr(thing, "__dict__", {}).get(_VERSION)
-    return version
+    """Return a version that was given to this very thing.
+
+    A subclass, a decorated function, to which `functools.wraps` passes it on, and a method, beside
+    which its object counts, have something of their own.
+    """
+    if isinstance(thing, MethodType):
+        return None
+    around = getattr(thing, "__dict__", {})
+    version: int | str | None = around.get(_VERSION)
+    taken_in = getattr(around.get("__wrapped__"), "__dict__", {})
+    return None if version == taken_in.get(_VERSION) else version
 
 
 def _code(code: CodeType) -> list[Any]:
@@ -313,10 +392,81 @@ def _code(code: CodeType) -> list[Any]:
     return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
 
 
-def _names(code: CodeType) -> set[str]:
-    """Return the names that code, and code inside it, looks up beyond its own variables."""
-    inner = [_names(each) for each in code.co_consts if isinstance(each, CodeType)]
-    return set(code.co_names).union(*inner)
+@dataclass
+class _Names:
+    """What code looks up beyond its own variables: global names, modules, attributes."""
+
+    around: set[str]
+    imported: set[str]
+    attributes: set[str]
+
+
+def _names(code: CodeType) -> _Names:
+    """Return the names that code, and code inside it, looks up."""
+    found = _Names(set(), set(), set(code.co_names))
+    level = 0
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+            found.around.add(step.argval)
+        elif step.opname == "IMPORT_NAME":
+            found.imported.add("." * level + step.argval)
+        elif step.opname.startswith("LOAD_") and isinstance(step.argval, int):
+            level = step.argval  # before an import: how far up its package is
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            inner = _names(each)
+            found.around |= inner.around
+            found.imported |= inner.imported
+            found.attributes |= inner.attributes
+    return found
+
+
+def _imported(name: str, around: Mapping[str, Any]) -> ModuleType | None:
+    """Return a module that a function imports, and None where there is none."""
+    try:
+        return import_module(name, around.get("__package__"))
+    except ImportError:
+        return None
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # of a name that is not set yet
+        return None
+
+
+def _decorated(thing: Any) -> Any:
+    """Return the innermost function that decorators took in; None where there is none."""
+    inside = getattr(thing, "py_func", None)  # numba's
+    if inside is None and not isinstance(thing, (type, ModuleType)):
+        inside = inspect.unwrap(thing)
+    return None if inside is thing or not isinstance(inside, FunctionType) else inside
+
+
+def _behind(member: Any) -> list[Any]:
+    """Return the functions behind a class's attribute that stands for some, else the attribute."""
+    if isinstance(member, (staticmethod, classmethod)):
+        return [member.__func__]
+    if isinstance(member, property):
+        return [each for each in (member.fget, member.fset, member.fdel) if each is not None]
+    if isinstance(member, functools.cached_property):
+        return [member.func]
+    if isinstance(member, functools.partialmethod):
+        return [member.func, member.args, member.keywords]
+    return [member]
+
+
+def _counts(name: str, member: Any) -> bool:
+    """Tell a class's own methods and data from what Python and its dataclasses add."""
+    if _behind(member) != [member]:
+        return True
+    if isinstance(member, Part) or inspect.isdatadescriptor(member):
+        return False
+    if not _is_code(member):
+        return not name.startswith("__") and name != "_abc_impl"
+    made = getattr(inspect.unwrap(member), "__code__", None)
+    return getattr(made, "co_filename", "") != "<string>"
 
 
 def _called(thing: Any) -> str:
@@ -327,26 +477,48 @@ def _place(run: Callable[..., Any] | str) -> str:
     return run if isinstance(run, str) else qualified(run)
 
 
+def _is_numbers(value: Any) -> bool:
+    """Tell arrays whose bytes say all."""
+    if isinstance(value, MaskedArray) or not isinstance(value, (np.ndarray, np.generic)):
+        return False
+    return not value.dtype.hasobject
+
+
 def _is_code(thing: Any) -> bool:
     """Tell functions, classes and modules, compiled ones too, from other objects."""
-    return isinstance(thing, (FunctionType, type, ModuleType, np.ufunc)) or inspect.isroutine(thing)
+    if isinstance(thing, (FunctionType, type, ModuleType, np.ufunc)):
+        return True
+    return inspect.isroutine(thing) and hasattr(thing, "__qualname__")
 
 
 def _is_installed(thing: Any) -> bool:
     """Tell code of installed packages, of Python's own and of fslab, which versions name."""
     try:
         return inspect.getfile(thing).startswith(_installed_folders())
-    except TypeError:  # compiled code has no file
-        return getattr(thing, "__module__", "") != "__main__"
+    except TypeError:  # compiled code has no file, and its module may have one
+        if isinstance(thing, np.ufunc):  # which any function can be made
+            return getattr(np, thing.__name__, None) is thing
+        if isinstance(thing, ModuleType):
+            return True
+        home = sys.modules.get(getattr(thing, "__module__", None) or "builtins")
+        file = getattr(home, "__file__", None)
+        return _module_name(home) != "__main__" and (
+            file is None or file.startswith(_installed_folders())
+        )
     except OSError:
         return False
+
+
+def _module_name(module: ModuleType | None) -> str:
+    return "__main__" if module is None else module.__name__
 
 
 @functools.cache
 def _installed_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    own = str(Path(__file__).parent)
-    return (*(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")), own)
+    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [*site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parent)]
+    return tuple(f"{folder}{os.sep}" for folder in folders)
 
 
 def _installed(thing: Any) -> tuple[str, str, str]:

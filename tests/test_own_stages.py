@@ -3,6 +3,7 @@
 import linecache
 import pickle
 import sys
+from dataclasses import dataclass
 from unittest.mock import patch
 
 import cloudpickle
@@ -14,7 +15,17 @@ import fslab
 from fslab import datasets, keys
 from fslab.evaluate import evaluate, plan
 from fslab.lab import Lab
-from fslab.records import Caption, Features, FslabError, KMeans, LabelMap, Recipe, Segments
+from fslab.records import (
+    Caption,
+    CellClustering,
+    Features,
+    FslabError,
+    KMeans,
+    LabelMap,
+    Recipe,
+    Segments,
+    clustering,
+)
 
 PLAIN = Recipe("plain", cluster=KMeans(k=3, restarts=1))
 
@@ -193,3 +204,35 @@ def test_a_captioner_and_a_clip_come_as_objects(tiny, picture):
         lab.match(picture, Segments(np.zeros(picture.size, int)), ["dog"])
     with pytest.raises(FslabError, match="captioner is <object"):
         Lab(tiny, captioner=object())
+
+
+def test_settings_of_another_method_are_refused_and_stay_its_own():
+    """All k-means was the new clustering from then on."""
+    with pytest.raises(
+        FslabError, match=r"'mine'.*KMeans.*those of 'kmeans'.*class Mine\(KMeans\)"
+    ):
+        clustering.add("mine", halves_of_cells, settings=KMeans)
+    assert ("mine" in clustering, KMeans().method) == (False, "kmeans")
+
+
+def halves_of_cells(cells, settings):
+    return (np.arange(len(cells)) * 2 // len(cells)).astype(int)
+
+
+def test_a_default_and_a_method_of_own_settings_count():
+    """Keys leave out what has its default, so an edited default gave the results of the former."""
+
+    def identity_by(default, factor):
+        class Own(CellClustering):
+            level: float = default
+
+            def twice(self):
+                return self.level * factor
+
+        with patch.dict(clustering._parts):
+            own = dataclass(frozen=True)(Own)
+            clustering.add("own", halves_of_cells, settings=own, finds_k=True)
+            return own().identity
+
+    assert identity_by(1.0, 2) == identity_by(1.0, 2)
+    assert len({identity_by(1.0, 2), identity_by(3.0, 2), identity_by(1.0, 3)}) == 3

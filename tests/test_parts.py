@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from threading import Lock
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -175,9 +177,106 @@ def test_a_file_that_was_edited_since_it_was_imported_names_no_other_results(wri
     assert len({before, edited, identity(own.work)}) == 3
 
 
+REACHED = {
+    "a helper behind a cache": (
+        "import functools\n@functools.cache\ndef near(x): return x + {}\n"
+        "def work(x): return near(x)"
+    ),
+    "a helper without gradients": (
+        "import torch\n@torch.no_grad()\ndef near(x): return x + {}\ndef work(x): return near(x)"
+    ),
+    "a compiled helper": (
+        "import numba\n@numba.njit\ndef near(x): return x + {}\ndef work(x): return near(x)"
+    ),
+    "a compiled function": "import numba\n@numba.njit\ndef work(x): return x + {}",
+    "a function without gradients": "import torch\n@torch.no_grad()\ndef work(x): return x + {}",
+    "what is imported inside": "def work(x):\n    from own_helper import near\n    return near(x)",
+    "a module's number": "import own_helper\ndef work(x): return x * own_helper.LEVEL",
+    "a class's number": "class Near: level = 1\nNear.level = {}\ndef work(x): return Near.level",
+    "a cached property": (
+        "import functools\nLEVEL = {}\nclass Near:\n    @functools.cached_property\n"
+        "    def level(self): return LEVEL\ndef work(x): return Near().level"
+    ),
+    "a decorator around a version": (
+        "import functools\nfrom fslab.parts import versioned\ndef times(n):\n"
+        "    def around(g):\n        @functools.wraps(g)\n        def run(x): return n * g(x)\n"
+        "        return run\n    return around\n@times({})\n@versioned(1)\ndef work(x): return x"
+    ),
+    "the object of a method with a version": (
+        "from fslab.parts import versioned\nclass Near:\n    def __init__(self, n): self.n = n\n"
+        "    @versioned(1)\n    def go(self, x): return x * self.n\nwork = Near({}).go"
+    ),
+    "a method of a table": "near = {{1: {}}}.get\ndef work(x): return near(x)",
+    "a masked array": "import numpy as np\nM = np.ma.masked_equal([1, 2], {})\ndef work(x): return M",
+    "a tensor": "import torch\nW = torch.ones(2) * {}\ndef work(x): return x * W",
+    "an estimator": "from sklearn.cluster import KMeans\nwork = KMeans({}).fit_predict",
+    "a pattern": "import re\nNEAR = re.compile('{}')\ndef work(x): return NEAR.match(x)",
+    "a slot": (
+        "class Near:\n    __slots__ = ('n',)\n    def __init__(self, n): self.n = n\n"
+        "near = Near({})\ndef work(x): return near.n"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REACHED)
+def test_what_a_function_reaches_counts(what, tmp_path, monkeypatch):
+    """Each gave one name to two functions, or was refused."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def read(number):
+        for name, text in {
+            "own_helper": "LEVEL = {0}\ndef near(x): return x + {0}", "own_work": REACHED[what],
+        }.items():  # fmt: skip
+            monkeypatch.delitem(importlib.sys.modules, name, raising=False)
+            path = tmp_path / f"{name}{number}.py"
+            path.write_text(text.format(number))
+            spec = importlib.util.spec_from_file_location(name, path)
+            module = importlib.util.module_from_spec(spec)
+            monkeypatch.setitem(importlib.sys.modules, name, module)
+            spec.loader.exec_module(module)
+        return identity(module.work)
+
+    assert read(1) == read(1) != read(2)
+
+
+def test_a_number_set_anew_in_a_module_counts(monkeypatch):
+    module = ModuleType("own_helper")
+    module.LEVEL = 1
+    monkeypatch.setitem(importlib.sys.modules, "own_helper", module)
+    monkeypatch.setitem(globals(), "own_helper", module)
+    monkeypatch.setattr(module, "__file__", __file__, raising=False)
+
+    def work(x):
+        return x * own_helper.LEVEL  # noqa: F821
+
+    before = identity(work)
+    module.LEVEL = 2
+    assert identity(work) != before
+
+
+def test_a_global_that_is_only_an_attributes_name_does_not_count(monkeypatch):
+    def work(x):
+        return x.registry_of_locks
+
+    before = identity(work)
+    monkeypatch.setitem(globals(), "registry_of_locks", Lock())
+    assert identity(work) == before
+
+
+def test_random_numbers_from_outside_are_refused():
+    numbers = np.random.default_rng(0)
+    with pytest.raises(FslabError, match=r"other numbers at every call.*inside the function"):
+        identity(lambda x: numbers.random())
+
+
+def test_code_beside_the_package_is_no_part_of_it():
+    beside = f"{Path(parts.__file__).parent}_own.py"
+    assert not beside.startswith(parts._installed_folders())
+
+
 def test_what_cannot_be_told_apart_is_refused_with_what_to_do():
     spoken = eval("lambda x: x + 1")
-    kept = object()
+    kept = Lock()
 
     def closed(x):
         return kept

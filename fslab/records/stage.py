@@ -128,12 +128,28 @@ class Method(Part):
     settings: type[Any]
     knobs: tuple[Slider, ...] = ()
 
+    @property
+    def reads(self) -> tuple[type, ...]:
+        """The settings: keys leave out those that have their defaults."""
+        return (self.settings,)
+
 
 class Methods(Registry[M]):
     """The methods of one stage, whose settings are made by name."""
 
     def add(self, name: str, run: Callable[..., Any] | str, **facts: Any) -> M:
-        """Add a method, as `Registry.add`, and have its record of settings know it."""
+        """Add a method, as `Registry.add`, and have its record of settings know it.
+
+        Raises FslabError for a record of another method, which would be this one's from then on.
+        """
+        kind: Any = facts.get("settings")
+        before = getattr(kind, "__dict__", {}).get("part")
+        if before is not None and before.name != name:
+            raise FslabError(
+                f"{self.kind} {name!r}: its settings are {kind.__name__}, which are those of "
+                f"{before.name!r}; extend them by a dataclass of its own: "
+                f"class Mine({kind.__name__})"
+            )
         part = super().add(name, run, **facts)
         part.settings.part = part
         return part
