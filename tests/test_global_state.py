@@ -233,7 +233,7 @@ def direct(lab):
         LabelMap(labels, ("background", "dog", "cat")),
         Refinement.of(method="pamr", iterations=2),
     )
-    matcher._texts.clear()
+    matcher._texts.forget()
     return {
         "run": np.concatenate([each.numpy().ravel() for each in maps.values()]),
         "kmeans": kmeans(features, 3).labels,
