@@ -11,6 +11,7 @@ from conftest import noise_picture
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, StableDiffusion3Pipeline
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
+from transformers import T5EncoderModel
 
 from fslab.backbones import concept_maps, open_backbone, pick_layers
 from fslab.backbones.attention import word_columns
@@ -292,6 +293,38 @@ def test_a_missing_t5_is_said_and_zeros_stand_for_one_that_is_left_out(folders, 
     assert torch.equal(states, plain)
     assert states.shape[1] == 16 + 256
     assert not states[:, 16:].any()
+
+
+LONG = " and ".join(["a dog"] * 9)
+"""Of more tokens than the tiny CLIPs have, and of fewer than a T5."""
+
+
+@pytest.mark.parametrize("kind", ["sd35", "flux"])
+def test_of_a_long_prompt_the_t5_reads_the_rest(folders, kind):
+    kinds = {"sd35": StableDiffusion3Pipeline, "flux": FluxPipeline}
+    pipe = kinds[kind].from_pretrained(folders(kind))
+    given = (None, None) if kind == "sd35" else (None,)
+    with torch.no_grad():
+        plain = [each for each in pipe.encode_prompt(LONG, *given)[:3] if each is not None]
+    backbone = open_backbone(folders(kind))
+    text = backbone.text(LONG, torch.float32)
+    assert torch.equal(text.states, plain[0])
+    assert torch.equal(text.pooled, plain[2 if kind == "sd35" else 1])
+    first = max(word_columns(backbone, LONG, "dog"))
+    assert max(word_columns(backbone, LONG + " and a cat", "cat")) > first
+    with pytest.raises(FslabError, match=r"tokens, and .* text encoder reads (256|512); shorten"):
+        backbone.text(" and ".join(["a dog"] * 200), torch.float32)
+
+
+def test_a_shard_of_a_few_tensors_is_no_file_of_learned_words(folders, tmp_path):
+    folder = shutil.copytree(folders("flux"), tmp_path / "sharded")
+    part = folder / "text_encoder_2"
+    encoder = T5EncoderModel.from_pretrained(part)
+    (part / "model.safetensors").unlink()
+    encoder.save_pretrained(part, max_shard_size="4KB")
+    assert len(list(part.glob("model-*-of-*.safetensors"))) > 3
+    states = open_backbone(folder).text_states(PROMPT)
+    assert torch.equal(states, open_backbone(folders("flux")).text_states(PROMPT))
 
 
 def test_what_a_family_does_not_read_is_refused(folders, tmp_path):

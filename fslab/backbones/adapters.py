@@ -27,7 +27,8 @@ STOCK = frozenset(("sd_xl_offset_example-lora_1.0.safetensors",))
 APART = ("safety_checker", "feature_extractor")
 """Folders of a pipeline that no pass reads, whatever lies in them."""
 _WORDS = 4
-"""A file with so few vectors holds learned words; no part of a model has so few tensors."""
+"""A file with so few vectors holds learned words; of a part of a model only a shard may."""
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 
 def check_no_adapters(folder: Path) -> None:
@@ -73,4 +74,5 @@ def _adapter_in(path: Path) -> str:
     if tensor:
         return f"an adapter ({tensor})"
     vectors = all(len(entry["shape"]) <= 2 for entry in names.values())
-    return f"learned words ({min(names)})" if 0 < len(names) <= _WORDS and vectors else ""
+    few = 0 < len(names) <= _WORDS and not _SHARD.search(path.name)
+    return f"learned words ({min(names)})" if few and vectors else ""

@@ -180,17 +180,20 @@ class Components:
         config = self.text_config(encoder)
         return text_number(self.folder / encoder, "max_position_embeddings", config)
 
-    def tokens(self, encoder: str, prompt: str, length: int | None = None) -> Any:
+    def tokens(
+        self, encoder: str, prompt: str, length: int | None = None, cut: bool = False
+    ) -> Any:
         """Return a prompt's `input_ids` and `attention_mask` [1, length], filled up.
 
-        length: None for as many as the encoder is usually given. Raises FslabError for a prompt
-        of more tokens.
+        length: None for as many as the encoder is usually given. cut: leave out what is beyond
+        them, where another encoder reads it. Raises FslabError for a prompt of more tokens.
         """
         tokenizer = self.tokenizer(encoder)
         limit = tokenizer.model_max_length if length is None else length
-        check_length(tokenizer, [prompt], limit, f"{self.name}'s text encoder")
+        if not cut:
+            check_length(tokenizer, [prompt], limit, f"{self.name}'s text encoder")
         how = {"padding": "max_length", "max_length": limit, "padding_side": "right"}
-        filled = tokenizer(prompt, return_tensors="pt", **how)
+        filled = tokenizer(prompt, truncation=cut, return_tensors="pt", **how)
         return filled.to(self.device)
 
     def spans(self, encoder: str, prompt: str, length: int | None = None) -> list[tuple[int, int]]:

@@ -285,7 +285,7 @@ def check_class(folder: Path, config: Mapping[str, Any], kind: str) -> None:
     known = inspect.signature(getattr(diffusers, kind).__init__).parameters
     values = VAE_VALUES if kind.startswith("Autoencoder") else {}
     _check(folder, config, kind, known, values)
-    if kind == "AutoencoderKL":
+    if kind in ("AutoencoderKL", "AutoencoderDC"):
         _check_scale(folder, config)
 
 

@@ -85,8 +85,10 @@ class Opened(Protocol):
     def length(self, encoder: str) -> int:
         """Return how many tokens a text encoder is given."""
 
-    def tokens(self, encoder: str, prompt: str, length: int | None = None) -> Any:
-        """Return a prompt's `input_ids` and `attention_mask` [1, length], filled up."""
+    def tokens(
+        self, encoder: str, prompt: str, length: int | None = None, cut: bool = False
+    ) -> Any:
+        """Return a prompt's `input_ids` and `attention_mask` [1, length], filled up, or cut."""
 
     def tokenizer(self, encoder: str) -> Any:
         """Return a text encoder's tokenizer."""

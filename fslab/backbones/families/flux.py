@@ -54,11 +54,11 @@ class Flux(Family):
         return self.model.spans("text_encoder_2", prompt)
 
     def text(self, prompt: str, dtype: torch.dtype) -> Text:
-        """Return the T5's states and CLIP's pooled text."""
-        part = "text_encoder"
-        pooled = self.model.load(part, dtype)(self.model.tokens(part, prompt).input_ids)
+        """Return the T5's states and the pooled text of as much as CLIP has tokens for."""
         ids = self.model.tokens("text_encoder_2", prompt, self.text_tokens).input_ids
-        return Text(self.model.load("text_encoder_2", dtype)(ids)[0], pooled.pooler_output)
+        begins = self.model.tokens("text_encoder", prompt, cut=True).input_ids
+        pooled = self.model.load("text_encoder", dtype)(begins).pooler_output
+        return Text(self.model.load("text_encoder_2", dtype)(ids)[0], pooled)
 
     def blank(self) -> Text:
         """Return a text of one token without numbers."""

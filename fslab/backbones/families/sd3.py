@@ -65,19 +65,19 @@ class StableDiffusion3(Family):
 
     def text(self, prompt: str, dtype: torch.dtype) -> Text:
         """Return both CLIPs' last states but one side by side, the T5's after them, and the
-        CLIPs' pooled texts."""
+        CLIPs' pooled texts; what the CLIPs have no tokens for, the T5 alone reads."""
         states, pooled = [], []
+        has_long = self.model.has(T5)
+        ids = self.model.tokens(T5, prompt).input_ids if has_long else None
+        long = None if ids is None else self.model.load(T5, dtype)(ids)[0]
         for part in ("text_encoder", "text_encoder_2"):
-            ids = self.model.tokens(part, prompt).input_ids
+            ids = self.model.tokens(part, prompt, cut=has_long).input_ids
             output = self.model.load(part, dtype)(ids, output_hidden_states=True)
             states.append(output.hidden_states[-2])
             pooled.append(output[0])
         clip = torch.cat(states, dim=-1)
         width, length = self.config["joint_attention_dim"], self.encoders[T5].length or 0
-        if self.model.has(T5):
-            ids = self.model.tokens(T5, prompt).input_ids
-            long = self.model.load(T5, dtype)(ids)[0]
-        else:
+        if long is None:
             long = clip.new_zeros(1, length, width)
         clip = nn.functional.pad(clip, (0, width - clip.shape[-1]))
         return Text(torch.cat([clip, long], dim=-2), torch.cat(pooled, dim=-1))
