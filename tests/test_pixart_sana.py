@@ -44,7 +44,9 @@ def folders(tmp_path_factory):
 def rewrite(folder, source, part, **settings):
     """Copy a model's folder with other settings of a part."""
     shutil.copytree(source, folder)
-    path = next((folder / part).glob("*config.json"))
+    path = (
+        folder / "model_index.json" if part == "." else next((folder / part).glob("*config.json"))
+    )
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
     return folder
 
@@ -239,3 +241,13 @@ def test_pieces_alone_ask_for_what_reads_them(folders, tmp_path, monkeypatch):
     lab = Lab(folder, store=tmp_path / "store")
     with pytest.raises(FslabError, match="pip install sentencepiece protobuf"):
         lab.extract(noise_picture(64, 64), timestep=50, prompt="a dog")
+
+
+def test_sigma_and_alpha_with_the_same_weights_have_keys_of_their_own(folders, tmp_path):
+    """Their prompts differ in length, and so do maps of attention to text."""
+    folder = rewrite(
+        tmp_path / "alpha", folders["pixart-sigma"], ".", _class_name="PixArtAlphaPipeline"
+    )
+    one, other = Lab(folder).backbone, Lab(folders["pixart-sigma"]).backbone
+    assert (one.family.text_tokens, other.family.text_tokens) == (120, 300)
+    assert one.fingerprint != other.fingerprint
