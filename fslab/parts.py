@@ -13,7 +13,7 @@ import random
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -96,6 +96,11 @@ class Registry(Mapping[str, P], Generic[P]):
 
         Raises FslabError for a name that is taken, and for facts that parts of this kind lack.
         """
+        if not isinstance(name, str) or not name or ":" in name:
+            raise FslabError(
+                f"{name!r} cannot name a {self.kind}; give a text without a colon, which stands in "
+                "package.module:function"
+            )
         before = self._parts.get(name)
         if before is not None and _place(before.run) != _place(run):
             raise FslabError(
@@ -110,12 +115,19 @@ class Registry(Mapping[str, P], Generic[P]):
 
     def find(self, name: str) -> P:
         """Return a part by name; FslabError offers the nearest names, and lists all."""
+        if not isinstance(name, str) or not name:
+            raise FslabError(f"{name!r} is no {self.kind}'s name; {self.offer(str(name))}")
         if name in self._parts:
             return self._parts[name]
-        offered = self._offered().get(name)
-        if offered is None:
+        offered = [entry for entry in self._offered() if entry.name == name]
+        if not offered:
             raise FslabError(f"there is no {self.kind} {name!r}; {self.offer(name)}")
-        return self._load(offered)
+        if len({entry.value for entry in offered}) > 1:
+            raise FslabError(
+                f"there are several of {self.kind} {name!r}: {', '.join(map(_origin, offered))}; "
+                "remove all but one of these packages, or import the module that you mean"
+            )
+        return self._load(offered[0])
 
     def offer(self, name: str) -> str:
         """Say which names there are, and which of them are near one that is not."""
@@ -129,20 +141,19 @@ class Registry(Mapping[str, P], Generic[P]):
         return self.find(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._parts or name in self._offered()
+        return name in list(self)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self._parts, *self._offered())))
+        return iter(dict.fromkeys((*self._parts, *(entry.name for entry in self._offered()))))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
-    def _offered(self) -> dict[str, EntryPoint]:
-        return {entry.name: entry for entry in entry_points(group=self.group)}
+    def _offered(self) -> Sequence[EntryPoint]:
+        return list(entry_points(group=self.group))
 
     def _load(self, entry: EntryPoint) -> P:
-        package = entry.dist.name if entry.dist else entry.value
-        what = f"the package {package} offers the {self.kind} {entry.name!r} ({entry.value})"
+        what = f"the package {_origin(entry)} offers the {self.kind} {entry.name!r}"
         mend = "mend that package, or remove it"
         try:
             entry.load()
@@ -167,9 +178,20 @@ def named_object(dotted: str) -> Any:
 
 
 def call(function: Callable[..., Any], *given: Any, **by_name: Any) -> Any:
-    """Call a function of somebody's own, with those named arguments that it has parameters for."""
-    known = inspect.signature(function).parameters
-    return function(*given, **{name: value for name, value in by_name.items() if name in known})
+    """Call a function of somebody's own, with those named arguments that it has parameters for.
+
+    Raises FslabError for one that takes other arguments.
+    """
+    signature = inspect.signature(function)
+    named = {name: value for name, value in by_name.items() if name in signature.parameters}
+    try:
+        signature.bind(*given, **named)
+    except TypeError as error:
+        raise FslabError(
+            f"{qualified(function)}{signature} cannot stand here: it is called with "
+            f"{', '.join(type(each).__name__ for each in given)}, and {error}"
+        ) from error
+    return function(*given, **named)
 
 
 def versioned(version: int | str) -> Callable[[F], F]:
@@ -473,6 +495,11 @@ def _called(thing: Any) -> str:
     return str(getattr(thing, "__qualname__", None) or thing.__name__)
 
 
+def _origin(entry: EntryPoint) -> str:
+    """Name who offers an entry point, and where."""
+    return f"{entry.dist.name} ({entry.value})" if entry.dist else entry.value
+
+
 def _place(run: Callable[..., Any] | str) -> str:
     return run if isinstance(run, str) else qualified(run)
 
@@ -523,7 +550,8 @@ def _installed_folders() -> tuple[str, ...]:
 
 def _installed(thing: Any) -> tuple[str, str, str]:
     """Return the module, the name and the package's version of installed code."""
-    module = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__ or "builtins"
+    module = getattr(thing, "__module__", None) or "builtins"  # which slots of C have not
+    module = thing.__name__ if isinstance(thing, ModuleType) else module
     package = module.partition(".")[0]
     version = getattr(sys.modules.get(package), "__version__", None)
     if version is None and package not in sys.stdlib_module_names:

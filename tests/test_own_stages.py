@@ -3,7 +3,7 @@
 import linecache
 import pickle
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
 from unittest.mock import patch
 
 import cloudpickle
@@ -22,6 +22,7 @@ from fslab.records import (
     FslabError,
     KMeans,
     LabelMap,
+    Picture,
     Recipe,
     Segments,
     clustering,
@@ -155,7 +156,7 @@ def test_what_an_own_function_returns_is_checked_and_refused_by_name(message, pi
 
 
 THEIRS = """
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
 from fslab.records import CellClustering, clustering
 def one(features): return features
 @dataclass(frozen=True)
@@ -236,3 +237,69 @@ def test_a_default_and_a_method_of_own_settings_count():
 
     assert identity_by(1.0, 2) == identity_by(1.0, 2)
     assert len({identity_by(1.0, 2), identity_by(3.0, 2), identity_by(1.0, 3)}) == 3
+
+
+def with_field(kind, default):
+    """Return settings with one field of a type, a default or what makes it."""
+    return make_dataclass("Odd", [("level", kind, default)], bases=(CellClustering,), frozen=True)
+
+
+class Bare(CellClustering):
+    level: float = 1.0
+
+
+ODD = {
+    "have no default for 'level'": with_field(float, field()),
+    "Odd have array": with_field(np.ndarray, field(default_factory=lambda: np.ones(3))),
+    "have no default for 'inner'": make_dataclass(
+        "Odd", [("inner", KMeans, field())], bases=(CellClustering,), frozen=True
+    ),
+    "Odd have KMeans": with_field(KMeans, field(default=KMeans())),
+    "a field 'method'": make_dataclass(
+        "Odd", [("method", str, field(default="x"))], bases=(CellClustering,), frozen=True
+    ),
+    "write @dataclass": Bare,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", ODD)
+def test_settings_that_cannot_be_kept_are_refused_when_they_are_registered(said):
+    with pytest.raises(FslabError, match=f"'odd'.*{said}"):
+        clustering.add("odd", halves_of_cells, settings=ODD[said], finds_k=True)
+    assert "odd" not in clustering
+
+
+@pytest.mark.parametrize("name", ["", "a:b", 5, None])
+def test_a_name_that_no_recipe_could_hold_is_refused(name):
+    with pytest.raises(FslabError, match="cannot name a clustering"):
+        clustering.add(name, halves_of_cells, settings=with_field(float, 1.0), finds_k=True)
+    with pytest.raises(FslabError, match="clustering"):
+        clustering.find(name)
+
+
+def test_recipes_that_were_written_otherwise_are_refused():
+    own = {"own": "test_own_stages:columns"}
+    for wrong, said in {
+        "no recipe": [1], r"5.*no recipe": {"name": 5}, "k cannot be set": {"cluster": {**own, "k": 3}},
+        "no clustering's name": {"cluster": {"method": ["kmeans"]}},
+    }.items():  # fmt: skip
+        with pytest.raises(FslabError, match=wrong):
+            Recipe.from_dict(said)
+
+
+def test_a_function_of_other_arguments_is_refused(lab, picture):
+    for wrong in (lambda: 3, lambda one, other: 3):
+        with pytest.raises(FslabError, match="called with Features, and"):
+            lab.segments(picture, PLAIN, cluster=wrong)
+
+
+def test_pixels_that_were_written_over_are_another_picture(lab, picture):
+    """The digest was remembered, so the segments of the former pixels came back."""
+    mine = Picture(picture.pixels.copy())
+    before = lab.segments(mine, PLAIN)
+    assert mine.digest == picture.digest
+    mine.pixels[...] = mine.pixels[::-1].copy()
+    assert mine.digest != picture.digest
+    again = lab.segments(mine, PLAIN)
+    assert (again.labels == Lab("mini", "rgb").segments(mine, PLAIN).labels).all()
+    assert (again.labels != before.labels).any()

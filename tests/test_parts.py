@@ -88,6 +88,15 @@ def test_packages_of_others_offer_parts_and_are_imported_when_asked_for(package,
         colour.find("mauve")
 
 
+def test_two_packages_of_one_name_are_told_apart(monkeypatch):
+    """The one that came last was taken."""
+    found = [EntryPoint("teal", home, "fslab.colours") for home in ("one_package", "other_package")]
+    monkeypatch.setattr(parts, "entry_points", lambda group: found)
+    assert list(registry()) == ["teal"]
+    with pytest.raises(FslabError, match=r"several of colour 'teal': one_package, other_package"):
+        registry().find("teal")
+
+
 def test_a_broken_package_is_named(package):
     package("import no_such_module_at_all", "grey")
     with pytest.raises(FslabError, match=r"their_package.*'grey'.*ModuleNotFoundError.*mend"):
@@ -211,6 +220,9 @@ REACHED = {
     "a tensor": "import torch\nW = torch.ones(2) * {}\ndef work(x): return x * W",
     "an estimator": "from sklearn.cluster import KMeans\nwork = KMeans({}).fit_predict",
     "a pattern": "import re\nNEAR = re.compile('{}')\ndef work(x): return NEAR.match(x)",
+    "a class that takes a method of Python's": (
+        "class Near:\n    __hash__ = object.__hash__\n    level = {}\ndef work(x): return Near.level"
+    ),
     "a slot": (
         "class Near:\n    __slots__ = ('n',)\n    def __init__(self, n): self.n = n\n"
         "near = Near({})\ndef work(x): return near.n"

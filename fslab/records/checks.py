@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
 from dataclasses import fields
@@ -15,13 +16,22 @@ from fslab.errors import FslabError
 MOST = 10_000
 """Of iterations, rounds and restarts: all has long settled by then."""
 
+PLAIN = "a number, a text, true or false, None, or a list or dict of these"
+"""What settings hold."""
+
 Precision = Literal["fp32", "fp16", "bf16"]
 """What models compute in; fp32 is exact enough to compare, the others halve the memory."""
 
 
 @cache
 def _hints(record: Any) -> dict[str, Any]:
-    return get_type_hints(record)
+    try:
+        return get_type_hints(record)
+    except NameError as error:
+        raise FslabError(
+            f"{record.__name__} has a setting of type {error.name!r}, which its module does not "
+            "know; import or define it at the module's top"
+        ) from error
 
 
 def check_types(part: Any) -> None:
@@ -57,9 +67,18 @@ def _as(kind: Any, given: Any) -> Any:
     if kind in (str, bool) and isinstance(given, kind):
         return given
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    if kind in words:
-        raise TypeError(words[kind])
+    if kind in words or not is_plain(given):
+        raise TypeError(words.get(kind, PLAIN))
     return given
+
+
+def is_plain(value: Any) -> bool:
+    """Tell what can be written down and read again: in keys, recipes and JSON."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_positive(part: Any, *names: str) -> None:

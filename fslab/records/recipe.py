@@ -252,6 +252,8 @@ class Recipe:
         other methods have their defaults. Raises FslabError for what a recipe does not have, and
         for a function of one's own that is not the one that the recipe was made with.
         """
+        if not isinstance(data, Mapping) or not isinstance(data.get("name", ""), str):
+            raise FslabError(f"{data!r:.80} is no recipe; give what Recipe.to_dict returns")
         recipe = cls(name=data.get("name", "custom"))
         for stage, part in data.items():
             if stage == "name":
@@ -351,7 +353,7 @@ def _read(recipe: Recipe, stage: str, part: Mapping[str, Any]) -> Any:
     part = dict(part)
     identity = part.pop("identity", None)
     if "own" in part:
-        found = whole_stage(stage, part["own"])
+        found = whole_stage(stage, part.pop("own"), **part)
     else:
         methods = METHODS.get(stage)
         if methods is not None:

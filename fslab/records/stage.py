@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar
 
 from fslab.errors import FslabError
 from fslab.parts import Part, Registry, identity, qualified
+from fslab.records.checks import PLAIN, is_plain
 
 M = TypeVar("M", bound="Method")
 
@@ -140,7 +142,8 @@ class Methods(Registry[M]):
     def add(self, name: str, run: Callable[..., Any] | str, **facts: Any) -> M:
         """Add a method, as `Registry.add`, and have its record of settings know it.
 
-        Raises FslabError for a record of another method, which would be this one's from then on.
+        Raises FslabError for a record of another method, which would be this one's from then on,
+        and for one whose fields have no defaults or hold what is no plain data.
         """
         kind: Any = facts.get("settings")
         before = getattr(kind, "__dict__", {}).get("part")
@@ -150,6 +153,8 @@ class Methods(Registry[M]):
                 f"{before.name!r}; extend them by a dataclass of its own: "
                 f"class Mine({kind.__name__})"
             )
+        if isinstance(kind, type) and is_dataclass(kind):
+            _check_settings(f"{self.kind} {name!r}: its settings {kind.__name__}", kind)
         part = super().add(name, run, **facts)
         part.settings.part = part
         return part
@@ -184,6 +189,24 @@ class Methods(Registry[M]):
             if name in (entry.name for entry in fields(part.settings))
         ]  # fmt: skip
         return f"; {name} is a setting of {', '.join(others)}" if others else ""
+
+
+def _check_settings(what: str, kind: type[Any]) -> None:
+    """Refuse settings that cannot be made by name, kept and written down."""
+    if "__dataclass_fields__" not in vars(kind) and inspect.get_annotations(kind):
+        raise FslabError(f"{what} are no dataclass; write @dataclass(frozen=True) before the class")
+    for entry in fields(kind):
+        made: Any = entry.default_factory
+        default = entry.default if made is MISSING else made()
+        if default is MISSING:
+            raise FslabError(f"{what} have no default for {entry.name!r}; give it one")
+        if not is_plain(default):
+            raise FslabError(f"{what} have {default!r:.60} for {entry.name!r}; it is {PLAIN}")
+        if hasattr(Settings, entry.name):
+            raise FslabError(
+                f"{what} have a field {entry.name!r}, which is something else in all settings; "
+                "give it another name"
+            )
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from fslab.errors import FslabError
@@ -52,11 +53,17 @@ class Picture:
         """Height and width in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Name of the pixels' content; the picture's own name plays no part."""
-        head = repr(self.pixels.shape).encode()
-        return hashlib.sha256(head + np.ascontiguousarray(self.pixels).tobytes()).hexdigest()[:32]
+        """Name of the pixels' content, which may be written; the picture's name plays no part."""
+        content = np.ascontiguousarray(self.pixels)
+        quick = xxhash.xxh3_128_hexdigest(content.reshape(-1).data)
+        known: dict[str, str] = self.__dict__.get("_digests", {})
+        if quick not in known:  # SHA-256 takes many times as long, and is asked for each layer
+            head = repr(content.shape).encode()
+            found = hashlib.sha256(head + content.tobytes()).hexdigest()[:32]
+            known = self.__dict__["_digests"] = {quick: found}
+        return known[quick]
 
 
 @dataclass(frozen=True, eq=False)
