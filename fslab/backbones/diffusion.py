@@ -97,7 +97,7 @@ class Diffusion(MetaListing, TextBackbone):
         parts = self.components
         settings: dict[str, Any] = {"scheduler": parts.config("scheduler"), "random": self.random}
         settings["family"] = identity(parts.registered)
-        length = {} if self.has_unet else {"tokens": self.family.text_tokens}  # PixArt's by its index
+        length = {} if self.has_unet else {"tokens": self.family.text_tokens}  # PixArt's by index
         if self.encoder is not None:
             settings["encoder"] = self.vae_fingerprint
         return self._print_of(parts.weighted, **settings, **length)
