@@ -55,7 +55,7 @@ def test_it_holds_for_every_model(tiny, picture, half):
     models = [lab.captioner.model, lab.matcher.model, *lab.backbone.components.loaded.values()]
     names = {name for name, _ in lab.backbone.components.loaded}
     assert names == {"unet", "vae", "text_encoder"}
-    upcast = half == "fp16" and lab.backbone._vae_config["force_upcast"]
+    upcast = half == "fp16" and lab.backbone.components.config("vae")["force_upcast"]
     for (name, _), part in lab.backbone.components.loaded.items():
         expected = torch.float32 if name == "vae" and upcast else dtype
         assert next(part.parameters()).dtype == expected, name

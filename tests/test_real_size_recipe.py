@@ -14,7 +14,7 @@ from bench.true import UNET, UNET_21
 from conftest import noise_picture
 from models import save_captioner, save_matcher
 
-from fslab.backbones import Diffusion, pick_layers
+from fslab.backbones import Diffusion, Layer, pick_layers
 from fslab.lab import METHODS, PRESETS, Lab
 
 QUERIES = [
@@ -110,9 +110,7 @@ def test_the_layers_of_the_recipe_are_found_in_the_true_configurations(tmp_path,
     assert backbone.resolution == {"sd14": 512, "sd21": 768}[preset]
     for patterns in (settings.extract.layers, settings.match.attention_layers):
         found = pick_layers(patterns, backbone.layers())
-        assert [tuple(vars(each).values()) for each in found] == [
-            (path, 1280, 32) for path in QUERIES
-        ]
+        assert found == tuple(Layer(path, 1280, 32) for path in QUERIES)
 
 
 RUN = """
