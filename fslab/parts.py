@@ -8,6 +8,7 @@ import functools
 import hashlib
 import inspect
 import json
+import linecache
 import os
 import random
 import site
@@ -373,7 +374,8 @@ class _Reader:
             each for each in vars(module).values()
             if _is_code(each) and getattr(each, "__module__", None) == module.__name__
         ]  # fmt: skip
-        return [module.__name__, self._source(module), self.said(own)]
+        source = linecache.getlines(getattr(module, "__file__", None) or "")  # "" of a bare package
+        return [module.__name__, source, self.said(own)]
 
     def _source(self, thing: Any) -> str:
         try:

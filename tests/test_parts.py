@@ -275,6 +275,22 @@ def test_a_global_that_is_only_an_attributes_name_does_not_count(monkeypatch):
     assert identity(work) == before
 
 
+def test_a_package_of_one_s_own_whose_init_is_empty_is_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").touch()
+    (tmp_path / "own_package" / "near.py").write_text("def near(x): return x + 1")
+
+    def work(x):
+        import own_package.near
+
+        return own_package.near.near(x)
+
+    before = identity(work)
+    monkeypatch.setattr("own_package.near.near", lambda x: x + 2)
+    assert identity(work) != before
+
+
 def test_random_numbers_from_outside_are_refused():
     numbers = np.random.default_rng(0)
     with pytest.raises(FslabError, match=r"other numbers at every call.*inside the function"):
