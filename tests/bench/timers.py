@@ -139,6 +139,7 @@ class TrueLab:
         self.backbone._encoded = None
         self.lab.captioner = Captioner(models.blip, models.blip_tokens, models.blip_pixels)
         self.lab.matcher = Matcher(models.clip, models.clip_tokens, models.clip_pixels)
+        self.lab.prompt = self.lab.preset.prompt
         self.lab.captioner_fingerprint = self.lab.clip_fingerprint = "of a bench"
         self.lab.recent = self.texts
         self.seconds: dict[str, float] = defaultdict(float)
