@@ -37,6 +37,14 @@ def pytest_runtest_setup(item):
         pytest.skip("pydensecrf2 is not installed: it builds on Python 3.11 and 3.12")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def store_of_shared_fixtures(tmp_path_factory):
+    """What a fixture of many tests computes goes to no store of the user's, and comes from none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FSLAB_STORE", str(tmp_path_factory.mktemp("shared-store")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_store(tmp_path_factory, monkeypatch):
     """No test reads what another, or the user, has filed."""
