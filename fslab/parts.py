@@ -142,7 +142,9 @@ class Registry(Mapping[str, P], Generic[P]):
         return self.find(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)
+        return isinstance(name, str) and (
+            name in self._parts or any(entry.name == name for entry in self._offered())
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys((*self._parts, *(entry.name for entry in self._offered()))))
