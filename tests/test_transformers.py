@@ -113,10 +113,11 @@ class Watch:
 
 
 @torch.no_grad()
-def watched(monkeypatch, kind, folder, picture):
+def watched(monkeypatch, plain, folder, picture):
+    """What the network's modules are given and give in a pipeline's own way."""
     watch = Watch(monkeypatch)
     try:
-        PLAIN[kind](folder, picture)
+        plain(folder, picture)
     finally:
         watch.end()
         monkeypatch.undo()
@@ -142,7 +143,7 @@ def cells(value):
 @pytest.mark.parametrize("size", SIZES)
 def test_layers_and_inputs_equal_the_pipelines_bit_for_bit(monkeypatch, folders, kind, size):
     folder, picture = folders(kind), noise_picture(*size)
-    plain = watched(monkeypatch, kind, folder, picture)
+    plain = watched(monkeypatch, PLAIN[kind], folder, picture)
     backbone, maps = read(folder, picture, size, "*")
     modules = plain.by_path(backbone.components.registered.name)
     assert {path for path in maps if path.endswith("blocks.1")}
@@ -169,7 +170,7 @@ def test_layers_and_inputs_equal_the_pipelines_bit_for_bit(monkeypatch, folders,
 @pytest.mark.parametrize("size", SIZES)
 def test_attention_is_the_one_that_was_used(monkeypatch, folders, kind, size):
     folder, picture = folders(kind), noise_picture(*size)
-    plain = watched(monkeypatch, kind, folder, picture)
+    plain = watched(monkeypatch, PLAIN[kind], folder, picture)
     backbone, maps = read(folder, picture, size, "*.probs")
     modules = plain.by_path(backbone.components.registered.name)
     to_text, from_text = (

@@ -17,7 +17,7 @@ from diffusers import (
 )
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
-from test_transformers import PROMPT, SEED, TIMESTEP, Watch, cells, noised, read
+from test_transformers import PROMPT, SEED, TIMESTEP, cells, noised, read, watched
 
 from fslab.backbones import open_backbone
 from fslab.lab import Lab
@@ -104,17 +104,6 @@ PLAIN = {
 }  # fmt: skip
 
 
-@torch.no_grad()
-def watched(monkeypatch, kind, folder, picture):
-    watch = Watch(monkeypatch)
-    try:
-        PLAIN[kind](folder, picture)
-    finally:
-        watch.end()
-        monkeypatch.undo()
-    return watch
-
-
 def own(tokens, count, order):
     """The picture's tokens among others, [tokens, C]."""
     return tokens[:count] if order == "first" else tokens[len(tokens) - count :]
@@ -123,7 +112,7 @@ def own(tokens, count, order):
 @pytest.mark.parametrize(("kind", "size"), EACH)
 def test_layers_and_inputs_equal_the_pipelines_bit_for_bit(monkeypatch, folders, kind, size):
     folder, picture = folders[kind], noise_picture(*size)
-    plain = watched(monkeypatch, kind, folder, picture)
+    plain = watched(monkeypatch, PLAIN[kind], folder, picture)
     backbone, maps = read(folder, picture, size, "*")
     modules = plain.by_path(backbone.components.registered.name)
     layers, order = backbone.layers_by_path(), backbone.family.order.tokens
@@ -150,7 +139,7 @@ def values_of(plain, modules, stem, width):
 @pytest.mark.parametrize(("kind", "size"), EACH)
 def test_attention_is_the_one_that_was_used(monkeypatch, folders, kind, size):
     folder, picture = folders[kind], noise_picture(*size)
-    plain = watched(monkeypatch, kind, folder, picture)
+    plain = watched(monkeypatch, PLAIN[kind], folder, picture)
     backbone, maps = read(folder, picture, size, "*.probs")
     modules = plain.by_path(backbone.components.registered.name)
     to_text, from_text = (

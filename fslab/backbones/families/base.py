@@ -38,6 +38,12 @@ class Text:
     mask: Tensor | None = None
 
     @classmethod
+    def blank(cls, width: int, pooled: int | None = None, mask: Tensor | None = None) -> Text:
+        """Return a text of one token without numbers; width, pooled: channels of its parts."""
+        whole = None if pooled is None else torch.empty(1, pooled, device="meta")
+        return cls(torch.empty(1, 1, width, device="meta"), whole, mask)
+
+    @classmethod
     def joined(cls, texts: Sequence[Text]) -> Text:
         """Return several prompts' as one, row by row."""
         given: dict[str, Any] = {

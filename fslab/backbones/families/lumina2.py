@@ -70,9 +70,8 @@ class Lumina2(Family):
 
     def blank(self) -> Text:
         """Return a text of one token without numbers."""
-        with torch.device("meta"):
-            states = torch.empty(1, 1, self.config["cap_feat_dim"])
-            return Text(states, mask=torch.ones(1, 1, dtype=torch.long))
+        mask = torch.ones(1, 1, dtype=torch.long, device="meta")
+        return Text.blank(self.config["cap_feat_dim"], mask=mask)
 
     def call(
         self, net: Any, latent: Tensor, timesteps: Tensor, text: Text, size: tuple[int, int]

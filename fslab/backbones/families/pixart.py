@@ -84,8 +84,7 @@ class PixArt(Family):
     def blank(self) -> Text:
         """Return a text of one token without numbers."""
         width = self.config.get("caption_channels") or self.config["cross_attention_dim"]
-        with torch.device("meta"):
-            return Text(torch.empty(1, 1, width), mask=torch.empty(1, 1))
+        return Text.blank(width, mask=torch.empty(1, 1, device="meta"))
 
     def call(
         self, net: Any, latent: Tensor, timesteps: Tensor, text: Text, size: tuple[int, int]

@@ -109,8 +109,7 @@ class QwenImage(Family):
 
     def blank(self) -> Text:
         """Return a text of one token without numbers."""
-        with torch.device("meta"):
-            return Text(torch.empty(1, 1, self.config["joint_attention_dim"]))
+        return Text.blank(self.config["joint_attention_dim"])
 
     def call(
         self, net: Any, latent: Tensor, timesteps: Tensor, text: Text, size: tuple[int, int]

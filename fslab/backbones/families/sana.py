@@ -100,8 +100,8 @@ class Sana(Family):
 
     def blank(self) -> Text:
         """Return a text of one token without numbers."""
-        with torch.device("meta"):
-            return Text(torch.empty(1, 1, self.config["caption_channels"]), mask=torch.empty(1, 1))
+        mask = torch.empty(1, 1, device="meta")
+        return Text.blank(self.config["caption_channels"], mask=mask)
 
     def call(
         self, net: Any, latent: Tensor, timesteps: Tensor, text: Text, size: tuple[int, int]

@@ -84,9 +84,7 @@ class StableDiffusion3(Family):
 
     def blank(self) -> Text:
         """Return a text of one token without numbers."""
-        with torch.device("meta"):
-            states = torch.empty(1, 1, self.config["joint_attention_dim"])
-            return Text(states, torch.empty(1, self.config["pooled_projection_dim"]))
+        return Text.blank(self.config["joint_attention_dim"], self.config["pooled_projection_dim"])
 
     def call(
         self, net: Any, latent: Tensor, timesteps: Tensor, text: Text, size: tuple[int, int]

@@ -95,12 +95,11 @@ class StableDiffusion(Family):
 
     def blank(self) -> Text:
         """Return a text of one token without numbers."""
-        states = torch.empty(1, 1, self.config["cross_attention_dim"], device="meta")
+        width = self.config["cross_attention_dim"]
         if not self.is_sdxl:
-            return Text(states)
+            return Text.blank(width)
         sizes = 6 * self.config["addition_time_embed_dim"]
-        width = self.config["projection_class_embeddings_input_dim"] - sizes
-        return Text(states, torch.empty(1, width, device="meta"))
+        return Text.blank(width, self.config["projection_class_embeddings_input_dim"] - sizes)
 
     def call(
         self, net: Any, latent: Tensor, timesteps: Tensor, text: Text, size: tuple[int, int]

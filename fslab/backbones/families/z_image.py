@@ -81,8 +81,7 @@ class ZImage(Family):
 
     def blank(self) -> Text:
         """Return a text of one token without numbers."""
-        with torch.device("meta"):
-            return Text(torch.empty(1, 1, self.config["cap_feat_dim"]))
+        return Text.blank(self.config["cap_feat_dim"])
 
     def call(
         self, net: Any, latent: Tensor, timesteps: Tensor, text: Text, size: tuple[int, int]
