@@ -7,10 +7,29 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LIMIT = 512 * 2**20
 """Bytes that are held: a picture's features at the size of Stable Diffusion, and some more."""
+
+
+def once(function: Callable[[Any], T]) -> cached_property[T]:
+    """Make a property that is computed once, by one thread: others wait for it and share it."""
+    computing = threading.RLock()
+
+    @wraps(function)
+    def shared(instance: Any) -> T:
+        with computing:
+            known = vars(instance)
+            if function.__name__ not in known:
+                known[function.__name__] = function(instance)
+            found: T = known[function.__name__]
+            return found
+
+    return cached_property(shared)
 
 
 class Recent:
@@ -24,6 +43,9 @@ class Recent:
         self._held: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recent, (self.limit,)  # what is held stays where it is
 
     def __len__(self) -> int:
         return len(self._held)

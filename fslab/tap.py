@@ -102,7 +102,7 @@ def tap(
         if stop and len(seen) == len(wanted):
             raise _AllSeen(seen)
 
-    with _lock_of(net), ExitStack() as hooks:
+    with alone(net), ExitStack() as hooks:
         watched: dict[nn.Module, list[str]] = {}
         for path, (module, how) in wanted.items():
             if how in ATTENTION:
@@ -223,7 +223,8 @@ def _masked(scores: Tensor, mask: Tensor | None, head: int) -> Tensor:
     return scores + mask
 
 
-def _lock_of(net: nn.Module) -> threading.RLock:
+def alone(net: nn.Module) -> threading.RLock:
+    """Return what is to be held while a network has hooks: they see the passes of all threads."""
     with _taps_grow:
         return _taps.setdefault(net, threading.RLock())
 

@@ -1,6 +1,9 @@
 """The lab: stages that agree with the parts, a store that spares the models, clear refusals."""
 
 import json
+import pickle
+import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +15,7 @@ import torch
 from conftest import MINI, noise_picture
 
 import fslab
+from fslab.backbones.components import Components
 from fslab.captions import closest_classes, load_captioner
 from fslab.cluster import cluster
 from fslab.extract import listed_layers
@@ -390,6 +394,53 @@ def test_threads_that_share_a_lab_get_the_serial_results(tiny, tmp_path):
         with ThreadPoolExecutor(4) as threads:
             together = list(threads.map(partial(labels, shared), pictures))
         assert all(np.array_equal(a, b) for a, b in zip(serial, together, strict=True))
+        parts = [part for part, _ in shared.backbone.components.loaded]
+        assert sorted(parts) == sorted(set(parts))
+
+
+def test_threads_load_each_part_of_a_model_once(tiny, tmp_path, monkeypatch):
+    """Else one's hooks would sit on a network that another's pass had replaced."""
+    read, single = [], Components.weights
+
+    def weights(self, part, dtype):
+        read.append(part)
+        time.sleep(0.2)
+        return single(self, part, dtype)
+
+    monkeypatch.setattr(Components, "weights", weights)
+    lab, pictures = Lab(tiny, store=tmp_path), [noise_picture(24, 32, seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(partial(lab.extract, layers="mid_block*.to_q"), pictures))
+    assert sorted(read) == ["text_encoder", "unet", "vae"]
+
+
+def test_models_that_a_lab_opened_go_to_other_processes(tmp_path):
+    lab, picture = Lab("mini", store=tmp_path), noise_picture(96, 96)
+    texts = ["a dog", "a photo of a cat"]
+    matcher, captioner, backbone = pickle.loads(
+        pickle.dumps((lab.matcher, lab.captioner, lab.backbone))
+    )
+    assert np.array_equal(matcher.encode_texts(texts), lab.matcher.encode_texts(texts))
+    assert captioner.caption(picture.pixels) == lab.captioner.caption(picture.pixels)
+    assert backbone.fingerprint == lab.backbone.fingerprint
+
+
+def test_calls_of_a_tokenizer_from_several_threads_do_not_share_their_padding():
+    tokenizer = Lab("mini").matcher.tokenizer
+    texts, switching = ["a dog", "a photo of a dog and a cat"], sys.getswitchinterval()
+
+    def lengths(padding):
+        return [len(ids) for ids in tokenizer(texts, padding=padding).input_ids]
+
+    expected = [lengths(padding) for padding in (False, True)]
+    assert expected[0] != expected[1]
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lengths, [False, True] * 300))
+    finally:
+        sys.setswitchinterval(switching)
+    assert found == expected * 300
 
 
 def test_a_word_may_begin_and_end_with_any_mark():

@@ -394,7 +394,7 @@ def test_concepts_attend_and_are_not_attended_to(folders, kind):
     (row,) = backbone.rows(picture, (64, 96), settings)
     text = backbone.text(PROMPT, torch.float32)
     with torch.no_grad():
-        backbone.call([row], text, (64, 96), torch.float32)
+        backbone.call(backbone.network(), [row], text, (64, 96), torch.float32)
     maps = concepts(backbone, picture, "*.to_text")
     hook.remove()
     (words, cells_), (wider, among) = seen

@@ -14,7 +14,7 @@ from fslab.backbones.families import Encoder, Family, family
 from fslab.backbones.limits import check_length
 from fslab.backbones.schedule import FILE as SCHEDULE_FILE
 from fslab.backbones.understood import text_config, text_number
-from fslab.backbones.weights import load_model, load_tokenizer, seeded
+from fslab.backbones.weights import load_model, load_tokenizer, one_at_a_time, seeded
 from fslab.parts import Part
 from fslab.records import FslabError
 from fslab.weights import files_of
@@ -113,16 +113,17 @@ class Components:
         return files_of(self.encoder or self.folder / "vae")
 
     def load(self, part: str, dtype: torch.dtype) -> Any:
-        """Return a part in one precision, and drop it in any other."""
-        if (part, dtype) not in self.loaded:
-            for key in [key for key in self.loaded if key[0] == part]:
-                del self.loaded[key]
-            if part == self.network and self.random is not None:
-                found = self._untrained(self.random, dtype)
-            else:
-                found = self._load(part, dtype)
-            self.loaded[part, dtype] = found.to(self.device).eval()
-        return self.loaded[part, dtype]
+        """Return a part in one precision, and drop it in any other; threads share what is there."""
+        with one_at_a_time:
+            if (part, dtype) not in self.loaded:
+                for key in [key for key in self.loaded if key[0] == part]:
+                    del self.loaded[key]
+                if part == self.network and self.random is not None:
+                    found = self._untrained(self.random, dtype)
+                else:
+                    found = self._load(part, dtype)
+                self.loaded[part, dtype] = found.to(self.device).eval()
+            return self.loaded[part, dtype]
 
     def _load(self, part: str, dtype: torch.dtype) -> nn.Module:
         if part == "vae" and self.encoder is not None:

@@ -24,7 +24,7 @@ from fslab.backbones.words import PROMPT
 from fslab.parts import versioned
 from fslab.process import ordinary
 from fslab.records import Extraction, FslabError, Picture
-from fslab.tap import FROM_TEXT, TO_TEXT, Attending, attending
+from fslab.tap import FROM_TEXT, TO_TEXT, Attending, alone, attending
 
 _NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
@@ -64,10 +64,11 @@ def concept_maps(
     mode = _Aside(h * w, text.states.shape[1], len(owner), first, backbone.device)
     found: list[Tensor] = []
     keep = partial(_compare, mode, owner, found)
-    modules = {path: backbone.module(path, settings.precision) for path in map(_stem, layers)}
+    net = backbone.network(settings.precision)
+    listeners = {net.get_submodule(_stem(layer)): keep for layer in layers}
     for row in backbone.rows(picture, size, settings):
-        with attending(dict.fromkeys(modules.values(), keep), mode):
-            backbone.call([row], wider, size, dtype)
+        with alone(net), attending(listeners, mode):
+            backbone.call(net, [row], wider, size, dtype)
     return torch.stack(found).mean(0).reshape(-1, h, w).cpu()
 
 

@@ -200,10 +200,11 @@ class Diffusion(MetaListing, TextBackbone):
 
     def module(self, path: str, precision: str | None = None) -> nn.Module:
         """Return a module of the network, in the backbone's own precision if none is named."""
-        return self._network(self.dtype(precision)).get_submodule(path)
+        return self.network(precision).get_submodule(path)
 
-    def _network(self, dtype: torch.dtype) -> nn.Module:
-        found: nn.Module = self.components.load(self.components.network, dtype)
+    def network(self, precision: str | None = None) -> nn.Module:
+        """Return the network that is passed, in the backbone's own precision if none is named."""
+        found: nn.Module = self.components.load(self.components.network, self.dtype(precision))
         return found
 
     @stage
@@ -287,13 +288,13 @@ class Diffusion(MetaListing, TextBackbone):
         dtype, layers = self.dtype(precision), self.layers_by_path()
         text = Text.joined([self.text(prompt, dtype) for prompt in prompts])
         entries = {path: layers[path].entry for path in paths}
-        net = self._network(dtype)
+        net = self.network(precision)
 
         def pick(path: str, matrix: Tensor) -> Tensor:
             return cut(matrix, layers[path], size, self.order)
 
         with tap(net, *paths, stop=True, entries=entries, pick=pick) as seen:
-            self.call([(timestep, one) for _, timestep, one in rows], text, size, dtype)
+            self.call(net, [(timestep, one) for _, timestep, one in rows], text, size, dtype)
         return check_read(check_finite(seen, self.folder), paths)
 
     def rows(
@@ -308,15 +309,16 @@ class Diffusion(MetaListing, TextBackbone):
 
     def call(
         self,
+        net: nn.Module,
         rows: Sequence[tuple[int, Tensor]],
         text: Text,
         size: tuple[int, int],
         dtype: torch.dtype,
     ) -> None:
-        """Call the network with rows of (timestep, what it reads), and as many texts."""
+        """Call a network of `network` with rows of (timestep, what it reads), and as many texts."""
         given = torch.cat([one for _, one in rows]).to(self.device, dtype)
         steps = torch.tensor([timestep for timestep, _ in rows], device=self.device)
-        self.family.call(self._network(dtype), given, steps, text, size)
+        self.family.call(net, given, steps, text, size)
 
     def text(self, prompt: str, dtype: torch.dtype) -> Text:
         """Return a prompt as the network reads it."""

@@ -15,7 +15,7 @@ from fslab.backbones.colours import Colours, read_colours
 from fslab.backbones.listing import MetaListing
 from fslab.backbones.reading import check_read, cut, fold_layer
 from fslab.backbones.towers import Tower
-from fslab.backbones.weights import check_finite, fingerprint, load_finite, seeded
+from fslab.backbones.weights import check_finite, fingerprint, load_finite, one_at_a_time, seeded
 from fslab.parts import versioned
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, Picture
@@ -126,10 +126,11 @@ class VisionTransformer(MetaListing):
         return read_colours(self.folder)
 
     def _net(self, dtype: torch.dtype) -> nn.Module:
-        if dtype not in self._nets:
-            self._nets.clear()
-            self._nets[dtype] = self._load(dtype).to(self.device).eval()
-        return self._nets[dtype]
+        with one_at_a_time:
+            if dtype not in self._nets:
+                self._nets.clear()
+                self._nets[dtype] = self._load(dtype).to(self.device).eval()
+            return self._nets[dtype]
 
     def _load(self, dtype: torch.dtype) -> nn.Module:
         tower = self._tower

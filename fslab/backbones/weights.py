@@ -33,8 +33,12 @@ UNBUILT = (
 """What the libraries raise where a configuration describes nothing that they can build."""
 CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json")
 
-_building = threading.RLock()
-"""Held while a network is built: the libraries, and chance, then have settings that are global."""
+one_at_a_time = threading.RLock()
+"""Held while a network is built: the libraries, and chance, then have settings that are global.
+Who holds it from asking for a part to having it shares the part with other threads."""
+
+_encoding = threading.RLock()
+"""Held while a tokenizer encodes: its padding and truncation are then those of one call."""
 
 
 def locate(
@@ -53,7 +57,7 @@ def locate(
 def seeded(seed: int) -> Iterator[None]:
     """Initialise inside from a seed, and leave the global generator, all that the libraries'
     initialisers know, as it was."""
-    with _building, ordinary(), torch.random.fork_rng(devices=[]):
+    with one_at_a_time, ordinary(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
@@ -200,7 +204,29 @@ def load_tokenizer(kind: Any, folder: Path) -> Any:
             f"{folder} holds its words as {there[0]} alone, which transformers reads by two more "
             "packages; install them: pip install sentencepiece protobuf"
         )
-    return load(kind, folder)
+    return taking_turns(load(kind, folder))
+
+
+def taking_turns(tokenizer: Any) -> Any:
+    """Have a tokenizer's calls wait for each other's end, whichever threads they come from.
+
+    Fast tokenizers keep a call's padding and truncation in themselves while they encode, so that
+    calls of two threads would get each other's.
+    """
+    kind = type(tokenizer)
+
+    def encode(self: Any, *given: Any, **named: Any) -> Any:
+        with _encoding:
+            return kind.__call__(self, *given, **named)
+
+    def reduced(self: Any) -> tuple[Any, ...]:
+        plain: Any = object.__new__(kind)
+        plain.__dict__.update(self.__dict__)
+        return taking_turns, (plain,)
+
+    names = {"__call__": encode, "__reduce__": reduced, "__module__": kind.__module__}
+    tokenizer.__class__ = type(kind.__name__, (kind,), names | {"__doc__": kind.__doc__})
+    return tokenizer
 
 
 def _is_installed(package: str) -> bool:
@@ -227,7 +253,7 @@ def load_parts(
 @contextmanager
 def building() -> Iterator[None]:
     """Let one thread at a time build a network inside, and keep the libraries' reports off."""
-    with _building, _quiet(), ordinary():
+    with one_at_a_time, _quiet(), ordinary():
         yield
 
 

@@ -18,7 +18,7 @@ from fslab.lab.own import OwnCaptioner, print_of
 from fslab.lab.presets import PRESETS, Preset, default_preset, find_preset
 from fslab.lab.words import check_reads_text
 from fslab.parts import named_object
-from fslab.recent import Recent
+from fslab.recent import Recent, once
 from fslab.records import FslabError, Own, Precision, Recipe
 from fslab.store import Store
 
@@ -160,7 +160,7 @@ class Models:
 
             torch.get_device_module(self.device.partition(":")[0]).empty_cache()
 
-    @cached_property
+    @once
     def recent(self) -> Recent:
         """What was used lately, beside the store."""
         return Recent()
@@ -187,7 +187,7 @@ class Models:
         """
         return self._precision or ("fp32" if on_processors(self.device) else "fp16")
 
-    @cached_property
+    @once
     def backbone(self) -> Backbone:
         """What features come from."""
         from fslab.backbones import open_backbone
@@ -204,14 +204,14 @@ class Models:
             backbone.precision = self.precision
         return backbone
 
-    @cached_property
+    @once
     def text_model(self) -> Backbone:
         """The preset's own diffusion model, whose text encoder compares nouns and classes."""
         if self._backbone_source is None:
             return self.backbone
         return self._open_diffusion()
 
-    @cached_property
+    @once
     def captioner(self) -> Captioner | OwnCaptioner:
         """The preset's BLIP, or what was given in its place."""
         if "captioner" in self._objects:
@@ -230,7 +230,7 @@ class Models:
         trained = captioner_family(self._captioner_folder).trained_prompt
         return self.preset.prompt if trained is None else trained
 
-    @cached_property
+    @once
     def matcher(self) -> Matcher:
         """The preset's CLIP, or what was given in its place."""
         if "clip" in self._objects:
