@@ -30,6 +30,7 @@ from fslab.cluster import cluster
 from fslab.datasets import VOC
 from fslab.keys import default_of
 from fslab.lab import Lab
+from fslab.lab.words import evidence_asked
 from fslab.match import load_matcher, name_segments, score_segments
 from fslab.parts import Registry, identity
 from fslab.records import (
@@ -224,6 +225,14 @@ def _scores(folder: Path) -> Outputs:
         picture(), _segments(), VOC, ["dog", "bird", "car"], Matching(), lab().matcher
     )
     return {"probabilities": some(found.probabilities), "assigned": found.assigned.tolist()}
+
+
+@case(evidence_asked, Matching)
+def _evidence(folder: Path) -> Outputs:
+    rule = Matching(attention=2.0, assignment="vote")
+    read = Extraction(resolution=48, squash=True, precision="fp32")
+    ((words, how),) = evidence_asked(["dog", "cat", "dog"], rule, lab().backbone, read)
+    return {"words": words, **how}
 
 
 @case(name_segments, Matching)

@@ -15,6 +15,7 @@ import torch
 from conftest import MINI, noise_picture
 
 import fslab
+from fslab.backbones import Diffusion
 from fslab.backbones.components import Components
 from fslab.captions import closest_classes, load_captioner
 from fslab.cluster import cluster
@@ -141,6 +142,43 @@ def test_a_method_is_its_stages_one_after_the_other(tiny, wide_picture, method):
     assert np.array_equal(labels.labels, result.labels.labels)
     assert result.labels.size == wide_picture.size
     assert set(result.seconds) == {"caption", "extract", "cluster", "match", "refine"}
+
+
+@pytest.mark.parametrize(
+    ("change", "size"),
+    [({}, (64, 96)), ({"resolution": 32}, (32, 48)), ({"squash": True}, (64, 64))],
+)
+def test_evidence_is_read_at_the_size_that_features_are(
+    tiny, wide_picture, monkeypatch, change, size
+):
+    sizes, plain = [], Diffusion.passes
+
+    def passes(self, asked, size, *how):
+        sizes.append(size)
+        return plain(self, asked, size, *how)
+
+    monkeypatch.setattr(Diffusion, "passes", passes)
+    asked = {"match.attention_layers": ["*attn2.to_q"]}
+    asked |= {f"extract.{name}": each for name, each in change.items()}
+    recipe = METHODS["fslab"].change(asked)
+    for several in (False, True):
+        with Lab(tiny, store=f"memory://{change}{several}") as lab:
+            if several:
+                pictures = [wide_picture, noise_picture(64, 96, seed=1)]
+                list(lab.segment_many(pictures, recipe, candidates=["dog"], batch=2, processes=0))
+            else:
+                lab.segment(wide_picture, recipe, candidates=["dog"])
+        assert len(sizes) == 2
+        assert set(sizes) == {size}
+        sizes.clear()
+
+
+def test_evidence_at_another_size_is_kept_under_another_key(tiny, wide_picture, own_store):
+    labs = [Lab(tiny, store=own_store) for _ in range(2)]
+    maps = [lab.attention(wide_picture, ["dog"], resolution=32)["dog"] for lab in labs]
+    assert np.array_equal(*maps)
+    whole = labs[1].attention(wide_picture, ["dog"])["dog"]
+    assert [value.shape for value in (maps[0], whole)] == [(4, 6), (8, 12)]
 
 
 def test_the_caption_is_the_captioners_and_candidates_are_the_nearest_classes(tiny, lab, picture):

@@ -14,6 +14,7 @@ from fslab.keys import result_key, run_key
 from fslab.lab import Lab, Result
 from fslab.lab.courses import run_many
 from fslab.lab.together import Order
+from fslab.lab.words import evidence_asked
 from fslab.process import memory_refused
 from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary
 from fslab.score import ImageScore, find_metric, score_image
@@ -72,7 +73,7 @@ def _makers(lab: Lab, named: bool) -> list[Any]:
     makers: list[Any] = [type(lab.backbone), word_keys, cluster, score_image]
     if named:
         makers += [candidates, load_captioner, score_segments, load_matcher, name_segments]
-        makers += [word_attentions, refine]
+        makers += [evidence_asked, word_attentions, refine]
     own = type(lab).__module__.partition(".")[0] == "fslab"
     return makers if own else [type(lab), *makers]  # whose stages may be others
 

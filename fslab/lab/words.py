@@ -13,6 +13,7 @@ import numpy as np
 from fslab.datasets import COCO_OBJECT, VOC
 from fslab.keys import word_keys_key
 from fslab.lab.memory import Memory
+from fslab.parts import versioned
 from fslab.records import (
     Extraction,
     Features,
@@ -136,12 +137,13 @@ def spoken(candidates: Sequence[str], vocabulary: Vocabulary) -> dict[str, str]:
     return {name: vocabulary.texts(name)[0] for name in candidates}
 
 
+@versioned(1)
 def evidence_asked(
     words: Iterable[str], settings: Matching, backbone: Backbone, read: Extraction = AS_USUAL
 ) -> list[tuple[list[str], dict[str, Any]]]:
     """Return the words of each prompt and the settings of `Lab.attention`; none for weight 0.
 
-    read: how features are taken, whose noise, or none, and precision the evidence has too.
+    read: how features are taken, whose size, noise, or none, and precision the evidence has too.
     """
     asked = list(dict.fromkeys(words))
     if not settings.attention or not asked:
@@ -153,6 +155,8 @@ def evidence_asked(
         "draws": settings.attention_draws if read.noise == "added" else 1,
         "noise": read.noise,
         "precision": read.precision,
+        "resolution": read.resolution,
+        "squash": read.squash,
     }
     return [(together, how) for together in _prompts(asked, reader)]
 

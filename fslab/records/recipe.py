@@ -155,7 +155,8 @@ class Matching(Stage):
     "vote": a pixel's class is the most probable one on the mean of all its segments.
     attention: with "vote", the weight of the diffusion model's own evidence, cross-attention to
     the candidates' words, beside CLIP's; 0 leaves it out. attention_layers, attention_timestep,
-    attention_draws: where it is read, and how many draws of noise are averaged.
+    attention_draws: where it is read, and how many draws of noise are averaged; the picture's size,
+    the precision and whether there is noise are as for the features.
     """
 
     stage: ClassVar[str] = "matching"
