@@ -33,7 +33,7 @@ ELSEWHERE = {
 """Documents that lie outside docs/, and their pages."""
 
 GUIDES = {
-    "The method": ("lab", "extract", "captions", "cluster", "match", "refine"),
+    "The method": ("lab", "extract", "captions", "cluster", "match", "refine", "correspond"),
     "Records and data": ("records", "datasets", "store"),
     "Figures": ("evaluate", "score"),
     "Looking": ("plots", "widgets"),

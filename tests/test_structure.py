@@ -17,7 +17,7 @@ GROUND = (
     "html", "names", "errors", "parts", "records", "keys", "files", "overtaking", "tap", "process", "room",
     "devices", "versions", "recent",
 )  # fmt: skip
-SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "refine", "score", "plots")
+SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "correspond", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")
 FLOORS = [
     *({name} for name in GROUND),

@@ -20,7 +20,6 @@ from fslab.keys import (
     text_key,
 )
 from fslab.lab.clock import Clock
-from fslab.lab.many import Many
 from fslab.lab.memory import Memory
 from fslab.lab.own import (
     check_overrides_nothing,
@@ -32,6 +31,7 @@ from fslab.lab.own import (
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
 from fslab.lab.settings import build, extraction
+from fslab.lab.two import Two
 from fslab.lab.words import (
     AS_USUAL,
     asked_for,
@@ -79,7 +79,7 @@ Chosen = Any
 dotted name of one."""
 
 
-class Lab(Many):
+class Lab(Two):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
     preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b", "pixart-alpha", "pixart-sigma",

@@ -10,6 +10,7 @@ from fslab.plots.layers import layer_map
 from fslab.plots.likeness import similarities
 from fslab.plots.lines import grouped_bars, lines
 from fslab.plots.maps import feature_colours, show, similarity
+from fslab.plots.pairs import correspondences, likeness_picture, neighbours
 from fslab.plots.regions import region_views, value_maps
 from fslab.plots.scatter import scatter
 from fslab.plots.tables import confusion_matrix, iou_bars, score_matrix
@@ -18,6 +19,7 @@ __all__ = [
     "GalleryRow",
     "cell_maps",
     "confusion_matrix",
+    "correspondences",
     "feature_colours",
     "gallery",
     "grid",
@@ -27,7 +29,9 @@ __all__ = [
     "iou_bars",
     "label_picture",
     "layer_map",
+    "likeness_picture",
     "lines",
+    "neighbours",
     "overlay",
     "pca_colours",
     "region_views",

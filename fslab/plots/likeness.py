@@ -30,19 +30,22 @@ def similarities(
     for layer, value in features.items():
         cosines = cosine_to(value, point, features.size)
         words = f"{short_path(layer)}\nfrom {cosines.min():.2f}"
-        panels.append(Panel(words, _coloured(cosines), photo=False))
+        panels.append(Panel(words, coloured(cosines), photo=False))
     words = title or f"{features.name}: similarity to row {point[0]}, column {point[1]}"
     figure = compose(panels, words, right=80)
     for place, panel in enumerate(panels):
         _mark(figure, panel, point, features.size, place)
-    figure.add_trace(_scale())
+    figure.add_trace(scale("1"))
     return figure
 
 
-def _coloured(cosines: np.ndarray) -> np.ndarray:
-    """Return cosines f32 [h, w] as colours u8 [h, w, 3], the lowest dark and 1 light."""
-    low = float(cosines.min())
-    shares = (cosines - low) / max(1 - low, 1e-6)
+def coloured(cosines: np.ndarray, highest: bool = False) -> np.ndarray:
+    """Return cosines f32 [h, w] as colours u8 [h, w, 3], the lowest dark and 1 light.
+
+    highest: the highest that there is has the lightest colour, whatever it is.
+    """
+    low, high = float(cosines.min()), float(cosines.max()) if highest else 1.0
+    shares = (cosines - low) / max(high - low, 1e-6)
     palette = sample_colorscale(_SCALE, np.linspace(0, 1, _STEPS).tolist())
     colours: NDArray[np.float64] = np.array([unlabel_rgb(colour) for colour in palette])
     steps = np.rint(shares.clip(0, 1) * (_STEPS - 1)).astype(int)
@@ -72,11 +75,11 @@ def _mark(
     )  # fmt: skip
 
 
-def _scale() -> go.Scatter:
-    """Return no points but the colour bar that all panels share."""
+def scale(lightest: str) -> go.Scatter:
+    """Return no points but the colour bar that all panels share, and what its lightest means."""
     bar = {
         "title": {"text": "cosine"}, "thickness": 14, "tickvals": [0, 1],
-        "ticktext": ["lowest", "1"],
+        "ticktext": ["lowest", lightest],
     }  # fmt: skip
     return go.Scatter(
         x=[None], y=[None], mode="markers", showlegend=False, hoverinfo="skip",
