@@ -271,6 +271,42 @@ def score(
 
 
 @app.command()
+def keypoints(
+    preset: PresetOption = "mini",
+    backbone: BackboneOption = None,
+    layers: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--layer",
+            help="a path or a pattern, each layer by itself; may be repeated; a UNet's "
+            "blocks, or the backbone's own layers, if left out",
+        ),
+    ] = None,
+    timesteps: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option("--timestep", help="0 to 999; may be repeated; the preset's if left out"),
+    ] = None,
+    count: Annotated[int, typer.Option("--pairs", help="how many pairs of scenes")] = 100,
+    seed: Annotated[int, typer.Option(help="the same seed draws the same pairs")] = 0,
+    hard: Annotated[bool, typer.Option(help="designs that the models never saw")] = False,
+    temperature: Annotated[
+        float, typer.Option(help="0 for the most like pixel, else of the soft-argmax")
+    ] = 0.0,
+    draws: Annotated[int, typer.Option(help="draws of noise averaged")] = 1,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="write the table here, as CSV"),
+    ] = None,
+    precision: PrecisionOption = None,
+) -> None:
+    """Score how well points are found in another picture (PCK), on pairs of mini's scenes."""
+    from fslab.cli.keypoints import Order, score_preset
+
+    order = Order(tuple(layers or ()), tuple(timesteps or ()), temperature, draws)
+    print(score_preset(preset, backbone, precision, count, seed, hard, order, out))
+
+
+@app.command()
 def layers(
     preset: Annotated[
         str, typer.Argument(help="a preset, or a folder of weights", envvar=DEFAULT_PRESET)

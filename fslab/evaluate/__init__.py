@@ -3,6 +3,7 @@
 from fslab.evaluate.ablation import Ablation, AblationRow, ablate, read_table
 from fslab.evaluate.experiment import Experiment, Variant, read_experiment
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample, score_samples, within
+from fslab.evaluate.keypoints import score_each_layer, score_keypoints
 from fslab.evaluate.log import Log
 from fslab.evaluate.page import report_page, write_page
 from fslab.evaluate.pictures import Drawn, draw
@@ -26,6 +27,8 @@ __all__ = [
     "read_experiment",
     "read_table",
     "report_page",
+    "score_each_layer",
+    "score_keypoints",
     "score_sample",
     "score_samples",
     "within",

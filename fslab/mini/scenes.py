@@ -48,33 +48,94 @@ class Scene:
     grounds: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """How a sprite lies in a scene: it is scaled, mirrored, turned, and put somewhere.
+
+    fitted: its width and height before it is turned; turned: height and width of the cut-out
+    after; corner: where the cut-out begins, (row, column), which may be outside the scene.
+    """
+
+    fitted: tuple[int, int]
+    flip: bool
+    degrees: float
+    turned: tuple[int, int]
+    corner: tuple[int, int]
+
+    def to_scene(self, shares: np.ndarray) -> np.ndarray:
+        """Return where places of the sprite are in the scene, f64 [N, 2] (row, column) in pixels.
+
+        shares: f64 [N, 2], (row, column) as shares of the sprite's height and width.
+        """
+        down, across = ((shares - 0.5) * self.fitted[::-1]).T
+        across = -across if self.flip else across
+        sine, cosine = np.sin(np.radians(self.degrees)), np.cos(np.radians(self.degrees))
+        turned = np.stack([down * cosine - across * sine, down * sine + across * cosine], 1)
+        middle: np.ndarray = turned + np.array(self.turned) / 2 + self.corner - 0.5
+        return middle
+
+    def to_sprite(self, pixels: np.ndarray) -> np.ndarray:
+        """Return which places of the sprite pixels (row, column) show: `to_scene`'s inverse."""
+        down, across = (pixels + 0.5 - self.corner - np.array(self.turned) / 2).T
+        sine, cosine = np.sin(np.radians(self.degrees)), np.cos(np.radians(self.degrees))
+        down, across = down * cosine + across * sine, across * cosine - down * sine
+        across = -across if self.flip else across
+        shares: np.ndarray = np.stack([down, across], 1) / self.fitted[::-1] + 0.5
+        return shares
+
+
 @dataclass(frozen=True, eq=False)
 class _Placed:
-    """A cut-out at its place: f32 [h, w, 4] premultiplied, 0..255, and its corner (row, column)."""
+    """A cut-out at its place: f32 [h, w, 4] premultiplied, 0..255."""
 
     voc_class: int
     cutout: np.ndarray
-    corner: tuple[int, int]
+    frame: Frame
 
     def window(self, size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Return the slices of the canvas and of the cut-out where both overlap."""
         canvas, own = [], []
-        for start, length, limit in zip(self.corner, self.cutout.shape[:2], size, strict=True):
+        for start, length, limit in zip(
+            self.frame.corner, self.cutout.shape[:2], size, strict=True
+        ):
             low, high = max(0, start), min(limit, start + length)
             canvas.append(slice(low, high))
             own.append(slice(low - start, high - start))
         return (canvas[0], canvas[1]), (own[0], own[1])
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A scene, and what only its maker knows.
+
+    labels: u8 [H, W], VOC ids without the rim of void; frames: how each object's sprite lies in it,
+    by VOC id.
+    """
+
+    scene: Scene
+    labels: np.ndarray
+    frames: dict[int, Frame]
+
+
 def scene(seed: int, index: int, hard: bool = False, square: bool = False) -> Scene:
     """Draw scene `index` of a seed; `hard` shows only held-out designs, `square` only 96 x 96."""
-    rng = np.random.default_rng([seed, index])
+    return draw(np.random.default_rng([seed, index]), hard, square).scene
+
+
+def draw(
+    rng: np.random.Generator, hard: bool = False, square: bool = False, first: Sprite | None = None
+) -> Drawn:
+    """Draw a scene; first: an object that it shall show, below all others."""
     shape = SHAPES[int(rng.choice(3, p=(0.7, 0.15, 0.15)))]
     size = SHAPES[0] if square else shape
     grounds, canvas = _paint_grounds(rng, size)
     count = int(rng.choice(3, p=(0.45, 0.43, 0.12))) + 1
     classes = [int(one) for one in rng.permutation(20)[:count] + 1]
     sprites = [_choose(rng, sprites_of(one, hard)) for one in classes]
+    if first is not None:
+        others = [sprite for sprite in sprites[1:] if sprite.voc_class != first.voc_class]
+        sprites = [first, *others]
+        classes = [sprite.voc_class for sprite in sprites]
     placed = _place(rng, sprites, size)
     canvas = _add_blots(rng, canvas, placed)
     placed = [_repaint(rng, one, canvas) for one in placed]
@@ -83,7 +144,8 @@ def scene(seed: int, index: int, hard: bool = False, square: bool = False) -> Sc
     objects, sides = _seen(labels, classes)
     names = [VOC_CLASSES[one] for one in objects]
     text = caption(rng, names, grounds, sides)
-    return Scene(pixels, _with_rim(labels), text, objects, sides, grounds)
+    shown = Scene(pixels, _with_rim(labels), text, objects, sides, grounds)
+    return Drawn(shown, labels, {one.voc_class: one.frame for one in placed})
 
 
 def scenes(count: int, seed: int, hard: bool = False) -> Iterator[Scene]:
@@ -170,12 +232,15 @@ def _placed(
     width, height = sprite.picture.size
     fitted = max(8, round(width * factor * stretch)), max(8, round(height * factor / stretch))
     degrees = float(rng.integers(-20, 21))
-    cutout = premultiplied(sprite, fitted, bool(rng.integers(2)), degrees)
+    flip = bool(rng.integers(2))
+    cutout = premultiplied(sprite, fitted, flip, degrees)
     corner = []
     for limit, length in zip(size, cutout.shape[:2], strict=True):
         low, high = sorted((-length // 10, limit - length + length // 10))
         corner.append(int(rng.integers(low, high + 1)))
-    return _Placed(sprite.voc_class, cutout, (corner[0], corner[1]))
+    turned = (cutout.shape[0], cutout.shape[1])
+    frame = Frame(fitted, flip, degrees, turned, (corner[0], corner[1]))
+    return _Placed(sprite.voc_class, cutout, frame)
 
 
 def _place(rng: np.random.Generator, sprites: list[Sprite], size: tuple[int, int]) -> list[_Placed]:
@@ -233,7 +298,7 @@ def _repaint(rng: np.random.Generator, one: _Placed, canvas: np.ndarray) -> _Pla
     target = chosen * (0.45 + 1.0 * grey[..., None])
     strength = CAMOUFLAGE[0] + (CAMOUFLAGE[1] - CAMOUFLAGE[0]) * rng.random()
     mixed = np.clip(rgb * (1 - strength) + target * strength, 0, 255)
-    return _Placed(one.voc_class, np.dstack([mixed * alpha, one.cutout[..., 3]]), one.corner)
+    return _Placed(one.voc_class, np.dstack([mixed * alpha, one.cutout[..., 3]]), one.frame)
 
 
 def _compose(

@@ -5,6 +5,7 @@ from fslab.score.count import UnknownLabels, best_overlap, confusion, hungarian,
 from fslab.score.figures import Score, count_pairs, score_pairs, summarise, summarise_all
 from fslab.score.image import ImageScore, score_image
 from fslab.score.intervals import Difference, Interval, bootstrap, paired_bootstrap
+from fslab.score.keypoints import KeypointScore, keypoint_errors
 from fslab.score.protocols import METRICS, Metric, applicable, find_metric, metric
 from fslab.score.terms import Terms
 
@@ -14,6 +15,7 @@ __all__ = [
     "Difference",
     "ImageScore",
     "Interval",
+    "KeypointScore",
     "Metric",
     "Score",
     "Terms",
@@ -26,6 +28,7 @@ __all__ = [
     "count_pairs",
     "find_metric",
     "hungarian",
+    "keypoint_errors",
     "metric",
     "oracle",
     "paired_bootstrap",

@@ -106,12 +106,17 @@ def paired_bootstrap(
     """
     sides = [terms_of(metric, per_image) for per_image in (first, second)]
     _check_same_images(metric, first, second)
-    figures = [side.values()[0] for side in sides]
+    return difference_of(metric, sides[0], sides[1], draws, seed)
+
+
+def difference_of(name: str, first: Terms, second: Terms, draws: int, seed: int) -> Difference:
+    """Return how much a figure of the second sums is above that of the first, over shared draws."""
     gains = [
-        sides[1].resampled(part) - sides[0].resampled(part)
-        for part in _weights(len(first), draws, seed)
+        second.resampled(part) - first.resampled(part)
+        for part in _weights(len(first.hits), draws, seed)
     ]
-    return Difference(figures[1] - figures[0], *_middle(metric, np.concatenate(gains)))
+    value = second.values()[0] - first.values()[0]
+    return Difference(value, *_middle(name, np.concatenate(gains)))
 
 
 def _weights(images: int, draws: int, seed: int) -> Iterator[np.ndarray]:
