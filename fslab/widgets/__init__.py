@@ -6,6 +6,7 @@ try:
     import anywidget  # noqa: F401 - plotly asks for it at its first figure only
 
     from fslab.widgets.clusters import ClusterExplorer, explore_clusters
+    from fslab.widgets.correspondence import CorrespondenceExplorer, explore_correspondence
     from fslab.widgets.explorer import Explorer
     from fslab.widgets.features import FeatureExplorer, explore_features
     from fslab.widgets.matching import MatchExplorer, explore_matching
@@ -22,6 +23,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "ClusterExplorer",
+    "CorrespondenceExplorer",
     "Explorer",
     "FeatureExplorer",
     "MatchExplorer",
@@ -30,6 +32,7 @@ __all__ = [
     "SegmentYours",
     "browse_results",
     "explore_clusters",
+    "explore_correspondence",
     "explore_features",
     "explore_matching",
     "explore_refinement",

@@ -13,18 +13,16 @@ import numpy as np
 from fslab.lab import Lab
 from fslab.plots.draw import colours_and_share
 from fslab.plots.maps import cosine_to
-from fslab.records import Extraction, FslabError, Picture, Recipe
+from fslab.records import Extraction, FslabError, Picture, Point, Recipe
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import TITLE, Board
-from fslab.widgets.controls import Knob, check_value, choice, row, show_only, whole
-from fslab.widgets.explorer import Explorer
+from fslab.widgets.controls import Knob, choice, row, show_only, whole
 from fslab.widgets.layers import LayerPicker, first_layer
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
+from fslab.widgets.points import PointExplorer, within
 from fslab.widgets.texts import note_of
 from fslab.widgets.worker import Needs
-
-Point = tuple[int, int]
 
 _HINT = (
     "Click any pixel in any panel: the right panel shows how like it every cell is. Like colours "
@@ -64,7 +62,7 @@ class FeatureResult:
     title: str
 
 
-class FeatureExplorer(Explorer[FeatureResult]):
+class FeatureExplorer(PointExplorer[FeatureResult]):
     """Look at a layer's features, and at what they find alike.
 
     pictures: a data set, pictures, samples or paths. State, readable and settable: `picture`
@@ -72,7 +70,6 @@ class FeatureExplorer(Explorer[FeatureResult]):
     ("mean" or "highest" over several points), `compare`, `other_layer`, `other_timestep`.
     """
 
-    picture = Knob("_pictures.list", "The chosen picture's name.")
     layer = Knob("_layers.list", "The layer's module path.")
     timestep = Knob("_timestep", "The timestep, 0..999; 0 where the backbone has none.")
     joined = Knob("_joined", 'How several points count: "mean" or "highest".')
@@ -95,7 +92,6 @@ class FeatureExplorer(Explorer[FeatureResult]):
         self._joined = choice("several points", ["mean", "highest"])
         for slider in (self._timestep, self._other_timestep):
             slider.disabled = step is None
-        self._pins: tuple[Point, ...] = ()
         self._build_points()
         self._panels = tuple(Panel(heat=place % 3 == 2) for place in range(6))
         self._board = Board(*self._panels)
@@ -104,52 +100,9 @@ class FeatureExplorer(Explorer[FeatureResult]):
         self._lay_out()
 
     @property
-    def point(self) -> Point:
-        """The pixel that all cells are compared with, (row, column)."""
-        return self._row.value, self._column.value
-
-    @point.setter
-    def point(self, at: Point) -> None:
-        for control, value, name in zip(
-            (self._row, self._column), at, ("row", "column"), strict=True
-        ):
-            check_value(control, value, name)
-        self._go_to(*map(int, at))
-
-    @property
-    def pins(self) -> tuple[Point, ...]:
-        """Further pixels that are compared with."""
-        return self._pins
-
-    @pins.setter
-    def pins(self, points: Iterable[Point]) -> None:
-        points = tuple((int(row), int(column)) for row, column in points)
-        for place in points:
-            check_value(self._row, place[0], "row")
-            check_value(self._column, place[1], "column")
-        self._pins = points
-        self._moved()
-
-    @property
     def similarity(self) -> np.ndarray:
         """The cosines on screen, f32 [h, w]."""
         return self._on_screen().shown[0].cosines
-
-    def _build_points(self) -> None:
-        rows, columns = self._pictures.subject.picture.size
-        layout, style = {"width": "150px"}, {"description_width": "60px"}
-        self._row, self._column = (
-            widgets.BoundedIntText(
-                (limit - 1) // 2, 0, limit - 1, description=name, layout=layout, style=style
-            )
-            for name, limit in (("row", rows), ("column", columns))
-        )
-        self._pin, self._clear = (
-            widgets.Button(description=name, layout={"width": "120px"})
-            for name in ("pin this point", "clear pins")
-        )
-        self._pin.on_click(lambda button: setattr(self, "pins", (*self._pins, self.point)))
-        self._clear.on_click(lambda button: setattr(self, "pins", ()))
 
     def _lay_out(self) -> None:
         self._second_box = widgets.VBox([self._others.box, self._other_timestep])
@@ -159,21 +112,15 @@ class FeatureExplorer(Explorer[FeatureResult]):
         rows = [
             self._pictures.row, self._layers.box, row(self._timestep, self._compare),
             self._second_box,
-            self._board.frame, row(self._row, self._column, self._pin, self._clear),
-            self._joined, self._about,
+            self._board.frame, self._points_row, self._joined, self._about,
         ]  # fmt: skip
         self._joined.layout.display = "none"
-        knobs = [self._pictures.list, self._layers.list, self._timestep, self._row, self._column]
+        knobs = [self._pictures.list, self._layers.list, self._timestep, *self._point_knobs]
         knobs += [self._joined, self._compare, self._others.list, self._other_timestep]
         self._begin(rows, knobs)
 
     def _show_second(self, change: Mapping[str, Any] | None = None) -> None:
         show_only({True: self._second_box}, [self._compare.value])
-
-    def _go_to(self, row: int, column: int) -> None:
-        with self._hush():
-            self._row.value, self._column.value = row, column
-        self._moved()
 
     def _view(self) -> _View:
         layers = [(self.layer, self.timestep)]
@@ -186,9 +133,7 @@ class FeatureExplorer(Explorer[FeatureResult]):
 
     def _compute(self, view: _View) -> FeatureResult:
         size = view.subject.picture.size
-        points = tuple(
-            (min(row, size[0] - 1), min(column, size[1] - 1)) for row, column in view.points
-        )  # a point of the picture before may lie beyond this one
+        points = within(view.points, size)
         shown = tuple(self._layer_view(view, points, *each) for each in view.layers)
         recipe = self._lab.recipe(Recipe("explored", self._extraction(*view.layers[0])))
         title = f"{view.subject.spoken}: {shown[0].layer}, t = {shown[0].timestep}"
@@ -230,15 +175,7 @@ class FeatureExplorer(Explorer[FeatureResult]):
         return [partial(self._lab.extract, picture, *each) for each in passes]
 
     def _draw(self, result: FeatureResult) -> None:
-        limits = result.subject.picture.size
-        with self._hush():
-            for control, limit, value in zip(
-                (self._row, self._column), limits, result.points[-1], strict=True
-            ):
-                control.value = min(control.value, limit - 1)
-                control.max = limit - 1
-                control.value = value
-        self._pins = result.points[:-1]
+        self._show_points(result.points, result.subject.picture.size)
         self._joined.layout.display = None if self._pins else "none"
         first = side_by_side(3, result.subject.picture.size, 614)
         lower = [box._replace(top=box.top + box.height + TITLE + 8) for box in first]

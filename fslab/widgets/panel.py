@@ -68,13 +68,19 @@ class Panel(Part):
         points: Sequence[tuple[float, float]],
         texts: Sequence[str] = (),
         cross: bool = True,
+        colours: Sequence[str] = (),
+        symbol: str = "cross",
     ) -> None:
-        """Mark (row, column) points, with a word each if given; cross=False writes words only."""
+        """Mark (row, column) points, with a word each if given; cross=False writes words only.
+
+        colours: one a point, white if left out; symbol: plotly's name of what marks them.
+        """
         self.traces[2].update(
             x=[column for _, column in points], y=[row for row, _ in points],
             text=[f"<b>{plain(text)}</b>" for text in texts] if texts else None,
             mode="+".join(["markers"] * cross + ["text"] * bool(texts)) or "none",
             textposition="top center" if cross else "middle center",
+            marker={"color": list(colours) or _MARK["color"], "symbol": symbol},
         )  # fmt: skip
 
     def heat(self, values: np.ndarray) -> None:
@@ -125,6 +131,16 @@ def side_by_side(
     height = min(across * size[0] / size[1], tallest)
     across = height * size[1] / size[0]
     return [Box(place * (across + _GAP), TITLE, across, height) for place in range(panels)]
+
+
+def in_a_row(sizes: Sequence[tuple[int, int]], tallest: float = 460) -> list[Box]:
+    """Return rectangles of one height that fill a row, each with its own picture's aspect."""
+    shapes = [width / height for height, width in sizes]
+    height = min((WIDTH - _GAP * (len(sizes) - 1)) / sum(shapes), tallest)
+    lefts = [height * sum(shapes[:place]) + _GAP * place for place in range(len(shapes))]
+    return [
+        Box(left, TITLE, height * shape, height) for left, shape in zip(lefts, shapes, strict=True)
+    ]
 
 
 def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -15,7 +15,13 @@ from typing import Any
 
 import fslab
 from fslab.datasets import voc
-from fslab.widgets import explore_clusters, explore_features, explore_matching, explore_refinement
+from fslab.widgets import (
+    explore_clusters,
+    explore_correspondence,
+    explore_features,
+    explore_matching,
+    explore_refinement,
+)
 
 MOVES = 50
 DATA = Path(__file__).parents[2] / "data" / "minivoc"
@@ -57,6 +63,10 @@ def main() -> None:
         report(features, "point", points)
         names = [sample.name for sample in data]
         report(features, "picture", names[1:])
+        pair = explore_correspondence(lab, data, layer="up_blocks.1", timestep=200, lines=20)
+        report(pair, "point", points)
+        report(pair, "temperature", [0.01 * n for n in range(1, 1 + min(MOVES, 30))])
+        report(pair, "timestep", list(range(100, 100 + MOVES)))
         clusters = explore_clusters(lab, data)
         report(clusters, "k", [2 + n % 22 for n in range(MOVES)])
         report(clusters, "position", [round(0.05 * n % 2, 2) for n in range(1, MOVES + 1)])

@@ -24,6 +24,7 @@ CLASS = "<i>cow</i>"
 
 OPENED = {
     "features": "explore_features(lab, dataset, timestep=50)",
+    "correspondence": "explore_correspondence(lab, dataset, timestep=200)",
     "clusters": "explore_clusters(lab, dataset)",
     "matching": "explore_matching(lab, dataset)",
     "refinement": "explore_refinement(lab, dataset)",
