@@ -145,7 +145,7 @@ def test_the_table_is_read_as_it_was_written(dataset, tmp_path):
     assert table[2]["oracle_low"] <= table[2]["oracle"] <= table[2]["oracle_high"]
     page = (out / FIGURE).read_text()
     assert page.count("Plotly.newPlot(") == 2
-    assert "class-agnostic ceiling" in page
+    assert "class-agnostic: each segment takes its majority class" in page
     experiment = read_experiment(tmp_path / "some.toml")
     assert ablate(experiment, dataset, out, progress=False) == found
     with pytest.raises(FslabError, match="no table of an ablation"):

@@ -93,6 +93,13 @@ def test_oracle_majority_ties_and_void():
     assert score.oracle(segments, truth, NAMES).labels.tolist() == [[1, 1, 1, 2, 2, 0, 0]]
 
 
+def test_majority_is_no_bound_for_a_mean_over_classes():
+    segments, truth = cut((0, 0, 0, 0, 0, 1, 1, 1, 1, 1)), grid((0, 0, 0, 1, 1, 0, 0, 0, 0, 0))
+    one = score.score_image(truth, NAMES, segments=segments, contours=False)
+    assert score.summarise("oracle", [one]).miou == pytest.approx((0.8 + 0) / 2)
+    assert score.summarise("hungarian", [one]).miou == pytest.approx((0.625 + 0.4) / 2)
+
+
 def test_hungarian_is_one_to_one_and_the_rest_is_background():
     segments = cut((0, 0, 0, 1, 1, 2, 3, 3))
     truth = grid((1, 1, 1, 1, 1, 0, V, V))

@@ -163,8 +163,9 @@ METRICS.add(
 )  # fmt: skip
 METRICS.add(
     "oracle", over_all_pixels, version=1, needs="segments", part="oracle",
-    note="class-agnostic ceiling: each segment takes its majority class of the truth; then IoU "
-    "over the whole data set, background a class; void pixels left out",
+    note="class-agnostic: each segment takes its majority class of the truth, which maximises the "
+    "pixels that agree, not a mean of IoUs; then IoU over the whole data set, background a class; "
+    "void pixels left out",
     background="a class",
 )  # fmt: skip
 METRICS.add(
