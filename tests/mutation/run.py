@@ -24,11 +24,22 @@ from mutants import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = {
-    "score": ("test_score", "test_score_boundary", "test_score_intervals", "test_score_cli"),
-    "tap": ("test_tap",),
-    "store": ("test_store*", "test_hard_store*"),
+    "backbones": ("test_backbones*", "test_family", "test_latents", "test_numbers"),
+    "captions": ("test_captions", "test_words_written"),
+    "cluster": ("test_cluster*", "test_faults_by_hand"),
     "datasets": ("test_datasets*", "test_fetch", "test_hard_pictures*"),
+    "evaluate": ("test_evaluate*", "test_ablate", "test_versions"),
+    "extract": ("test_lab", "test_latents", "test_batches"),
+    "files": ("test_files", "test_platforms", "test_hard_store"),
+    "lab": ("test_lab*", "test_recent", "test_words", "test_faults_by_hand"),
+    "match": ("test_match*", "test_vote"),
+    "process": ("test_memory_runs_out", "test_global_state"),
+    "records": ("test_records*", "test_own_parts", "test_own_stages", "test_lab"),
+    "room": ("test_room", "test_cluster_survives", "test_refine_survives"),
+    "score": ("test_score", "test_score_boundary", "test_score_intervals", "test_score_cli"),
+    "store": ("test_store*", "test_hard_store*"),
 }
+"""The tests of a room, where they are not simply those that are called like it."""
 HEAVY = (
     "torch",
     "scipy.ndimage",
@@ -43,7 +54,7 @@ HEAVY = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("package", choices=TESTS)
+    parser.add_argument("package", help="a room of fslab: a folder or a module")
     parser.add_argument("--sample", type=int, default=60, help="mutants drawn; 0 for all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a JSON file for the outcome of each")
@@ -59,6 +70,8 @@ def measure(package: str, sample: int, seed: int, folder: Path) -> dict:
     """Run a seeded sample of a package's mutants and print each survivor."""
     prepare(folder)
     files = modules(folder / "fslab", package)
+    if not files:
+        sys.exit(f"fslab has no room {package!r}")
     every = [(path, each) for path in files for each in mutants(path.read_text())]
     drawn = random.Random(seed).sample(every, sample) if 0 < sample < len(every) else every
     started = time.monotonic()
@@ -81,9 +94,13 @@ def measure(package: str, sample: int, seed: int, folder: Path) -> dict:
 
 def prepare(folder: Path) -> None:
     """Copy the package and let this process, and those that tests start, import the copy."""
-    ignored = shutil.ignore_patterns("__pycache__", "weights")
+    weights = ROOT / "fslab" / "mini" / "weights"
+
+    def ignored(inside: str, names: list[str]) -> set[str]:
+        return {"__pycache__"} | {name for name in names if Path(inside, name) == weights}
+
     shutil.copytree(ROOT / "fslab", folder / "fslab", ignore=ignored)
-    (folder / "fslab" / "mini" / "weights").symlink_to(ROOT / "fslab" / "mini" / "weights")
+    (folder / "fslab" / "mini" / "weights").symlink_to(weights)
     sys.dont_write_bytecode = True
     os.environ |= {
         "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1",
@@ -98,14 +115,13 @@ def modules(package: Path, name: str) -> list[Path]:
     """Return the files of a room of the package, a folder or a module."""
     if (package / name).is_dir():
         return sorted((package / name).rglob("*.py"))
-    return [package / f"{name}.py"]
+    return [package / f"{name}.py"] if (package / f"{name}.py").exists() else []
 
 
 def tests(package: str) -> list[str]:
-    found = [
-        path for stem in TESTS[package] for path in sorted((ROOT / "tests").glob(f"{stem}.py"))
-    ]
-    return [str(path) for path in found]
+    stems = TESTS.get(package, (f"test_{package}*",))
+    found = [str(path) for stem in stems for path in sorted((ROOT / "tests").glob(f"{stem}.py"))]
+    return found or sys.exit(f"no test is called like {package!r}; name its tests in TESTS")
 
 
 def try_one(path: Path, mutant: Mutant, files: list[str], folder: Path, limit: float) -> str:
