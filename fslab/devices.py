@@ -14,8 +14,8 @@ def checked_device(given: object) -> str:
     if given is None:
         return next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
     name = "cpu" if str(given) == "cpu:0" else str(given)
-    kind, _, number = name.partition(":")
-    index = number or "0"
+    kind, colon, number = name.partition(":")
+    index = number if colon else "0"
     if not (kind in there and index.isdecimal() and int(index) < there[kind]):
         found = [f"{kind}:{each}" for kind in ("cuda", "mps") for each in range(there[kind])]
         known = ", ".join(["cpu", *found])
