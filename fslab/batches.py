@@ -20,9 +20,9 @@ Entry = Mapping[str, np.ndarray]
 
 
 def check_batch(batch: Any) -> int:
-    """Return how many pictures pass at once; FslabError for what is no whole number from 1 up."""
+    """Return how many pictures pass at once; FslabError unless it is a whole number from 1 up."""
     if not isinstance(batch, numbers.Integral) or isinstance(batch, bool) or batch < 1:
-        raise FslabError(f"batch is {batch!r}; it is a whole number of pictures, from 1 up")
+        raise FslabError(f"batch is {batch!r}; it must be a whole number of pictures, from 1 up")
     return int(batch)
 
 

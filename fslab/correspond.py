@@ -22,6 +22,7 @@ from fslab.records import (
     check_numbers,
     points_of,
 )
+from fslab.vectors import unit
 
 _LEAST = 1e-12
 """A feature's norm counts as at least this, so that one of zeros is like nothing."""
@@ -47,7 +48,7 @@ def correspond(
     wanted = points_of(points, a.size, f"points of {a.name}")
     total = np.zeros((len(wanted), *b.size), np.float32)
     for from_a, from_b in _maps_of(a, b):
-        vectors = _unit(_at(from_a, wanted, a.size))
+        vectors = unit(_at(from_a, wanted, a.size))
         total += _cosines(vectors, from_b, b.size)
     return Correspondence(wanted, (total / len(a)).astype(np.float32), temperature, b.name)
 
@@ -63,7 +64,7 @@ def mutual_neighbours(a: Features, b: Features, most: int | None = None) -> Neig
     for one in (a, b):
         check_kind(one, Features, "features")
     if most is not None and most < 1:
-        raise FslabError(f"most is {most}; it is a whole number from 1 up, or None for all")
+        raise FslabError(f"most is {most}; it must be a whole number from 1 up, or None for all")
     maps = list(_maps_of(a, b))
     firsts, seconds = (_joined([pair[side] for pair in maps]) for side in (0, 1))
     ours, theirs, cosines = _nearest(_cells(firsts), _cells(seconds))
@@ -113,13 +114,6 @@ def _at(value: np.ndarray, points: Points, size: tuple[int, int]) -> np.ndarray:
     lower = value[:, bottom, left] * (1 - across) + value[:, bottom, right] * across
     found: np.ndarray = (upper * (1 - down) + lower * down).T
     return found
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Bring vectors [N, C] to length one."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.maximum(norms, _LEAST)
-    return unit
 
 
 def _cosines(vectors: np.ndarray, value: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -183,8 +177,8 @@ def _joined(maps: list[np.ndarray]) -> np.ndarray:
     """Return all layers' unit features behind each other, on the grid of the finest."""
     finest = max((value.shape[1:] for value in maps), key=lambda size: size[0] * size[1])
     resized = [value if value.shape[1:] == finest else _resized(value, finest) for value in maps]
-    unit = [_unit(_cells(value)).T.reshape(len(value), *finest) for value in resized]
-    return np.concatenate(unit)
+    scaled = [unit(_cells(value)).T.reshape(len(value), *finest) for value in resized]
+    return np.concatenate(scaled)
 
 
 def _cells(value: np.ndarray) -> np.ndarray:

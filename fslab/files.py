@@ -56,11 +56,11 @@ class Held(FslabError):
         self.holder = holder
 
 
-def write_aside(path: str | os.PathLike[str], data: bytes, lasting: bool = True) -> None:
+def write_aside(path: str | os.PathLike[str], data: bytes, synced: bool = True) -> None:
     """Write a file under another name in its folder and rename it; make the folder if needed.
 
     Whoever reads sees the old file, or the new one whole. On failure nothing is left behind, and
-    what a killed process leaves `drop_orphans` knows. lasting: see it to the disk before the
+    what a killed process leaves `drop_orphans` knows. synced: see it to the disk before the
     rename, so that a power cut does not leave an empty file under the name.
     """
     folder = Path(path).parent
@@ -70,7 +70,7 @@ def write_aside(path: str | os.PathLike[str], data: bytes, lasting: bool = True)
         with os.fdopen(handle, "wb", buffering=0) as file:
             os.chmod(aside, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
             write_all(file, data)
-            if lasting:
+            if synced:
                 os.fsync(handle)
             if not WINDOWS:  # before the lock goes: nobody takes it for left behind
                 os.replace(aside, path)

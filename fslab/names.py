@@ -1,10 +1,12 @@
-"""English words: a noun's singular, and when two written names are one name."""
+"""Names: a noun's singular, when two written names are one, and which is near another."""
 
 from __future__ import annotations
 
 import gzip
 import re
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib.metadata import distribution
 from pathlib import Path
@@ -74,7 +76,7 @@ def written_as_one(name: str) -> frozenset[str]:
 
 @lru_cache(_WORDS)
 def singular(word: str) -> str:
-    """Return the singular of a noun in lower case; a word that is none stays as it is.
+    """Return the singular of a noun in lower case; a word that is not a plural noun stays as it is.
 
     LemmInflect's lexicon (from NIH's SPECIALIST) knows; TextBlob's rules are for words beyond it.
     """
@@ -112,3 +114,12 @@ def _by_rule(word: str) -> str:
     if word.endswith(("is", "ves")) or word[:-1] in _IN_IE:  # bikinis, sleeves, hoodies
         return word.removesuffix("s")
     return str(singularize(word))
+
+
+def did_you_mean(given: str, known: Iterable[str], most: int = 2) -> str:
+    """Return the end of a refusal that offers the known names nearest to one that is not there.
+
+    "; did you mean kmeans?", or "" where none is near.
+    """
+    near = get_close_matches(given, list(known), n=most)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

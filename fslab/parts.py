@@ -16,7 +16,6 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
 from importlib.metadata import version as version_of
@@ -29,6 +28,7 @@ import xxhash
 from numpy.ma import MaskedArray
 
 from fslab.errors import FslabError
+from fslab.names import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound="Part")
@@ -42,7 +42,7 @@ _BROKEN = (
 
 
 _NAMESPACES = (ModuleType, type, type(None))
-"""Of what built-in functions are methods that are no object's."""
+"""What a built-in function is bound to where it is not a method of an object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class Registry(Mapping[str, P], Generic[P]):
     def find(self, name: str) -> P:
         """Return a part by name; FslabError offers the nearest names, and lists all."""
         if not isinstance(name, str) or not name:
-            raise FslabError(f"{name!r} is no {self.kind}'s name; {self.offer(str(name))}")
+            raise FslabError(f"{name!r} is not the name of a {self.kind}; {self.offer(str(name))}")
         if name in self._parts:
             return self._parts[name]
         offered = [entry for entry in self._offered() if entry.name == name]
@@ -132,9 +132,7 @@ class Registry(Mapping[str, P], Generic[P]):
 
     def offer(self, name: str) -> str:
         """Say which names there are, and which of them are near one that is not."""
-        near = get_close_matches(str(name), list(self), n=2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        return f"there is {', '.join(self)}{hint}"
+        return f"there is {', '.join(self)}{did_you_mean(str(name), self)}"
 
     def __getitem__(self, name: str) -> P:
         if name not in self:
@@ -234,7 +232,7 @@ def identity(part: Part | Callable[..., Any]) -> str:
         read = "".join(f" {identity(each)}" for each in part.reads)
         return f"{part.name} {identity(part.function)}{read}"
     if not callable(part):
-        raise FslabError(f"{part!r} is no function; give one, or an object that can be called")
+        raise FslabError(f"{part!r} is not a function; give one, or an object that can be called")
     version = _version_of(part)
     if version is not None:
         return f"{qualified(part)}@{version}"
@@ -361,8 +359,9 @@ class _Reader:
         """Say what a class of one's own is: its methods, its data and what it extends."""
         members = [
             [name, [self.said(part) for part in _behind(each)]]
-            for name, each in sorted(vars(kind).items()) if _counts(name, each)
-        ]  # fmt: skip
+            for name, each in sorted(vars(kind).items())
+            if _counts(name, each)
+        ]
         made_by = [
             [entry.name, self.said(entry.default_factory)]
             for entry in (fields(kind) if is_dataclass(kind) else ())
@@ -373,9 +372,10 @@ class _Reader:
     def _said_of_module(self, module: ModuleType) -> Any:
         """Say what a module of one's own is: its source, and the code that is defined in it."""
         own = [
-            each for each in vars(module).values()
+            each
+            for each in vars(module).values()
             if _is_code(each) and getattr(each, "__module__", None) == module.__name__
-        ]  # fmt: skip
+        ]
         source = linecache.getlines(getattr(module, "__file__", None) or "")  # "" of a bare package
         return [module.__name__, source, self.said(own)]
 

@@ -27,9 +27,7 @@ _OF_MEMORY = re.compile(
 )
 """What errors of torch and of threads say where memory ran out, on processors and on GPUs."""
 
-_PRECISIONS = (
-    "", "mkldnn", "cudnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn", "cuda.matmul",
-)  # fmt: skip
+_PRECISIONS = ("", "mkldnn", "cudnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn", "cuda.matmul")
 """Of torch's backends, the wider before what takes its precision from them."""
 
 _SWITCHES: dict[str, dict[str, bool | str]] = {

@@ -60,6 +60,13 @@ class Stored:
     versions: Versions
 
 
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Return a view of an array that cannot be written to, as a store gives its arrays."""
+    view = np.asarray(array).view()
+    view.setflags(write=False)
+    return view
+
+
 @dataclass(frozen=True)
 class Usage:
     """What a store holds: entries, and their size in bytes."""
@@ -125,8 +132,9 @@ class Store:
         except Damaged as error:
             warnings.warn(
                 f"the store's entry {path} is damaged ({error}); it is computed again",
-                FslabWarning, stacklevel=2,
-            )  # fmt: skip
+                FslabWarning,
+                stacklevel=2,
+            )
             with contextlib.suppress(OSError):
                 self._files.rm_file(path)
             return None
@@ -142,7 +150,7 @@ class Store:
             data = encode(arrays, key)
             if self._local:
                 self._tidy(os.path.dirname(path))
-                write_aside(path, data, lasting=False)  # a torn entry is seen, and made again
+                write_aside(path, data, synced=False)  # a torn entry is seen, and made again
             else:
                 self._files.pipe_file(path, data)
         except (OSError, MemoryError) as error:

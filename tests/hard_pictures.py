@@ -507,8 +507,8 @@ def _no_pictures() -> Iterator[Hard]:
     yield Hard("folder.png", kind="folder", words="folder")
     yield Hard("dangling.png", b"gone.png", kind="link", words="gone.png")
     yield Hard("around-and-around.png", b"around-and-around.png", kind="link", words="")
-    yield Hard("endless.png", b"/dev/zero", kind="link", words="no ordinary file")
-    yield Hard("pipe.png", kind="pipe", words="no ordinary file")
+    yield Hard("endless.png", b"/dev/zero", kind="link", words="not an ordinary file")
+    yield Hard("pipe.png", kind="pipe", words="not an ordinary file")
     yield Hard("by-a-link.png", b"colours.png", _colours(), kind="link")
 
 

@@ -148,7 +148,7 @@ def test_the_table_is_read_as_it_was_written(dataset, tmp_path):
     assert "class-agnostic: each segment takes its majority class" in page
     experiment = read_experiment(tmp_path / "some.toml")
     assert ablate(experiment, dataset, out, progress=False) == found
-    with pytest.raises(FslabError, match="no table of an ablation"):
+    with pytest.raises(FslabError, match="not the table of an ablation"):
         read_table(written(tmp_path, "a,b\n1,2\n"))
 
 
@@ -215,16 +215,16 @@ set = {{ "cluster.k" = 3 }}
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('title = "How many?"', "", "title is None; it is a text"),
-        ('metrics = ["oracle", "mbo"]', 'metrics = "oracle"', "it is a list of names"),
+        ('title = "How many?"', "", "title is None; it must be a text"),
+        ('metrics = ["oracle", "mbo"]', 'metrics = "oracle"', "it must be a list of names"),
         ('"mbo"', '"iou"', "no metric 'iou'"),
         ("[grid]", "[table]", "unknown key 'table'; there is title, metrics"),
         ("[grid]", 'colour = "red"\n[grid]', r"row|has an unknown key|it is|no setting 'colour'"),
-        ('cluster = "kmeans"', "", "method is None; it is a text"),
+        ('cluster = "kmeans"', "", "method is None; it must be a text"),
         ('cluster = "kmeans"', 'cluster = "nosuch"', "no clustering 'nosuch'"),
         ('cluster = "kmeans"', 'cluster = "kmeans"\nmethod = "fslab"', "exclude each other"),
         ('backbone = "rgb"', 'backbone = ""', "backbone is ''"),
-        ("[2, 3, 4]", "3", "'cluster.k' is 3; it is a list of values"),
+        ("[2, 3, 4]", "3", "'cluster.k' is 3; it must be a list of values"),
         ("[2, 3, 4]", "[2, 0]", r"\[grid\] at k 0: clustering.k is 0"),
         ("[2, 3, 4]", "[2, 2]", "two rows are called 'k 2'"),
         ('"cluster.k"', "cluster.k", "a list of values, in quotes"),
@@ -232,7 +232,7 @@ set = {{ "cluster.k" = 3 }}
         ("[grid]", '[[row]]\nname = "a"\n[grid]', "either"),
         ("[grid]\n", '[[row]]\nname = "a"\nsets = 1\n', "row 1: has an unknown key"),
         ('[base.set]\n"cluster.restarts"', "[base.set]\ncluster.k", 'write "cluster.k", in quotes'),
-        ("title", "title = =", "it is no TOML"),
+        ("title", "title = =", "it is not valid TOML"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_is_said(tmp_path, old, new, said):

@@ -38,7 +38,10 @@ REQUIRED = os.environ.get("FSLAB_BROWSER") == "required"
 
 
 def serve(*, results=None, dataset=None, ip="127.0.0.1", port=8866):
-    serve_page(results, dataset, "val", "voc", "mini", ip, port, 1, False)
+    serve_page(
+        results, dataset, split="val", format="voc", preset="mini", ip=ip, port=port, visitors=1,
+        browser=False,
+    )  # fmt: skip
 
 
 def test_a_missing_voila_is_one_sentence(monkeypatch):
@@ -88,7 +91,7 @@ def test_pictures_that_are_given_are_all_there_is_to_read(tmp_path):
     explorer._file.value = f"{DATA}/JPEGImages/val_0001.png"  # as a forged message would
     explorer.wait()
     assert explorer.result.picture.name == "val_0000"
-    with pytest.raises(FslabError, match="it is one of 'val_0000'"):
+    with pytest.raises(FslabError, match="it must be one of 'val_0000'"):
         explorer.picture = "val_0001"
     with pytest.raises(FslabError, match="set `file` to a path"):
         segment_yours(lab).picture = "val_0000"

@@ -352,7 +352,7 @@ def test_word_attention_refuses_other_words_and_layers(diffusion_folders, pictur
     with pytest.raises(FslabError, match="does not hold the word 'cat'"):
         word_attention(backbone, picture, (64, 64), ["cat"], settings)
     other = Extraction(layers=("down_blocks.0",), timesteps=(50,), prompt="a photo of dog")
-    with pytest.raises(FslabError, match=r"'down_blocks\.0' is no cross-attention query"):
+    with pytest.raises(FslabError, match=r"'down_blocks\.0' is not a cross-attention query"):
         word_attention(backbone, picture, (64, 64), ["dog"], other)
 
 

@@ -77,7 +77,9 @@ def near(found, expected):
 
 @pytest.mark.parametrize("batch", [0, -1, "a", "8", True, 1.5, None])
 def test_a_batch_is_a_whole_number_from_1_up(batch):
-    with pytest.raises(FslabError, match=r"batch is .*; it is a whole number of pictures, from 1"):
+    with pytest.raises(
+        FslabError, match=r"batch is .*; it must be a whole number of pictures, from 1"
+    ):
         check_batch(batch)
     assert check_batch(np.int64(3)) == 3
 
@@ -333,7 +335,7 @@ def test_the_command_takes_a_batch(run, tiny, voc, tmp_path):
     assert "1 of 5 pictures were left out" in err
     for command in (["segment", voc, "--out", tmp_path / "d"], ["evaluate", voc]):
         assert run(*command, *words, "--batch", "0") == (
-            2, "", "fslab: batch is 0; it is a whole number of pictures, from 1 up\n",
+            2, "", "fslab: batch is 0; it must be a whole number of pictures, from 1 up\n",
         )  # fmt: skip
 
 

@@ -223,7 +223,7 @@ def test_odd_pictures_are_captioned(blip, size):
 
 
 def test_weights_that_are_not_there_are_refused_in_one_sentence(blip, tmp_path):
-    with pytest.raises(FslabError, match="nowhere is no folder"):
+    with pytest.raises(FslabError, match="nowhere is not a folder"):
         load_captioner(tmp_path / "nowhere")
     with pytest.raises(FslabError, match=re.escape(str(tmp_path))) as caught:
         load_captioner(tmp_path)

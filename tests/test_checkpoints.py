@@ -204,7 +204,7 @@ REFUSED = {
     "an adapter inside": (
         _with(lora_unet__lora_down__weight=ONE), "holds an adapter (lora_unet.lora_down.weight)",
     ),
-    "another tensor": (_with(style_tokens=ONE), "no part of the model (style_tokens)"),
+    "another tensor": (_with(style_tokens=ONE), "not part of the model (style_tokens)"),
     "a control net": (_rename("model.diffusion_model.", "control_model."), "is a ControlNet"),
     "sd3": (lambda _: {"model.diffusion_model.joint_blocks.0.x": ONE}, "is Stable Diffusion 3"),
     "flux": (lambda _: {"double_blocks.0.img_attn.proj.weight": ONE}, "is Flux"),

@@ -184,7 +184,7 @@ def refusals(tiny, dataset, tmp_path):
         "missing.jpg": ("segment", "missing.jpg", "--preset", tiny, "--out", tmp_path / "out"),
         "bad.jpg": ("segment", tmp_path / "bad.jpg", *alone),
         "short.png": ("segment", tmp_path / "short.png", *alone),
-        "'zebra' is no class": (*segment, tiny, "--classes", "zebra"),
+        "'zebra' is not a class": (*segment, tiny, "--classes", "zebra"),
         "' , ' names none": (*segment, tiny, "--classes", " , "),
         "'' names none": (*segment, tiny, "--classes", ""),
         "is the background": (*segment, tiny, "--classes", "dog,Background", "--open"),
@@ -214,7 +214,7 @@ def refusals(tiny, dataset, tmp_path):
 
 
 CASES = (
-    "missing.jpg", "bad.jpg", "short.png", "'zebra' is no class", "both become", "is a file",
+    "missing.jpg", "bad.jpg", "short.png", "'zebra' is not a class", "both become", "is a file",
     "' , ' names none", "'' names none", "is the background",
     "is a picture that was given", "names no pixels", "is a file; give a folder for",
     "no method 'nosuch'", "clustering by 'kmeans' has no setting 'q'", "--set takes", "hf download",

@@ -160,8 +160,8 @@ def test_a_flat_picture_has_no_silhouette_and_is_one_segment():
     ("settings", "message"),
     [
         ({"k_is": "silhouette", "k": 1}, r"clustering\.k is 1; a silhouette compares 2"),
-        ({"method": "ncut", "tau": -0.1}, r"clustering\.tau is -0\.1; it is 0 or more"),
-        ({"method": "ncut", "alpha": 0.0}, r"clustering\.alpha is 0\.0; it is above 0"),
+        ({"method": "ncut", "tau": -0.1}, r"clustering\.tau is -0\.1; it must be 0 or more"),
+        ({"method": "ncut", "alpha": 0.0}, r"clustering\.alpha is 0\.0; it must be above 0"),
         ({"method": "merge", "threshold": float("nan")}, r"clustering\.threshold"),
         ({"method": "merge", "anchors": 0}, r"clustering\.anchors is 0"),
         ({"method": "merge", "rounds": 0}, r"clustering\.rounds is 0"),

@@ -89,7 +89,7 @@ def test_k_that_the_cells_do_not_have_is_refused(method, k, more):
 
 @pytest.mark.parametrize("k", [True, np.True_, 2.5, float("nan"), float("inf"), "3", None, (3,)])
 def test_k_that_is_no_whole_number_is_refused(k):
-    with pytest.raises(FslabError, match=r"clustering\.k is .*; it is a whole number"):
+    with pytest.raises(FslabError, match=r"clustering\.k is .*; it must be a whole number"):
         Clustering.of(k=k)
     with pytest.raises(FslabError, match=r"clustering\.also is .*"):
         Clustering.of(also=(k,))
@@ -104,13 +104,15 @@ def test_k_of_any_kind_of_number_is_that_number(k):
 
 @pytest.mark.parametrize("k", [0, -1, -(10**9), np.int64(-3)])
 def test_k_below_one_is_refused(k):
-    with pytest.raises(FslabError, match=r"clustering\.k is -?\d+; it is a whole number from 1 up"):
+    with pytest.raises(
+        FslabError, match=r"clustering\.k is -?\d+; it must be a whole number from 1 up"
+    ):
         Clustering.of(k=k)
 
 
 @pytest.mark.parametrize(("method", "name"), [("kmeans", "restarts"), ("merge", "rounds")])
 def test_repetitions_without_end_are_refused(method, name):
-    with pytest.raises(FslabError, match=rf"clustering\.{name} is 10+; it is at most 10000"):
+    with pytest.raises(FslabError, match=rf"clustering\.{name} is 10+; it must be at most 10000"):
         Clustering.of(method, **{name: 10**10})
 
 

@@ -163,7 +163,7 @@ def test_features_that_cannot_be_compared_are_refused():
     broken["layer 0"][0, 0, 0] = np.nan
     with pytest.raises(FslabError, match="holds NaN or infinity"):
         correspond(a, (0, 0), broken)
-    with pytest.raises(FslabError, match=r"features is .*; give a fslab.Features"):
+    with pytest.raises(FslabError, match=r"features is .*; give an fslab.Features"):
         correspond(noise_picture(8, 8), (0, 0), a)
     for most in (0, -1):
         with pytest.raises(FslabError, match="most is"):
@@ -287,5 +287,7 @@ def test_records_say_what_they_hold():
     assert "3, 4" in found._repr_html_()
     with pytest.raises(FslabError, match=r"2 points with 1 maps"):
         Correspondence(((0, 0), (1, 1)), found.likeness)
-    with pytest.raises(FslabError, match=r"likeness is float32 \[32, 64\]; it is f32 \[P, H, W\]"):
+    with pytest.raises(
+        FslabError, match=r"likeness is float32 \[32, 64\]; it must be f32 \[P, H, W\]"
+    ):
         Correspondence(((0, 0),), found.likeness[0])

@@ -176,7 +176,7 @@ def test_refusals_say_what_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
     assert "gone.jpg" in refusal(tmp_path / "link.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert "no ordinary file" in refusal(tmp_path / "pipe.jpg")
+    assert "not an ordinary file" in refusal(tmp_path / "pipe.jpg")
     refusal(tmp_path / ("long" * 100))
     (tmp_path / "lab.tif").touch()
     Image.new("LAB", (4, 4)).save(tmp_path / "lab.tif")
@@ -439,8 +439,8 @@ def test_coco_refusals(coco_root):
     with pytest.raises(FslabError, match=r"lacks 1 file that the json names: 'q\.jpg'$"):
         datasets.coco(coco_root)
     for wrong, words in (
-        ("{", "is no json"),
-        ("[]", "no instances json"),
+        ("{", "is not valid JSON"),
+        ("[]", "not an instances JSON"),
         (json.dumps({"images": []}), "categories"),
         (json.dumps({**data, "images": []}), "lists no images"),
     ):
@@ -528,5 +528,5 @@ def test_a_picture_goes_round(tmp_path):
 def test_a_json_that_is_nested_without_end_is_refused(coco_root):
     source = coco_root / "annotations/instances_val2017.json"
     source.write_text("[" * 100_000 + "]" * 100_000)
-    with pytest.raises(FslabError, match=r"instances_val2017\.json' is no json"):
+    with pytest.raises(FslabError, match=r"instances_val2017\.json' is not valid JSON"):
         datasets.coco(coco_root, "val2017")

@@ -170,7 +170,7 @@ def test_what_is_no_zip_and_what_vanished_are_one_sentence(root, memory, tmp_pat
 
 def test_results_go_to_a_folder_of_this_machine(run, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused = "memory://out' is no folder of this machine"
+    refused = "memory://out' is not a folder of this machine"
     for words in (("evaluate", root, *PLAIN), ("evaluate", root / "JPEGImages", *PLAIN)):
         code, said, wrong = run(*words, "--out", "memory://out")
         assert (code, said) == (2, "")

@@ -116,7 +116,7 @@ def test_what_is_no_tiny_autoencoder_is_refused_by_its_name(diffusion_folders, e
         Diffusion(folder, encoder=folder / "vae")
     with pytest.raises(FslabError, match="is of no class of diffusers"):
         Diffusion(folder, encoder=folder / "text_encoder")
-    with pytest.raises(FslabError, match="encoder is 'nowhere', which is no folder"):
+    with pytest.raises(FslabError, match="encoder is 'nowhere', which is not a folder"):
         Lab(folder, encoder="nowhere")
     with pytest.raises(FslabError, match="rgb reads pictures without an encoder"):
         _ = Lab(folder, "rgb", encoder=encoder).backbone
@@ -126,7 +126,7 @@ def test_what_is_no_tiny_autoencoder_is_refused_by_its_name(diffusion_folders, e
     with pytest.raises(FslabError, match="quantiser = 3, which fslab does not understand"):
         Diffusion(folder, encoder=odd)
     (odd / "config.json").write_text(json.dumps({**config, "encoder_block_out_channels": 8}))
-    with pytest.raises(FslabError, match="the encoder_block_out_channels 8; it is a list"):
+    with pytest.raises(FslabError, match="the encoder_block_out_channels 8; it must be a list"):
         Diffusion(folder, encoder=odd)
 
 

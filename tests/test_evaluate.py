@@ -108,7 +108,7 @@ def test_a_damaged_result_file_is_refused_by_name(dataset, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / RESULTS).write_text('{"other": 1}\n')
-    with pytest.raises(FslabError, match=r"results\.jsonl: line 1 is no result"):
+    with pytest.raises(FslabError, match=r"results\.jsonl: no line is a result"):
         evaluate(descriptor(), dataset, PLAIN, "oracle", out=out, progress=False)
 
 

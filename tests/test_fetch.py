@@ -204,8 +204,8 @@ HOSTILE = {
     "backslash": (tar_of(("set\\..\\escaped", b"x")), ".tar", "outside"),
     "symlink": (tar_of(special("set/way", tarfile.SYMTYPE, "/"), ("set/way/escaped", b"x")), ".tar", "link"),
     "hardlink": (tar_of(("set/a", b"x"), special("set/b", tarfile.LNKTYPE, "../escaped")), ".tar", "link"),
-    "device": (tar_of(special("set/null", tarfile.CHRTYPE)), ".tar", "no ordinary file"),
-    "fifo": (tar_of(special("set/pipe", tarfile.FIFOTYPE)), ".tar", "no ordinary file"),
+    "device": (tar_of(special("set/null", tarfile.CHRTYPE)), ".tar", "not an ordinary file"),
+    "fifo": (tar_of(special("set/pipe", tarfile.FIFOTYPE)), ".tar", "not an ordinary file"),
     "twice": (tar_of(("set/a", b"1"), ("set/./a", b"2")), ".tar", "twice"),
     "cut tar": (GOOD[:300_000], ".tar", "damaged"),
     "compressed tar": (gzip.compress(GOOD), ".tar", "damaged"),
@@ -232,7 +232,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path):
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
         archive.writestr(info, "/etc")
-    with pytest.raises(FslabError, match="no ordinary file"):
+    with pytest.raises(FslabError, match="not an ordinary file"):
         unpack.unpack(tmp_path / "link.zip", tmp_path / "target", lambda _: None)
     assert files(tmp_path) == ["link.zip"]
 

@@ -173,7 +173,7 @@ def test_a_page_or_report_without_room_is_one_sentence(dataset, whole, small_dis
     lab = Lab("mini", "rgb")
     with pytest.raises(FslabError, match=r"cannot be written \(No space left on device\)") as said:
         command.evaluate_set(
-            lab, dataset, lab.recipe(PLAIN), "oracle", None, out, None, as_json=False
+            lab, dataset, lab.recipe(PLAIN), "oracle", None, out, client=None, as_json=False
         )
     assert "\n" not in str(said.value)
     assert lines(out / RESULTS) == lines(whole / RESULTS)

@@ -165,12 +165,12 @@ SPOILT = {
     ),
     "another kind of file": (
         lambda data: b"\x02" + bytes(7) + b"{]" + data,
-        "is no whole safetensors file",
+        "is not a whole safetensors file",
     ),
     "a header of nothing": (lambda data: struct.pack("<Q", 2) + b"[]", "lists no tensors"),
     "a deep header": (
         lambda data: struct.pack("<Q", 200_000) + b"[" * 200_000,
-        "is no whole safetensors file",
+        "is not a whole safetensors file",
     ),
 }
 

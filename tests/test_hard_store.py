@@ -311,7 +311,7 @@ def test_arrays_of_any_type_order_and_shape_come_back(data):
     assert np.array_equal(found, given_array)
 
 
-@pytest.mark.parametrize("ask", ["array", "lasting"])
+@pytest.mark.parametrize("ask", ["array", "shared"])
 def test_nobody_changes_what_the_next_is_given(tmp_path, ask):
     for _ in ("cold", "warm"):
         memory = Memory(Store(tmp_path), Recent())

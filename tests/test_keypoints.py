@@ -124,7 +124,7 @@ def test_what_cannot_be_scored_is_refused():
     with pytest.raises(FslabError, match="an interval takes two or more"):
         one.interval()
     for alpha in (0, -1, float("nan")):
-        with pytest.raises(FslabError, match="it is a share of the box"):
+        with pytest.raises(FslabError, match="it must be a share of the box"):
             one.pck(alpha)
     for errors in ((), (np.zeros(0),)):
         with pytest.raises(FslabError, match="a pair without points has no score"):

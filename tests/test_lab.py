@@ -300,12 +300,12 @@ REFUSALS = {
     "no layer is called 'down_block.1'.*down_blocks.1": lambda lab, picture: lab.extract(
         picture, ["down_block.1"]
     ),
-    "timestep is 1000; it is a whole number from 0 to 999": lambda lab, picture: lab.extract(
+    "timestep is 1000; it must be a whole number from 0 to 999": lambda lab, picture: lab.extract(
         picture, timestep=1000
     ),
     "timestep is -1": lambda lab, picture: lab.extract(picture, timestep=-1),
-    r"extraction.timesteps is \(5\.5,\); it is a whole number": lambda lab, picture: lab.extract(
-        picture, timestep=5.5
+    r"extraction.timesteps is \(5\.5,\); it must be a whole number": lambda lab, picture: (
+        lab.extract(picture, timestep=5.5)
     ),
     "no method 'freeseg'.*did you mean freeseg-diff": lambda lab, picture: lab.segment(
         picture, "freeseg"
@@ -313,7 +313,7 @@ REFUSALS = {
     "clustering by 'kmeans' has no setting 'n'.*restarts": lambda lab, picture: lab.cluster(
         lab.extract(picture), n=3
     ),
-    "candidate 'zebra' is no class": lambda lab, picture: lab.segment(
+    "candidate 'zebra' is not a class": lambda lab, picture: lab.segment(
         picture, candidates=["zebra"]
     ),
 }

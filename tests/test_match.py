@@ -315,7 +315,7 @@ def test_half_precision_gives_float32(clip):
 
 
 def test_weights_that_are_not_there_are_refused(clip, tmp_path):
-    with pytest.raises(FslabError, match="nowhere is no folder"):
+    with pytest.raises(FslabError, match="nowhere is not a folder"):
         load_matcher(tmp_path / "nowhere")
     with pytest.raises(FslabError, match=r"no config\.json"):
         load_matcher(tmp_path)
@@ -323,7 +323,7 @@ def test_weights_that_are_not_there_are_refused(clip, tmp_path):
         data = path.read_bytes()
         cut = data[: len(data) // 2] if path.suffix == ".safetensors" else data
         (tmp_path / path.name).write_bytes(cut)
-    with pytest.raises(FslabError, match="no whole safetensors file"):
+    with pytest.raises(FslabError, match="not a whole safetensors file"):
         load_matcher(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FslabError, match=r"no \*\.safetensors"):

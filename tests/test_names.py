@@ -11,7 +11,7 @@ from textblob.en.inflect import singularize
 
 from fslab.captions import nouns
 from fslab.datasets import COCO_OBJECT
-from fslab.names import _lexicon, singular
+from fslab.names import _lexicon, did_you_mean, singular
 from fslab.records import FslabError, Vocabulary
 
 TABLES = Path(__file__).parent / "english"
@@ -221,7 +221,7 @@ def test_what_is_no_text_is_refused_wherever_a_vocabulary_holds_it(name, where):
         "synonyms": {"synonyms": {"bus": (name,)}},
     }
     names = ("background", "bus", *((name,) if where == "names" else ()))
-    with pytest.raises(FslabError, match=r"each is a text|letter or a sign|not UTF-8"):
+    with pytest.raises(FslabError, match=r"each must be a text|letter or a sign|not UTF-8"):
         Vocabulary(names, **more[where])
 
 
@@ -242,3 +242,10 @@ def test_signs_that_are_not_seen_make_no_other_name():
     known = Vocabulary(("background", "\U0001f436", "dog"))
     assert known.find("\U0001f436\ufe0f") == "\U0001f436"
     assert known.find("do\u200bg") == "dog"
+
+
+def test_what_is_near_is_offered_nearest_first_and_nothing_else():
+    known = ("kmeans", "kmedians", "ncut")
+    assert did_you_mean("kmean", known) == "; did you mean kmeans or kmedians?"
+    assert did_you_mean("kmean", known, most=1) == "; did you mean kmeans?"
+    assert did_you_mean("zebra", known) == ""

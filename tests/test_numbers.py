@@ -263,8 +263,8 @@ BEYOND = {
         ({"latents_std": STD}, "latents_std alone"),
         ({"latents_mean": MEAN[:3], "latents_std": STD}, "a list of 4 numbers"),
         ({"latents_mean": MEAN, "latents_std": STD, "shift_factor": 0.1}, "both"),
-        ({"scaling_factor": "0.18"}, "scaling_factor '0.18'; it is a number"),
-        ({"scaling_factor": None}, "scaling_factor None; it is a number"),
+        ({"scaling_factor": "0.18"}, "scaling_factor '0.18'; it must be a number"),
+        ({"scaling_factor": None}, "scaling_factor None; it must be a number"),
         ({"in_channels": 4}, "other pictures than RGB"),
         ({"_class_name": "AutoencoderTiny"}, "is of a AutoencoderTiny"),
         ({"latent_whitening": True}, "latent_whitening = True"),
@@ -291,8 +291,8 @@ BEYOND = {
         ({"model_type": "t5"}, "holds a 't5' model"),
         ({"model_type": "roberta_series"}, "holds a 'roberta_series' model"),
         ({"quantization_config": {"quant_method": "fp8"}}, "quantised weights"),
-        ({"hidden_size": "wide"}, "the hidden_size 'wide'; it is a whole number"),
-        ({"hidden_size": 0}, "the hidden_size 0; it is a whole number"),
+        ({"hidden_size": "wide"}, "the hidden_size 'wide'; it must be a whole number"),
+        ({"hidden_size": 0}, "the hidden_size 0; it must be a whole number"),
     ],
 }  # fmt: skip
 

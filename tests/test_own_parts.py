@@ -92,7 +92,7 @@ def test_what_is_no_feature_map_is_refused_by_the_layer(what):
 
 @pytest.mark.parametrize("size", [(0, 3), (3,), 5, None, (2.5, 3), (-1, 2)])
 def test_what_is_no_size_is_refused(size):
-    with pytest.raises(FslabError, match="it is a height and a width"):
+    with pytest.raises(FslabError, match="it must be a height and a width"):
         Features({"x": cells()}, size)
 
 

@@ -128,7 +128,7 @@ def test_every_stage_can_be_one_s_own_one_by_one_and_together(picture):
 
 WRONG = {
     "columns returned segments of 2 x 2 pixels": {"cluster": lambda features: np.eye(2, dtype=int)},
-    r"returned no segments.*float64": {"cluster": lambda features: np.ones(features.size)},
+    r"did not return segments.*float64": {"cluster": lambda features: np.ones(features.size)},
     r"returned ndarray|returned float": {"extract": lambda picture: np.ones((1, 2, 2))},
     "holds NaN": {"extract": lambda p: Features({"x": np.full((1, 2, 2), np.nan)}, p.size)},
     "features of a picture of": {"extract": lambda p: Features({"x": np.ones((1, 2, 2))}, (2, 2))},
@@ -137,10 +137,10 @@ WRONG = {
     r"must be the vocabulary's": {
         "match": lambda p, s, c: LabelMap(np.zeros(p.size, int), ("background", "dog"))
     },
-    r"returned no label map": {"refine": lambda picture, labels: labels.labels / 2},
+    r"did not return a label map": {"refine": lambda picture, labels: labels.labels / 2},
     r"returned labels of \(2, 2\)": {"refine": lambda picture, labels: np.zeros((2, 2), int)},
     r"returned label 99": {"refine": lambda picture, labels: np.full(picture.size, 99)},
-    "5 is no function": {"cluster": 5},
+    "5 is not a function": {"cluster": 5},
     "cannot be imported": {"cluster": "no_such_module:f"},
     "a recipe has no setting 'clustr'": {"clustr": columns},
 }  # fmt: skip
@@ -280,8 +280,8 @@ def test_a_name_that_no_recipe_could_hold_is_refused(name):
 def test_recipes_that_were_written_otherwise_are_refused():
     own = {"own": "test_own_stages:columns"}
     for wrong, said in {
-        "no recipe": [1], r"5.*no recipe": {"name": 5}, "k cannot be set": {"cluster": {**own, "k": 3}},
-        "no clustering's name": {"cluster": {"method": ["kmeans"]}},
+        "not a recipe": [1], r"5.*not a recipe": {"name": 5}, "k cannot be set": {"cluster": {**own, "k": 3}},
+        "not the name of a clustering": {"cluster": {"method": ["kmeans"]}},
     }.items():  # fmt: skip
         with pytest.raises(FslabError, match=wrong):
             Recipe.from_dict(said)

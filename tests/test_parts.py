@@ -316,7 +316,7 @@ def test_what_cannot_be_told_apart_is_refused_with_what_to_do():
         with pytest.raises(FslabError, match=rf"cannot be told .*{why}.*parts\.versioned\(1\)"):
             identity(function)
     assert identity(versioned(1)(spoken)).endswith("<lambda>@1")
-    with pytest.raises(FslabError, match="5 is no function"):
+    with pytest.raises(FslabError, match="5 is not a function"):
         identity(5)
 
 

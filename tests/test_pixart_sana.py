@@ -192,7 +192,7 @@ def test_alpha_opens_as_its_files_name_it(folders, tmp_path):
         ("pixart-sigma", "scheduler", {"use_flow_sigmas": True}, "use_flow_sigmas"),
         ("sana", "transformer", {"in_channels": 8}, "takes 8 channels and its VAE gives 4"),
         ("sana", "transformer", {"guidance_embeds": True}, "Sana-Sprint"),
-        ("sana", "vae", {"scaling_factor": None}, "scaling_factor None; it is a number"),
+        ("sana", "vae", {"scaling_factor": None}, "scaling_factor None; it must be a number"),
         ("sana", "scheduler", {"use_flow_sigmas": False}, "trained by flow matching"),
     ],
 )  # fmt: skip

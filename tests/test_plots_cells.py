@@ -32,5 +32,5 @@ def test_refusals_are_sentences():
     picture = noise_picture(16, 16)
     with pytest.raises(FslabError, match="cell_maps has nothing to draw"):
         plots.cell_maps(picture, {}, "", "")
-    with pytest.raises(FslabError, match=r"map 'dog' is \[3\]; a map is \[h, w\]"):
+    with pytest.raises(FslabError, match=r"map 'dog' is \[3\]; a map must be \[h, w\]"):
         plots.cell_maps(picture, {"dog": np.zeros(3)}, "", "")

@@ -44,7 +44,7 @@ def test_it_is_fp32_on_a_cpu_and_fp16_on_a_gpu(tiny, monkeypatch):
 
 @pytest.mark.parametrize("given", ["float16", "int8", "", 16])
 def test_another_is_refused(tiny, given):
-    with pytest.raises(FslabError, match=r"precision is .*; it is one of fp32, fp16, bf16"):
+    with pytest.raises(FslabError, match=r"precision is .*; it must be one of fp32, fp16, bf16"):
         Lab(tiny, precision=given)
 
 
@@ -163,7 +163,7 @@ def test_the_command_line_takes_and_says_it(run, tiny, tmp_path):
     assert run(*words, "fp8") == (
         2,
         "",
-        "fslab: precision is 'fp8'; it is one of fp32, fp16, bf16\n",
+        "fslab: precision is 'fp8'; it must be one of fp32, fp16, bf16\n",
     )
 
 

@@ -106,7 +106,10 @@ def test_the_layers_of_the_recipe_are_found_in_the_true_configurations(tmp_path,
         (tmp_path / part).mkdir()
         (tmp_path / part / name).write_text(json.dumps(config))
     settings, known = METHODS["fslab"], PRESETS[preset]
-    backbone = Diffusion(tmp_path, known.name, known.resolution, known.timestep, known.layers)
+    backbone = Diffusion(
+        tmp_path, known.name, resolution=known.resolution, timestep=known.timestep,
+        layers=known.layers,
+    )  # fmt: skip
     assert backbone.resolution == {"sd14": 512, "sd21": 768}[preset]
     for patterns in (settings.extract.layers, settings.match.attention_layers):
         found = pick_layers(patterns, backbone.layers())

@@ -198,7 +198,7 @@ def test_a_whole_recipe_runs_without_pydensecrf(monkeypatch):
 
 def test_the_engine_is_a_setting_of_the_recipe():
     with pytest.raises(
-        FslabError, match=r"refinement.engine is 'cuda'; it is one of 'fslab', 'pyd"
+        FslabError, match=r"refinement.engine is 'cuda'; it must be one of 'fslab', 'pyd"
     ):
         Refinement.of(engine="cuda")
     other = Recipe(refine=Refinement.of(engine="pydensecrf"))

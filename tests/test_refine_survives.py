@@ -277,11 +277,17 @@ def test_what_is_free_is_the_least_of_all_limits(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("energies", "message"),
     [
-        (np.zeros((2, 11), np.float32), r"unary is float32 \[2, 11\]; it is \[labels, 12\]"),
-        (np.zeros((2, 3, 4), np.float32), r"unary is float32 \[2, 3, 4\]; it is \[labels, 12\]"),
-        (np.zeros((0, 12), np.float32), r"unary is float32 \[0, 12\]; it is an array of numbers"),
+        (np.zeros((2, 11), np.float32), r"unary is float32 \[2, 11\]; it must be \[labels, 12\]"),
+        (
+            np.zeros((2, 3, 4), np.float32),
+            r"unary is float32 \[2, 3, 4\]; it must be \[labels, 12\]",
+        ),
+        (
+            np.zeros((0, 12), np.float32),
+            r"unary is float32 \[0, 12\]; it must be an array of numbers",
+        ),
         (np.full((2, 12), np.inf, np.float32), "unary holds NaN or infinity"),
-        ([[0.0] * 12] * 2, "unary is list; it is an array of numbers"),
+        ([[0.0] * 12] * 2, "unary is list; it must be an array of numbers"),
     ],
 )
 def test_energies_that_are_not_one_for_each_label_and_pixel_are_refused(energies, message, engine):

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "fslab"
 
 GROUND = (
     "html", "names", "errors", "parts", "records", "keys", "files", "overtaking", "tap", "process", "room",
-    "devices", "versions", "recent",
+    "devices", "versions", "recent", "vectors",
 )  # fmt: skip
 SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "correspond", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")

@@ -238,7 +238,7 @@ def changed(folder, place, part, **entries):
         ),
         ("qwen-image", "transformer", {"in_channels": 20}, "takes 20 channels a token"),
         ("qwen-image", "text_encoder", {"model_type": "qwen3"}, "holds a 'qwen3' model"),
-        ("qwen-image", "vae", {"latents_mean": None}, "latents_mean None; it is a list of 4"),
+        ("qwen-image", "vae", {"latents_mean": None}, "latents_mean None; it must be a list of 4"),
         ("flux2", "transformer", {"guidance_embeds": True}, "as FLUX.2 dev is"),
         ("flux2", "transformer", {"in_channels": 32}, "takes 32 channels a token"),
         ("flux2", "text_encoder", {"model_type": "mistral3"}, "holds a 'mistral3' model"),

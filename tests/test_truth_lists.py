@@ -98,7 +98,7 @@ def test_a_name_in_the_other_form_of_its_letters_is_found(tmp_path):
     ("data", "words"),
     [
         (TEXT.encode("utf-16-le"), "holds zero bytes.*UTF-8"),
-        (b"\xff\xfea", "begins as utf-16 and is none"),
+        (b"\xff\xfea", "begins like utf-16 but is not"),
         (b"a 1\nb -1\n", "line 1 is 'a 1': a list of one class"),
         (b"a\n\nb  0\n", "line 3 is 'b  0': a list of one class"),
         (b"a\nb.jpg\n", r"line 2 is 'b\.jpg', and no such picture is there"),
@@ -220,8 +220,8 @@ def test_a_pipe_called_like_a_picture_keeps_nobody_waiting(tmp_path):
     picture().save(tmp_path / "a.png")
     found = datasets.folder(tmp_path)
     (odd,) = glance(found)
-    assert "is no ordinary file" in odd.why
-    with pytest.raises(FslabError, match="is no ordinary file"):
+    assert "is not an ordinary file" in odd.why
+    with pytest.raises(FslabError, match="is not an ordinary file"):
         found.samples[1].picture()
 
 

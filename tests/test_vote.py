@@ -104,9 +104,9 @@ def test_clustering_also_gives_other_segmentations():
     ("settings", "sentence"),
     [
         ({"cluster.also": (4,), "cluster.k_is": "silhouette"}, "goes with a fixed K"),
-        ({"cluster.also": (0,)}, "each K is 1 or more"),
+        ({"cluster.also": (0,)}, "each K must be 1 or more"),
         ({"match.attention": 1.0}, "assignment='vote' only"),
-        ({"match.assignment": "vote", "match.attention": -1.0}, "it is 0 or more"),
+        ({"match.assignment": "vote", "match.attention": -1.0}, "it must be 0 or more"),
         ({"match.attention_timestep": 1000}, "from 0 to 999"),
     ],
 )

@@ -157,15 +157,15 @@ def test_another_size_keeps_the_point_inside(lab):
     waited(explorer)
     assert explorer.point == (63, 20)
     assert list(explorer._panels[0].axes[0].range) == [-0.5, 127.5]
-    with pytest.raises(FslabError, match="row is 64; it lies between 0 and 63"):
+    with pytest.raises(FslabError, match="row is 64; it must lie between 0 and 63"):
         explorer.point = (64, 0)
 
 
 def test_state_refuses_what_a_knob_cannot_take(lab, data):
     explorer = waited(explore_features(lab, data))
     for name, value, words in (
-        ("timestep", 1000, "timestep is 1000; it lies between 0 and 999"),
-        ("layer", "nope", "layer is 'nope'; it is one of"),
+        ("timestep", 1000, "timestep is 1000; it must lie between 0 and 999"),
+        ("layer", "nope", "layer is 'nope'; it must be one of"),
         ("picture", "nobody", "picture is 'nobody'"),
     ):
         before = getattr(explorer, name)
@@ -473,7 +473,7 @@ def test_a_click_on_a_mask_or_a_row_shows_what_clip_saw(lab, data):
 def test_matching_says_what_is_wrong_and_goes_on(lab, data):
     explorer = waited(explore_matching(lab, data))
     explorer.template = "no place for a name"
-    assert "each template holds one {}" in waited(explorer).message
+    assert "each template must hold one {}" in waited(explorer).message
     explorer.template = "{}"
     assert waited(explorer).message == ""
     explorer.candidates = ()

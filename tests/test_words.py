@@ -134,7 +134,9 @@ def test_refusals_are_sentences(tiny, picture):
     for given in ({"words": "dog"}, {"attention": "candidates"}):
         with pytest.raises(FslabError, match="attention to words needs a list of them"):
             Lab(tiny).extract(picture, **given)
-    with pytest.raises(FslabError, match=r"extraction.attention is 'all'; it is one of 'none'"):
+    with pytest.raises(
+        FslabError, match=r"extraction.attention is 'all'; it must be one of 'none'"
+    ):
         Extraction(attention="all")
 
 
@@ -262,7 +264,7 @@ def test_words_that_are_none_are_refused(tiny, picture, words):
 def test_a_word_asked_for_twice_is_asked_once(tiny, picture):
     once, twice = (Lab(tiny).attention(picture, words) for words in (["dog"], ["dog", "dog"]))
     np.testing.assert_array_equal(once["dog"], twice["dog"])
-    with pytest.raises(FslabError, match="prompt is 3; it is a text"):
+    with pytest.raises(FslabError, match="prompt is 3; it must be a text"):
         Lab(tiny).attention(picture, ["dog"], 3)
 
 

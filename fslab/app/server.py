@@ -143,7 +143,7 @@ def _is_own(ip: str) -> bool:
         return ipaddress.ip_address("127.0.0.1" if ip == "localhost" else ip).is_loopback
     except ValueError as error:
         raise FslabError(
-            f"--ip is {ip!r}; it is an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+            f"--ip is {ip!r}; it must be an address of this machine, such as 127.0.0.1 or 0.0.0.0"
         ) from error
 
 

@@ -88,8 +88,8 @@ def _text_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer
     for path, asked in zip(found, paths, strict=True):
         if path not in by_path:
             raise FslabError(
-                f"{asked!r} is no cross-attention query and shows no attention to text; paths of "
-                f"such queries end in attn2.to_q, and of any attention to text in {TO_TEXT}"
+                f"{asked!r} is not a cross-attention query and shows no attention to text; paths "
+                f"of such queries end in attn2.to_q, and of any attention to text in {TO_TEXT}"
             )
     return [by_path[path] for path in dict.fromkeys(found)]
 

@@ -150,7 +150,7 @@ class Checkpoint:
         beside = next((name for name in sorted(self._header) if not name.startswith(prefixes)), "")
         found = adapter or beside
         if found:
-            what = "an adapter" if adapter else "a tensor that is no part of the model"
+            what = "an adapter" if adapter else "a tensor that is not part of the model"
             raise FslabError(f"{self.path} holds {what} ({found}), which fslab would leave out")
         for part in self.parts:
             if not self._names(part):

@@ -78,7 +78,7 @@ def _channels(path: Path, config: Mapping[str, Any], name: str) -> NDArray[np.fl
             raise ValueError("not finite")
     except (TypeError, ValueError) as error:
         raise FslabError(
-            f"{path} has the {name} {config[name]!r}; it is three numbers, one for each colour"
+            f"{path} has the {name} {config[name]!r}; it must be three numbers, one for each colour"
         ) from error
     return values
 
@@ -89,5 +89,5 @@ def _scale(path: Path, config: Mapping[str, Any]) -> float:
     given = config.get("rescale_factor")
     scale = BYTE if given is None else given
     if not isinstance(scale, (int, float)) or not 0 < scale < inf:
-        raise FslabError(f"{path} has the rescale_factor {scale!r}; it is a number above 0")
+        raise FslabError(f"{path} has the rescale_factor {scale!r}; it must be a number above 0")
     return BYTE if abs(scale - BYTE) < 1e-9 else float(scale)

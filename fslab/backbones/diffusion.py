@@ -53,6 +53,7 @@ class Diffusion(MetaListing, TextBackbone):
         self,
         folder: Path,
         name: str = "",
+        *,
         resolution: int | None = None,
         timestep: int = 0,
         layers: Sequence[str] = (),

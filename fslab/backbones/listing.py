@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 class Shapes:
     """What one pass shows of each module, in the order in which modules output.
 
-    outputs: the shape of each entry, () where that is no tensor. inputs: the first tensor's shape.
+    outputs: the shape of each entry, () where it is not a tensor. inputs: the first tensor's shape.
     attention: of the modules that ask for attention themselves, the shapes of queries and keys.
     """
 
@@ -129,7 +129,7 @@ def _attentions(
 
 
 def _stride(shape: Shape, larger: Shape, side: int, other: int) -> int | None:
-    """Return the stride that explains both shapes, or None where the output is no map."""
+    """Return the stride that explains both shapes, or None where the output is not a map."""
     if len(shape) != len(larger):
         return None
     if len(shape) == 4 and shape[2] == shape[3] and shape[2] != larger[2]:

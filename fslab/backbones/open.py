@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from fslab.backbones.base import Backbone
 from fslab.backbones.baselines import Handmade, Rgb
@@ -27,6 +28,7 @@ DESCRIPTORS = {"rgb": Rgb, "handmade": Handmade}
 def open_backbone(
     source: str | os.PathLike[str],
     name: str = "",
+    *,
     resolution: int | None = None,
     timestep: int = 0,
     layers: Sequence[str] = (),
@@ -48,19 +50,20 @@ def open_backbone(
     if source in DESCRIPTORS:
         _check_has_vae(source, encoder)
         return DESCRIPTORS[source]()
+    given: dict[str, Any] = {"resolution": resolution, "device": device, "random": random}
     if is_single_file(source):
         path = Path(source).expanduser()
-        found = SingleFile(path, name, resolution, timestep, layers, device, random, encoder)
+        found = SingleFile(path, name, **given, timestep=timestep, layers=layers, encoder=encoder)
         found.store = store
         return found
     folder = locate(source, "backbone", without)
     name = name or name_of(folder)
     if any((folder / network).is_dir() for network in NETWORKS):
-        found = Diffusion(folder, name, resolution, timestep, layers, device, random, encoder)
+        found = Diffusion(folder, name, **given, timestep=timestep, layers=layers, encoder=encoder)
     else:
         _check_has_vae(name, encoder)
         _check_is_whole(folder)
-        found = VisionTransformer(folder, name, resolution, device, random)
+        found = VisionTransformer(folder, name, **given)
     found.store = store
     return found
 

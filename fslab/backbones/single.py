@@ -22,9 +22,10 @@ from fslab.weights import place_of, source_of
 from fslab.weights.parts import small_files
 
 CLIPS = (
-    "openai/clip-vit-large-patch14", "openai/clip-vit-base-patch32",
+    "openai/clip-vit-large-patch14",
+    "openai/clip-vit-base-patch32",
     "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
-)  # fmt: skip
+)
 """CLIPs whose tokenizer is the one that Stable Diffusion was trained with."""
 
 

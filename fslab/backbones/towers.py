@@ -51,7 +51,7 @@ class Tower:
         if not isinstance(value, int) or value < 1:
             raise FslabError(
                 f"{self.folder} holds a {self.config.model_type!r} model, and its config.json has "
-                f"the {name} {value!r}; it is a number of pixels, the side of a square, and "
+                f"the {name} {value!r}; it must be a number of pixels, the side of a square, and "
                 f"fslab reads {READ}"
             )
         return value

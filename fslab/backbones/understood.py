@@ -126,7 +126,7 @@ def tiny_config(folder: Path, factor: int, channels: int) -> dict[str, Any]:
     blocks = config.get("encoder_block_out_channels", (64,) * 4)
     if not isinstance(blocks, (list, tuple)):
         raise FslabError(
-            f"{folder}/config.json has the encoder_block_out_channels {blocks!r}; it is a list"
+            f"{folder}/config.json has the encoder_block_out_channels {blocks!r}; it must be a list"
         )
     given = {"channels": config["latent_channels"], "pixels a cell": 2 ** (len(blocks) - 1)}
     wanted = {"channels": channels, "pixels a cell": factor}
@@ -145,9 +145,9 @@ def _check_scale(folder: Path, config: Mapping[str, Any]) -> None:
     for name in ("scaling_factor", "shift_factor"):
         value = config.get(name, 1)
         if not _is_number(value) and not (name == "shift_factor" and value is None):
-            raise FslabError(f"{folder}/config.json has the {name} {value!r}; it is a number")
+            raise FslabError(f"{folder}/config.json has the {name} {value!r}; it must be a number")
         if name == "scaling_factor" and value <= 0:
-            raise FslabError(f"{folder}/config.json has the {name} {value!r}; it is above 0")
+            raise FslabError(f"{folder}/config.json has the {name} {value!r}; it must be above 0")
     given = [name for name in ("latents_mean", "latents_std") if config.get(name) is not None]
     for name in given:
         values = config[name]
@@ -157,12 +157,13 @@ def _check_scale(folder: Path, config: Mapping[str, Any]) -> None:
             or not all(map(_is_number, values))
         ):
             raise FslabError(
-                f"{folder}/config.json has the {name} {values!r}; it is a list of {channels} "
+                f"{folder}/config.json has the {name} {values!r}; it must be a list of {channels} "
                 "numbers, one for each latent channel"
             )
     if "latents_std" in given and min(config["latents_std"]) <= 0:
         raise FslabError(
-            f"{folder}/config.json has the latents_std {config['latents_std']!r}; each is above 0"
+            f"{folder}/config.json has the latents_std {config['latents_std']!r}; each number "
+            "must be above 0"
         )
     if len(given) == 1:
         raise FslabError(
@@ -255,7 +256,9 @@ def text_number(folder: Path, name: str, config: Mapping[str, Any] | None = None
     """Return a number of a text encoder's configuration; FslabError where it is not a count."""
     value = (text_config(folder) if config is None else config).get(name, TEXT_NUMBERS[name])
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise FslabError(f"{folder}/config.json has the {name} {value!r}; it is a whole number")
+        raise FslabError(
+            f"{folder}/config.json has the {name} {value!r}; it must be a whole number from 1 up"
+        )
     return value
 
 
@@ -265,7 +268,7 @@ def _check_added(folder: Path, unet: Mapping[str, Any], pooled: int) -> None:
     if not isinstance(width, int) or not isinstance(each, int):
         raise FslabError(
             f"{folder}/unet/config.json has the {names[0]} {width!r} and the "
-            f"{names[1]} {each!r}; both are whole numbers"
+            f"{names[1]} {each!r}; both must be whole numbers"
         )
     if width != pooled + 6 * each:
         refiner = ": it is an SDXL refiner's" if width == pooled + 5 * each else ""

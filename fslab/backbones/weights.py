@@ -71,7 +71,9 @@ def load(kind: Any, folder: str | os.PathLike[str], **settings: Any) -> Any:
     from safetensors import SafetensorError
 
     if not Path(folder).is_dir():
-        raise FslabError(f"{os.fspath(folder)!r} is no folder; {kind.__name__} is loaded from one")
+        raise FslabError(
+            f"{os.fspath(folder)!r} is not a folder; {kind.__name__} is loaded from one"
+        )
     for name in CONFIGS:
         if (Path(folder) / name).exists():
             read_config(Path(folder), name)
@@ -127,7 +129,7 @@ def load_model(
 
 
 def load_finite(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
-    """Load a model as `load_model` does, and refuse weights that are no finite numbers.
+    """Load a model as `load_model` does, and refuse weights that are not finite numbers.
 
     That reads them all. Of a diffusion model's weights, which are mapped from the disk, a pass
     leaves many unread, so there what layers give is checked instead.
@@ -151,9 +153,9 @@ def check_finite(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
 def _check_loaded(model: Any, unused: Sequence[str], folder: Path) -> None:
     """Refuse weights of more layers than the model has.
 
-    A whole tower without a use, such as CLIP's text side, is no fault; a layer beyond the last is,
-    and a tensor beside those of a layer (a bias, registers), and an adapter. A part of a diffusion
-    model has a use for all of its weights.
+    A whole tower without a use, such as CLIP's text side, is not a fault; a layer beyond the last
+    is, and a tensor beside those of a layer (a bias, registers), and an adapter. A part of a
+    diffusion model has a use for all of its weights.
     """
     kinds = {_NUMBER.sub("#", name) for name in model.state_dict()}
     owners = {name.rpartition(".")[0] for name, _ in model.named_parameters()} - {""}

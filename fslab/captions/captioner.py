@@ -124,12 +124,12 @@ class Captioner:
         limit = self._limit
         if most is not None and not start <= most <= limit:
             raise FslabError(
-                f"captioning.max_length is {most}; for this captioner it is a whole number "
+                f"captioning.max_length is {most}; for this captioner it must be a whole number "
                 f"from {start}, its prompt and one token more, to {limit}"
             )
         if most is None and start - 1 + new > limit:
             raise FslabError(
-                f"captioning.max_new_tokens is {new}; for this captioner it is at most "
+                f"captioning.max_new_tokens is {new}; for this captioner it must be at most "
                 f"{limit - start + 1}, for it holds {limit} tokens, the prompt's {start - 1} among "
                 "them"
             )

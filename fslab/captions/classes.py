@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fslab.captions.tagging import nouns_of
 from fslab.parts import versioned
 from fslab.records import Caption, Captioning, FslabError, Vocabulary
+from fslab.vectors import unit
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 """Texts -> f32 [N, D], each row the mean of a text's token embeddings."""
@@ -52,11 +53,9 @@ def embed_classes(said: Sequence[str], embed: Embed, compounds: str) -> np.ndarr
 def _correlation_distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Return 1 - Pearson's r of f32 [N, D] against [M, D]: f64 [N, M]; 1 for a flat vector."""
 
-    def standard(given: np.ndarray) -> NDArray[np.float64]:
+    def standard(given: np.ndarray) -> NDArray[np.floating]:
         centred = given.astype(np.float64) - given.mean(1, keepdims=True, dtype=np.float64)
-        scaled: NDArray[np.float64]
-        scaled = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-        return scaled
+        return unit(centred)
 
     distances: NDArray[np.float64] = 1 - standard(rows) @ standard(columns).T
     return distances
@@ -66,7 +65,7 @@ def named_classes(caption: str | Sequence[str], vocabulary: Vocabulary) -> tuple
     """Return the classes that a caption, or each of several nouns, names; others are dropped.
 
     A class is named by its name, its spoken form or a synonym; the longest run of words wins
-    ("hot dog" is no dog). A name counts however it is written (`Vocabulary.find`). In the order
+    ("hot dog" is not a dog). A name counts however it is written (`Vocabulary.find`). In the order
     of the caption, each class once.
     """
     texts = [caption] if isinstance(caption, str) else caption

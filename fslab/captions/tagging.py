@@ -86,7 +86,7 @@ def _textblob_nouns(text: str) -> list[tuple[int, str, str]]:
 def _mended(tagged: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Give the tag of a noun to what stands where English has only nouns.
 
-    TextBlob's lexicon holds one tag a word, and "bear", "sink", "remote" and "orange" are no nouns
+    TextBlob's lexicon holds one tag a word, and "bear", "sink", "remote" and "orange" are not nouns
     there. But no verb follows an article ("a bear") or a number ("two bears"), a phrase does not
     end in its adjective ("a remote on a table"), and after a noun in the singular a verb would
     be "stands", so the "monitor" of "a tv monitor" is a noun too.

@@ -14,6 +14,7 @@ def ablate_file(
     file: Path,
     root: str,
     split: str | None,
+    *,
     format: str,
     preset: str,
     limit: int | None,

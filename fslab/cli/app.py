@@ -11,6 +11,7 @@ from fslab.records import FslabError
 def serve_page(
     results: Path | None,
     dataset: str | None,
+    *,
     split: str,
     format: str,
     preset: str,

@@ -51,6 +51,7 @@ def evaluate_set(
     metric: str,
     limit: int | None,
     out: Path | None,
+    *,
     client: Client | None,
     as_json: bool,
     batch: int | None = None,
@@ -80,6 +81,7 @@ def draw_set(
     recipe: Recipe,
     limit: int | None,
     out: Path | None,
+    *,
     named: bool,
     batch: int | None = None,
 ) -> None:

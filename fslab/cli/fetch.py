@@ -25,14 +25,14 @@ def fetch_named(
     if folder is None:
         raise FslabError(f"fetch {name} needs a folder to put it, such as data")
     if name in SETS and (captioner or clip or precision):
-        raise FslabError(f"--captioner, --clip and --precision belong to models; {name} is none")
+        raise FslabError(f"--captioner, --clip and --precision belong to models; {name} is not one")
     fetch_set(name, folder)
 
 
 def fetch_set(name: str, folder: Path) -> None:
     """Say what is about to be downloaded, and bring it.
 
-    Raises FslabError for a name that is no set, and as `fslab.datasets.fetch.fetch` does.
+    Raises FslabError for a name that is not a set, and as `fslab.datasets.fetch.fetch` does.
     """
     if name not in SETS:
         raise FslabError(

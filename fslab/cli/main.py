@@ -159,7 +159,7 @@ def segment(
         raise FslabError(f"--classes {classes!r} names none; leave it out to ask the captioner")
     models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
     lab = Lab(preset, backbone, **models)
-    segment_files(lab, pictures, recipe, names, open_words, folder, batch)
+    segment_files(lab, pictures, recipe, names, open_words, folder, batch=batch)
 
 
 @app.command()
@@ -211,11 +211,13 @@ def evaluate(
     models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
     lab = Lab(preset, backbone, **models)
     if not any(sample.has_truth for sample in data):
-        work.draw_set(lab, data, recipe, limit, folder, cluster is None, batch)
+        work.draw_set(lab, data, recipe, limit, folder, named=cluster is None, batch=batch)
         return
     metric = work.chosen_metric(metric, data, cluster)
     with connected(dask, workers) as client:
-        work.evaluate_set(lab, data, recipe, metric, limit, folder, client, as_json, batch)
+        work.evaluate_set(
+            lab, data, recipe, metric, limit, folder, client=client, as_json=as_json, batch=batch
+        )
 
 
 @app.command()
@@ -247,7 +249,10 @@ def ablate(
     """Compare recipes over the same pictures, each with what it gains over the first."""
     from fslab.cli.ablate import ablate_file
 
-    ablate_file(file, dataset, split, format, preset, limit, local_folder(out), precision)
+    ablate_file(
+        file, dataset, split, format=format, preset=preset, limit=limit, out=local_folder(out),
+        precision=precision,
+    )  # fmt: skip
 
 
 @app.command()
@@ -398,7 +403,10 @@ def serve_app(
     """Serve the explorers as a page: upload a picture, look at features, go through results."""
     from fslab.cli.app import serve_page
 
-    serve_page(results, dataset, split, format, preset, ip, port, visitors, browser)
+    serve_page(
+        results, dataset, split=split, format=format, preset=preset, ip=ip, port=port,
+        visitors=visitors, browser=browser,
+    )  # fmt: skip
 
 
 @app.command()
@@ -483,7 +491,7 @@ def scenes(
     from fslab.mini.scenes import write
 
     if count < 1:
-        raise FslabError(f"--count is {count}; it is a whole number from 1 up")
+        raise FslabError(f"--count is {count}; it must be a whole number from 1 up")
     check_is_new(out_dir)
     write(out_dir, count, seed, hard)
     print(f"{out_dir}: {count} scenes, split val")

@@ -67,5 +67,5 @@ def parse_size(text: str) -> int:
     """Read a size such as "2GB", "500 MB" or "0" as bytes."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", text, re.IGNORECASE)
     if not match:
-        raise FslabError(f"--prune is {text!r}; it is a size such as 2GB, 500MB or 0")
+        raise FslabError(f"--prune is {text!r}; it must be a size such as 2GB, 500MB or 0")
     return int(float(match[1]) * _UNITS[match[2].lower()])

@@ -107,7 +107,7 @@ def _row(score: Score) -> tuple[str, str]:
 
 
 def _reservations(published: Published, report: Report) -> list[str]:
-    """Say why these figures are no reproduction, where they are none."""
+    """Say why these figures do not count as a reproduction, where they do not."""
     why = []
     if report.preset != PRESET:
         why.append(f"the published figure is of {PRESET}, this one of {report.preset}")

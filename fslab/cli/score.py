@@ -23,13 +23,15 @@ def score_folders(
     """Score a folder of index PNGs against another's: by one metric, or by all that apply.
 
     What each folder holds beside them is said on stderr. Raises FslabError for an unknown metric
-    or vocabulary, files without a partner (naming them), two sizes, and labels that are no class,
-    naming the picture and the labels, and a truth without one class.
+    or vocabulary, files without a partner (naming them), two sizes, and labels that are not
+    classes, naming the picture and the labels, and a truth without one class.
     """
     from tqdm.auto import tqdm
 
     if vocabulary not in VOCABULARIES:
-        raise FslabError(f"vocabulary is {vocabulary!r}; it is one of {', '.join(VOCABULARIES)}")
+        raise FslabError(
+            f"vocabulary is {vocabulary!r}; it must be one of {', '.join(VOCABULARIES)}"
+        )
     names = VOCABULARIES[vocabulary].names
     if metric is not None:
         find_metric(metric, names)

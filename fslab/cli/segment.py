@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ from fslab.lab.drawn import caveat_of
 from fslab.lab.facts import facts
 from fslab.lab.processes import chosen_processes
 from fslab.lab.together import Order
+from fslab.names import did_you_mean
 from fslab.plots import overlay
 from fslab.process import memory_refused
 from fslab.records import FslabError, Picture, Recipe, Vocabulary
@@ -32,7 +32,7 @@ ENDINGS = (".png", ".overlay.png", ".json")
 """How the three files of a picture end."""
 
 _HOPELESS = 3
-"""So many pictures read and none segmented are no accident of one picture."""
+"""After so many pictures that were read, and none segmented, the command gives up."""
 
 
 def segment_files(
@@ -42,6 +42,7 @@ def segment_files(
     classes: Sequence[str],
     open_words: bool,
     out: Path,
+    *,
     batch: int | None = None,
 ) -> None:
     """Segment pictures and write NAME.png, NAME.overlay.png and NAME.json into `out`.
@@ -116,13 +117,11 @@ def _look_for(
     for word in classes:
         name = vocabulary.find(word)
         if name is None:
-            near = difflib.get_close_matches(word, VOC.classes, n=3)
-            hint = f" (near it: {', '.join(near)})" if near else ""
             if open_words:
                 raise FslabError(f"{word!r} is the background, which is what no class takes")
             raise FslabError(
-                f"{word!r} is no class of the vocabulary{hint}; "
-                f"it holds {', '.join(VOC.classes)}; --open takes any word"
+                f"{word!r} is not a class of the vocabulary, which holds {', '.join(VOC.classes)}; "
+                f"--open takes any word{did_you_mean(word, VOC.classes)}"
             )
         found.append(name)
     return vocabulary, tuple(dict.fromkeys(found))

@@ -55,7 +55,7 @@ def by_cuts(cells: np.ndarray, settings: NormalisedCut) -> np.ndarray:
 
 
 def labels_of(cells: np.ndarray, settings: CellClustering) -> np.ndarray:
-    """Return what a method makes of cells f32 [N, C]: labels [N]; FslabError for what is none."""
+    """Return what a method makes of cells f32 [N, C]: labels [N]; FslabError for anything else."""
     labels = settings.run(cells, settings)
     if not is_array(labels) or labels.dtype.kind not in "iu" or labels.shape != (len(cells),):
         raise FslabError(

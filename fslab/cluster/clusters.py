@@ -39,7 +39,7 @@ def cluster(features: Features, settings: Clustering, candidates: int = 0) -> Se
     Clusters that no pixel takes are dropped, so ids stay without gaps. settings.also: the same
     for other values of K, in `others`.
     Raises FslabError where K does not fit the number of cells, for numbers that are not finite, by
-    their layer's name, where "merge" is given features that are no self-attention, and for what a
+    their layer's name, where "merge" is given features that are not self-attention, and for what a
     function of somebody's own returns that is not segments; OutOfMemory, which is one, where the
     clustering would take more memory than is free.
     """
@@ -73,7 +73,7 @@ def _checked(found: object, features: Features, settings: Clustering) -> Segment
             segments = Segments(without_gaps(whole_numbers(found, "segments")))
     except FslabError as error:
         raise FslabError(
-            f"{features.name}: {settings.method} returned no segments: {error}"
+            f"{features.name}: {settings.method} did not return segments: {error}"
         ) from error
     if segments.size != features.size:
         raise FslabError(

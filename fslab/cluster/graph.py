@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
+from fslab.vectors import unit
+
 DENSE = 64
 """Below this many cells all eigenvectors at once cost less than an iteration for one."""
 
@@ -22,12 +24,12 @@ def affinity(cells: NDArray[np.floating], alpha: float) -> np.ndarray:
     A high power leaves only close likeness standing, so that the many faint edges of a picture
     do not outweigh its few strong ones (Couairon et al., NeurIPS 2024).
     """
-    unit = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-8)
-    cosines = (unit @ unit.T).astype(np.float64)
+    scaled = unit(cells, least=1e-8)
+    cosines = (scaled @ scaled.T).astype(np.float64)
     low, high = cosines.min(), cosines.max()
-    scaled = (cosines - low) / (high - low) if high > low else np.ones_like(cosines)
-    np.fill_diagonal(scaled, 1.0)  # a cell without length is like itself too
-    edges: NDArray[np.float64] = scaled**alpha
+    alike = (cosines - low) / (high - low) if high > low else np.ones_like(cosines)
+    np.fill_diagonal(alike, 1.0)  # a cell without length is like itself too
+    edges: NDArray[np.float64] = alike**alpha
     return edges
 
 
@@ -98,13 +100,10 @@ def _lanczos(normal: np.ndarray, count: int) -> NDArray[np.float64]:
     return vectors[:, np.argsort(values)[::-1][:count]]
 
 
-def spectral_embedding(graph: np.ndarray, count: int) -> NDArray[np.float64]:
+def spectral_embedding(graph: np.ndarray, count: int) -> NDArray[np.floating]:
     """Return each cell's row of the leading eigenvectors, at unit length: f64 [N, count].
 
     In these coordinates the parts of a graph are compact, whatever shape they have among the
     features (Ng, Jordan and Weiss, NIPS 2001).
     """
-    rows = leading_vectors(graph, count)
-    unit: NDArray[np.float64]
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return unit
+    return unit(leading_vectors(graph, count))

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from fslab.records import CellClustering, Clustering, Features, FslabError
 from fslab.records.base import LARGEST
+from fslab.vectors import unit
 
 
 def join(features: Features, settings: CellClustering) -> np.ndarray:
@@ -84,8 +85,8 @@ def _is_wide(group: Sequence[np.ndarray]) -> bool:
 
 
 def _maps(features: Features, settings: CellClustering) -> list[np.ndarray]:
-    unit = settings.normalise == "l2"
-    return [unit_length(value) if unit else value for value in features.values()]
+    scaled = settings.normalise == "l2"
+    return [unit_length(value) if scaled else value for value in features.values()]
 
 
 def _side_by_side(maps: Sequence[np.ndarray], name: str, settings: CellClustering) -> np.ndarray:
@@ -112,9 +113,7 @@ def position(size: tuple[int, int]) -> np.ndarray:
 
 def unit_length(value: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return a map [C, h, w] with every cell's channels scaled to length 1."""
-    scaled: NDArray[np.floating]
-    scaled = value / np.maximum(np.linalg.norm(value, axis=0, keepdims=True), 1e-8)
-    return scaled
+    return unit(value, axis=0, least=1e-8)
 
 
 def resize(value: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -34,7 +34,7 @@ def aggregate(layers: Mapping[str, np.ndarray], longer: int | None = None) -> np
     layers: probabilities f32 [keys, h, w] by name, of one or several resolutions. Keys are
     interpolated and each map is brought to sum 1; queries are repeated; a layer weighs as much
     as its grid's side. longer: the cells of the grid's longer side, None for the finest.
-    Raises FslabError for a layer that is no self-attention.
+    Raises FslabError for a layer that is not self-attention.
     """
     _check_maps(layers)
     shapes = [value.shape[1:] for value in layers.values()]

@@ -99,7 +99,7 @@ def sorted_out(folder: Place, suffixes: frozenset[str]) -> tuple[list[Place], li
     Raises FslabError where there is no such folder.
     """
     if not folder.is_dir():
-        raise FslabError(f"{str(folder)!r} is no folder; check the path")
+        raise FslabError(f"{str(folder)!r} is not a folder; check the path")
     taken: list[Place] = []
     left: list[Oddity] = []
     for path in entries(folder):

@@ -60,19 +60,21 @@ class _Twice:
 def parse(data: bytes, source: Place) -> dict[str, Any]:
     """Return the json's object; UTF-8, UTF-16 and UTF-32 are told apart, with a mark or without.
 
-    A key given twice with two values has neither. Raises FslabError for what is no instances
-    json: it has the lists images, annotations and categories, none of them empty.
+    A key given twice with two values has neither. Raises FslabError for anything but an
+    instances JSON, which has the lists images, annotations and categories, none of them empty.
     """
     try:
         found = json.loads(data, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise FslabError(f"{str(source)!r} is no json: {error}") from error
+        raise FslabError(f"{str(source)!r} is not valid JSON: {error}") from error
     if not isinstance(found, dict):
-        raise FslabError(f"{str(source)!r} is no instances json: it holds a {type(found).__name__}")
+        raise FslabError(
+            f"{str(source)!r} is not an instances JSON: it holds a {type(found).__name__}"
+        )
     for key in ("categories", "annotations", "images"):
         if not isinstance(found.get(key), list):
             raise FslabError(
-                f"{str(source)!r} is no instances json: its {key!r} is "
+                f"{str(source)!r} is not an instances JSON: its {key!r} is "
                 f"{short(found[key]) if key in found else 'missing'}, and must be a list"
             )
         if not found[key]:
@@ -109,7 +111,7 @@ def read_instances(
 
 
 def identity(value: Any) -> Identity | None:
-    """Return an id as it is compared: 7, 7.0 and "7" are one; None for what is no id."""
+    """Return an id as it is compared: 7, 7.0 and "7" are one; None for anything else."""
     if isinstance(value, str):
         return int(value) if _is_plain_digits(value) else value or None
     if type(value) is int:
@@ -315,9 +317,8 @@ def _listed(name: str, entry: _Entry, classes: _Classes, odd: list[Oddity]) -> L
 
 
 def _region(
-    source: str, annotation: Mapping[str, Any], label: int, size: tuple[int, int],
-    odd: list[Oddity],
-) -> tuple[Outline | None, Box | None, str]:  # fmt: skip
+    source: str, annotation: Mapping[str, Any], label: int, size: tuple[int, int], odd: list[Oddity]
+) -> tuple[Outline | None, Box | None, str]:
     """Return an annotation's outline, the box of what is in doubt, and why it is."""
     box = read_box(annotation.get("bbox"), *size)
     crowd, fault = _crowd(annotation, source)

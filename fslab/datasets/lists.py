@@ -21,8 +21,8 @@ _MARKS = (
 def lines_of(path: Place) -> list[tuple[int, str]]:
     """Return a list's lines that are not blank, stripped, each with its number from 1.
 
-    Bytes that are no UTF-8 stay as they are, as names of files may. Raises FslabError for a list
-    without a line, and for what is no text.
+    Bytes that are not UTF-8 stay as they are, as names of files may. Raises FslabError for a list
+    without a line, and for anything but text.
     """
     numbered = enumerate(_text(path).splitlines(), 1)
     lines = [(number, line.strip()) for number, line in numbered if line.strip()]
@@ -56,10 +56,12 @@ def _text(path: Place) -> str:
         if code is not None:
             return data.decode(code)
     except UnicodeDecodeError as error:
-        raise FslabError(f"{str(path)!r} begins as {code} and is none; save it as UTF-8") from error
+        raise FslabError(
+            f"{str(path)!r} begins like {code} but is not; save it as UTF-8"
+        ) from error
     if b"\0" in data:
         raise FslabError(
-            f"{str(path)!r} holds zero bytes, so it is no UTF-8, most likely UTF-16 without its "
+            f"{str(path)!r} holds zero bytes, so it is not UTF-8, most likely UTF-16 without its "
             "mark; save it as UTF-8"
         )
     return data.decode("utf-8", "surrogateescape")

@@ -32,7 +32,7 @@ def load(
     if format == "coco":
         return coco(root, split, skip_missing)
     if format != "voc":
-        raise FslabError(f"format is {format!r}; it is 'voc' or 'coco'")
+        raise FslabError(f"format is {format!r}; it must be 'voc' or 'coco'")
     if voc_home(root) is None:
         return folder(root)
     return voc(root, split, skip_missing=skip_missing)

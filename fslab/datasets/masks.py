@@ -47,7 +47,7 @@ def read_mask(path: str | os.PathLike[str] | Url) -> np.ndarray:
         return _by_palette(image, path)
     if kind == _GREY and depth == 8:
         return np.array(image)
-    raise FslabError(f"{str(path)!r} is no index mask: {_what_instead(image, depth, kind)}")
+    raise FslabError(f"{str(path)!r} is not an index mask: {_what_instead(image, depth, kind)}")
 
 
 def write_mask(labels: np.ndarray, path: str | os.PathLike[str]) -> None:
@@ -117,7 +117,7 @@ def _numbers_are_shown(present: list[int], colours: list[tuple[int, ...]]) -> bo
 
 
 def _labels_of(colours: list[tuple[int, ...]]) -> np.ndarray | None:
-    """Return each palette entry's label, u8 [256]; None where a colour is none of VOC's classes'.
+    """Return each palette entry's label, u8 [256]; None where a colour is not one of VOC's.
 
     Entries out of use count too: a palette that was made of a VOC mask has no other colours,
     and one that has was made for something else. That each number in use has a colour of its own

@@ -143,8 +143,8 @@ def local(given: str | os.PathLike[str]) -> Path:
     found = place(given)
     if isinstance(found, Url):
         raise FslabError(
-            f"{found.url!r} is no folder of this machine, where results are appended and locked; "
-            "give a local folder, and copy it when the run is done"
+            f"{found.url!r} is not a folder of this machine, where results are appended and "
+            "locked; give a local folder, and copy it when the run is done"
         )
     return found
 

@@ -90,7 +90,7 @@ def read(path: str | os.PathLike[str] | Url) -> Picture:
 
 
 def shown_name(name: str) -> str:
-    """Return a file's name as text that can be shown and sent: bytes that are no UTF-8 escaped."""
+    """Return a file's name as text that can be shown and sent, bytes other than UTF-8 escaped."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -115,8 +115,8 @@ def size_and_turn(path: str | os.PathLike[str] | Url) -> tuple[tuple[int, int], 
 def header(path: Path) -> tuple[tuple[int, int], int]:
     """Return the height and width, upright, and the EXIF turn of a local file, by its header alone.
 
-    A turn that a PNG says after its pixels is not seen. Raises FslabError as `read` does for what
-    is no picture.
+    A turn that a PNG says after its pixels is not seen. Raises FslabError as `read` does for
+    what is not a picture.
     """
     _check_on_disk(path, repr(str(path)))
     with refusing(path), path.open("rb") as file:
@@ -163,7 +163,7 @@ def _unreadable(named: str, error: OSError) -> FslabError:
 
 
 def _check_on_disk(path: Path, named: str) -> None:
-    """Refuse what is no ordinary file, before it is opened: a pipe would keep us waiting."""
+    """Refuse anything but an ordinary file before it is opened: a pipe would keep us waiting."""
     try:
         if path.is_symlink() and not path.exists():
             raise FslabError(f"{named} is a link to {os.readlink(path)!r}, which does not exist")
@@ -172,7 +172,7 @@ def _check_on_disk(path: Path, named: str) -> None:
         if path.is_dir():
             raise FslabError(f"{named} is a folder; name a file in it")
         if not path.is_file():
-            raise FslabError(f"{named} is no ordinary file; name a picture file")
+            raise FslabError(f"{named} is not an ordinary file; name a picture file")
     except OSError as error:
         raise _unreadable(named, error) from error
 
@@ -216,7 +216,7 @@ def refusing(path: Place, wanted: str = "convert it to PNG or JPEG") -> Iterator
 @contextmanager
 def _ordinary_pillow() -> Iterator[None]:
     """Decode with Pillow's own settings, and put back what was set: what is cut short is refused,
-    what is too large too, and a warning of its size is no error."""
+    what is too large too, and a warning of its size is not an error."""
     cut, most = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
     with ExitStack() as back:
         if cut:

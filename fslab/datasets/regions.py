@@ -46,8 +46,8 @@ class Outline:
     def mask(self, height: int, width: int) -> np.ndarray:
         """Paint the region: bool [height, width].
 
-        Polygons go through pycocotools. Raises FslabError, naming the annotation, for a region
-        that is none or of another size.
+        Polygons go through pycocotools. Raises FslabError, naming the annotation, for one that
+        cannot be read or has another size.
         """
         if isinstance(self.region, dict):
             runs = self._runs(height, width)
@@ -239,7 +239,7 @@ def _extent_of_runs(runs: np.ndarray, height: int) -> tuple[Box, float]:
 
 
 def _unpacked(text: str) -> list[int] | None:
-    """Return the run lengths of pycocotools' packed text (rleFrString); None where it is none."""
+    """Return the run lengths of pycocotools' packed text (rleFrString); None for any other text."""
     runs: list[int] = []
     value = shift = 0
     for character in text:

@@ -133,7 +133,7 @@ class Dataset:
         if count is None:
             return self
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise FslabError(f"limit is {count!r}; it is a whole number from 1 up")
+            raise FslabError(f"limit is {count!r}; it must be a whole number from 1 up")
         return replace(self, samples=self.samples[:count])
 
 

@@ -16,7 +16,7 @@ from fslab.datasets import Dataset, load, local
 from fslab.evaluate.experiment import Experiment, Variant, read_experiment
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample
 from fslab.evaluate.log import Log
-from fslab.evaluate.run import DRAWS, check_hope, check_truth, look_first
+from fslab.evaluate.run import DRAWS, check_some_scored, check_truth, look_first
 from fslab.files import write_or_refuse
 from fslab.records import FslabError, Recipe, Vocabulary
 from fslab.score import Difference, Interval, Score, paired_bootstrap, summarise
@@ -138,10 +138,10 @@ def read_table(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise FslabError(f"{path} is no table that can be read: {error}") from error
+        raise FslabError(f"{path} is not a table that can be read: {error}") from error
     rows = list(csv.DictReader(io.StringIO(text)))
     if not rows or not {"name", "images"} <= rows[0].keys():
-        raise FslabError(f"{path} is no table of an ablation; `fslab ablate` writes one")
+        raise FslabError(f"{path} is not the table of an ablation; `fslab ablate` writes one")
     columns = list(rows[0])
     numbers = columns[columns.index("images") :]
     return [
@@ -235,7 +235,7 @@ def _run_all(
 
 def _check_row(variant: Variant, found: dict[str, ImageResult]) -> None:
     try:
-        check_hope(found)
+        check_some_scored(found)
     except FslabError as error:
         raise FslabError(f"row {variant.name!r}: {error}") from error
 

@@ -48,7 +48,7 @@ def read_experiment(path: str | os.PathLike[str]) -> Experiment:
     with a name and what it changes of the base; or [grid], dotted settings (or "backbone") each
     with a list of values, whose product is the rows. A backbone that is a folder may be named
     from where the file lies.
-    Raises FslabError, with file and row, for what is no such file.
+    Raises FslabError, with file and row, for anything but such a file.
     """
     path = Path(path)
     with _naming(str(path)):
@@ -86,13 +86,13 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FslabError(f"it cannot be read ({error.strerror or error})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FslabError(f"it is no TOML ({error})") from error
+        raise FslabError(f"it is not valid TOML ({error})") from error
 
 
 def _rows(data: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[Variant]:
     rows = data["row"]
     if not isinstance(rows, list) or not rows:
-        raise FslabError("rows are [[row]] tables, at least one")
+        raise FslabError("an experiment needs at least one [[row]] table")
     for number, row in enumerate(rows, 1):
         with _naming(f"row {number}"):
             _check_keys(row, _ROW)
@@ -103,7 +103,9 @@ def _grid(data: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[Variant]
     grid = _table(data, "grid")
     for setting, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise FslabError(f"[grid] {setting!r} is {values!r}; it is a list of values, in quotes")
+            raise FslabError(
+                f"[grid] {setting!r} is {values!r}; it must be a list of values, in quotes"
+            )
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
         axes = {setting: said(value) for setting, value in point.items()}
@@ -123,7 +125,7 @@ def _variant(
     recipe = _recipe(own).change(_settings(base)).change(_settings(row), name=name)
     backbone = row.get("backbone", base.get("backbone"))
     if backbone is not None and (not isinstance(backbone, str) or not backbone.strip()):
-        raise FslabError(f"backbone is {backbone!r}; it is a folder, rgb, handmade or random")
+        raise FslabError(f"backbone is {backbone!r}; it must be a folder, rgb, handmade or random")
     return Variant(name, recipe, backbone, axes or {})
 
 
@@ -162,7 +164,7 @@ def said(value: Any) -> str:
 def _metrics(data: Mapping[str, Any]) -> tuple[str, ...]:
     metrics = data.get("metrics")
     if not isinstance(metrics, list) or not metrics:
-        raise FslabError(f'metrics is {metrics!r}; it is a list of names, such as ["voc21"]')
+        raise FslabError(f'metrics is {metrics!r}; it must be a list of names, such as ["voc21"]')
     for metric in metrics:
         find_metric(metric)
     return tuple(dict.fromkeys(metrics))
@@ -171,20 +173,20 @@ def _metrics(data: Mapping[str, Any]) -> tuple[str, ...]:
 def _text(part: Mapping[str, Any], key: str) -> str:
     value = part.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise FslabError(f"{key} is {value!r}; it is a text")
+        raise FslabError(f"{key} is {value!r}; it must be a text")
     return value
 
 
 def _table(part: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = part.get(key)
     if not isinstance(value, dict) or not value:
-        raise FslabError(f"{key} is {value!r}; it is a table with something in it")
+        raise FslabError(f"{key} is {value!r}; it must be a table with something in it")
     return value
 
 
 def _check_keys(part: Any, known: tuple[str, ...], where: str = "") -> None:
     if not isinstance(part, Mapping):
-        raise FslabError(f"{part!r} is no table")
+        raise FslabError(f"{part!r} is not a table")
     unknown = [key for key in part if key not in known]
     if unknown:
         at = f"{where} " if where else ""

@@ -20,7 +20,7 @@ from fslab.versions import differing, merged, versions
 
 RESULTS = "results.jsonl"
 SECONDS = "seconds.jsonl"
-"""Times are no result: they differ from run to run, so they lie beside."""
+"""Times are not part of a result: they differ from run to run, so they have a file of their own."""
 
 LOCK = ".running"
 
@@ -94,8 +94,9 @@ class Log:
             warnings.warn(
                 f"{path}: {len(others)} of {len(self._lines)} results were made by other versions: "
                 f"{said}; they are kept, and what is missing is made by those here",
-                RuntimeWarning, stacklevel=4,
-            )  # fmt: skip
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def get(self, key: str) -> ImageResult | None:
         """Return a picture's result if it was computed before."""
@@ -175,13 +176,14 @@ class Log:
         entries = [_decoded(line, {*wanted}) for line in whole.split(b"\n")[:-1]]
         damaged = [number for number, entry in enumerate(entries, 1) if entry is None]
         if entries and len(damaged) == len(entries):
-            raise FslabError(f"{path}: line 1 is no result, nor is another; remove the file")
+            raise FslabError(f"{path}: no line is a result; remove the file")
         if damaged:
             warnings.warn(
                 f"{path}: line {damaged[0]} is damaged ({len(damaged)} of {len(entries)} lines); "
                 "what it held is made again",
-                RuntimeWarning, stacklevel=2,
-            )  # fmt: skip
+                RuntimeWarning,
+                stacklevel=2,
+            )
         yield from filter(None, entries)
 
     def _hold(self) -> None:

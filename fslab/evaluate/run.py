@@ -40,7 +40,7 @@ DRAWS = 1000
 _LOOKED_AT = 24
 """Pictures of a data set, evenly spaced, that tell whether it is of mini's drawn world."""
 _HOPELESS = 3
-"""So many pictures refused by the method, and none scored, are no accident of one picture."""
+"""After so many pictures that the method refused, and none scored, a run is given up."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def gather(
                 if log and not result.refused:
                     log.append(result)
                 found[result.name] = result
-                check_hope(found)
+                check_some_scored(found)
                 bar.update()
     return [found[sample.name] for sample in dataset]
 
@@ -329,9 +329,7 @@ def look_first(dataset: Dataset) -> tuple[Oddity, ...]:
             f"{seen[0].why}", RuntimeWarning, stacklevel=3,
         )  # fmt: skip
     known = {(each.kind, each.where) for each in dataset.oddities}
-    return (
-        *dataset.oddities, *(each for each in seen if (each.kind, each.where) not in known),
-    )  # fmt: skip
+    return (*dataset.oddities, *(each for each in seen if (each.kind, each.where) not in known))
 
 
 def _truth_pixels(score: ImageScore, classes: int) -> np.ndarray:
@@ -352,7 +350,7 @@ def _check_classes(rows: Sequence[ImageResult], names: Sequence[str]) -> None:
         )
 
 
-def check_hope(found: Mapping[str, ImageResult]) -> None:
+def check_some_scored(found: Mapping[str, ImageResult]) -> None:
     """Stop a run whose settings fit no picture before it has gone through them all."""
     if any(not result.refused for result in found.values()):
         return

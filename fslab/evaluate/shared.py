@@ -17,7 +17,7 @@ from fslab.lab import Lab
 from fslab.match import Matcher
 from fslab.recent import Recent
 from fslab.records import Extraction, FslabError, Own, Picture
-from fslab.store import Store, Stored
+from fslab.store import Store, Stored, read_only
 from fslab.versions import versions_here
 
 
@@ -44,7 +44,7 @@ class SharedStore(Store):
     def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """File arrays under a key, and hold them."""
         super().put(key, arrays)
-        held = {name: _read_only(array) for name, array in arrays.items()}
+        held = {name: read_only(array) for name, array in arrays.items()}
         self._recent.keep(key, Stored(held, versions_here()))
 
 
@@ -116,9 +116,3 @@ def extract_together(lab: Lab, jobs: Sequence[Job], sample: HeldSample) -> None:
         with contextlib.suppress(FslabError, MemoryError, RuntimeError):
             named = {**asdict(rest), "layers": tuple(layers)}
             lab.extract(sample.picture(), timestep=named.pop("timesteps"), **named)
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    view = np.asarray(array).view()
-    view.setflags(write=False)
-    return view

@@ -143,7 +143,7 @@ def _address_of(client: Client) -> str:
 
 
 @dataclass(eq=False)
-class _Errand:
+class _Pending:
     """A batch on its way: since when, by how many tasks, and whether it is done."""
 
     samples: Sequence[Sample]
@@ -163,10 +163,10 @@ class _Spread:
         workers: int,
     ) -> None:
         self._client, self._work, self._workers = client, work, workers
-        self._waiting = deque(map(_Errand, batches))
-        self._suspects: deque[_Errand] = deque()
-        self._out: set[_Errand] = set()
-        self._finished: SimpleQueue[tuple[_Errand, Future[Batch]]] = SimpleQueue()
+        self._waiting = deque(map(_Pending, batches))
+        self._suspects: deque[_Pending] = deque()
+        self._out: set[_Pending] = set()
+        self._finished: SimpleQueue[tuple[_Pending, Future[Batch]]] = SimpleQueue()
         self._took: list[float] = []
         self._alone_since: float | None = None
 
@@ -181,8 +181,8 @@ class _Spread:
                 else:
                     self._look()
         finally:
-            for errand in self._out:
-                self._forget(errand)
+            for pending in self._out:
+                self._forget(pending)
 
     def _send_more(self) -> None:
         """Keep two batches a worker on their way; suspects go last, and alone."""
@@ -191,29 +191,29 @@ class _Spread:
         if self._suspects and not self._out:
             self._send(self._suspects.popleft())
 
-    def _send(self, errand: _Errand) -> None:
-        future = self._client.submit(self._work, errand.samples, pure=False)
-        errand.sent = time.monotonic()
-        errand.futures.append(future)
-        self._out.add(errand)
-        future.add_done_callback(lambda done: self._finished.put((errand, done)))
+    def _send(self, pending: _Pending) -> None:
+        future = self._client.submit(self._work, pending.samples, pure=False)
+        pending.sent = time.monotonic()
+        pending.futures.append(future)
+        self._out.add(pending)
+        future.add_done_callback(lambda done: self._finished.put((pending, done)))
 
-    def _forget(self, errand: _Errand) -> None:
-        for future in errand.futures:
+    def _forget(self, pending: _Pending) -> None:
+        for future in pending.futures:
             future.cancel()
 
-    def _ready(self) -> list[tuple[_Errand, Future[Batch]]]:
+    def _ready(self) -> list[tuple[_Pending, Future[Batch]]]:
         """Return the tasks that ended, after a while none; a batch that two tasks did only once."""
-        found: dict[_Errand, Future[Batch]] = {}
+        found: dict[_Pending, Future[Batch]] = {}
         with suppress(Empty):
-            errand, future = self._finished.get(timeout=LOOK_SECONDS)
+            pending, future = self._finished.get(timeout=LOOK_SECONDS)
             while True:
-                if not errand.done:
-                    found.setdefault(errand, future)
-                errand, future = self._finished.get_nowait()
+                if not pending.done:
+                    found.setdefault(pending, future)
+                pending, future = self._finished.get_nowait()
         return list(found.items())
 
-    def _received(self, ready: list[tuple[_Errand, Future[Batch]]]) -> Iterator[Batch]:
+    def _received(self, ready: list[tuple[_Pending, Future[Batch]]]) -> Iterator[Batch]:
         """Fetch what is ready in one go: one by one, the way there and back would be the limit."""
         from distributed import CancelledError, KilledWorker
         from distributed.comm import CommClosedError
@@ -224,26 +224,26 @@ class _Spread:
             batches = self._client.gather([future for _, future in whole])
         except (CancelledError, CommClosedError, OSError) as error:
             raise self._lost() from error
-        for errand, _ in whole:
-            self._took.append(time.monotonic() - errand.sent)
-            self._close(errand)
+        for pending, _ in whole:
+            self._took.append(time.monotonic() - pending.sent)
+            self._close(pending)
         yield from batches
-        for errand, _ in killed:
-            yield from self._killed(errand)
+        for pending, _ in killed:
+            yield from self._killed(pending)
 
-    def _close(self, errand: _Errand) -> None:
-        errand.done = True
-        self._out.discard(errand)
-        self._forget(errand)
+    def _close(self, pending: _Pending) -> None:
+        pending.done = True
+        self._out.discard(pending)
+        self._forget(pending)
 
-    def _killed(self, errand: _Errand) -> Iterator[Batch]:
+    def _killed(self, pending: _Pending) -> Iterator[Batch]:
         """Find which picture it is that ends workers: each of the batch is tried alone."""
-        alone = len(errand.samples) == 1 and len(self._out) == 1 and not self._waiting
-        self._close(errand)
+        alone = len(pending.samples) == 1 and len(self._out) == 1 and not self._waiting
+        self._close(pending)
         if not alone:
-            self._suspects.extend(_Errand([sample]) for sample in errand.samples)
+            self._suspects.extend(_Pending([sample]) for sample in pending.samples)
             return
-        name = errand.samples[0].name
+        name = pending.samples[0].name
         sentence = (
             f"{name}: every worker that tried it was lost, most likely for want of memory; "
             "make the picture smaller, or give workers more"
@@ -270,8 +270,8 @@ class _Spread:
             )
         if self._took and not self._waiting and self._workers:
             late = max(STRAGGLER * statistics.median(self._took), LOOK_SECONDS)
-            for errand in [each for each in self._out if now - each.sent > late]:
-                self._send(errand)
+            for pending in [each for each in self._out if now - each.sent > late]:
+                self._send(pending)
 
     def _lost(self) -> FslabError:
         return FslabError(
@@ -297,7 +297,7 @@ def connected(address: str | None = None, workers: int | None = None) -> Iterato
     if address is not None and workers is not None:
         raise FslabError("--dask and --workers exclude each other: a cluster, or processes here")
     if workers is not None and workers < 1:
-        raise FslabError(f"--workers is {workers}; it is a whole number from 1 up")
+        raise FslabError(f"--workers is {workers}; it must be a whole number from 1 up")
     try:
         import distributed  # noqa: F401
     except ImportError as error:

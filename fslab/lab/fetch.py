@@ -46,7 +46,7 @@ def fetch(
     cannot be written, and where what came cannot be opened.
     """
     if precision not in (None, *PRECISIONS):
-        raise FslabError(f"precision is {precision!r}; it is fp32 or fp16")
+        raise FslabError(f"precision is {precision!r}; it must be fp32 or fp16")
     first, *others = sources_for(name, captioner, clip)
     variant = first.variant if precision is None else precision.replace("fp32", "")
     sources = (replace(first, variant=variant), *others)
@@ -77,11 +77,11 @@ SPOKEN_BESIDE = ("captioner", "clip")
 def sources_for(name: str, captioner: str = BLIP.id, clip: str = CLIP.id) -> tuple[Source, ...]:
     """Return the models that are fetched for a name, the named one first.
 
-    Raises FslabError for a name that is no large preset and no id of the hub.
+    Raises FslabError for a name that is neither a large preset nor an id of the hub.
     """
     for given in (captioner, clip):
         if not is_hub_id(given):
-            raise FslabError(f"{given!r} is not an id of the hub; it is like ORG/NAME")
+            raise FslabError(f"{given!r} is not an id of the hub; it must be like ORG/NAME")
     if name == "mini":
         raise FslabError("the preset mini comes with fslab; there is nothing to fetch for it")
     if name not in PRESET_SOURCES and (not is_hub_id(name) or Path(name).exists()):

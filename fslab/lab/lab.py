@@ -205,7 +205,7 @@ class Lab(Two):
         check_reads_text(self.backbone)
         words = asked_for(words)
         if reading not in ("attention", "concepts"):
-            raise FslabError(f"reading is {reading!r}; it is 'attention' or 'concepts'")
+            raise FslabError(f"reading is {reading!r}; it must be 'attention' or 'concepts'")
         if reading == "concepts":
             return self._concepts(picture, words, prompt, layers, timestep, settings)
         given = (picture, words, prompt, layers, timestep, settings)
@@ -480,7 +480,7 @@ class Lab(Two):
             state: np.ndarray = states[0]
             return state
 
-        kept, device = self._memory.lasting, self.device
+        kept, device = self._memory.shared, self.device
         keys = [text_key(maker, device, weights, text) for text in texts]
         pairs = zip(keys, texts, strict=True)
         return np.stack([kept(key, partial(encode, text)) for key, text in pairs])

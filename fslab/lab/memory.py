@@ -11,7 +11,7 @@ import numpy as np
 from fslab.batches import Batch, Entry, found_or_made
 from fslab.recent import Recent
 from fslab.records import FslabError, LabelMap, Segments
-from fslab.store import Store, Stored
+from fslab.store import Store, Stored, read_only
 from fslab.versions import note, versions_here
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Memory:
         """Return an array."""
         return self._kept(key, lambda: {"array": compute()})["array"]
 
-    def lasting(self, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def shared(self, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """Return what `array` does, at hand while it is used often: for what pictures share."""
         stored: Stored = self._recent.get(key, lambda: self._stored(key, lambda: {"": compute()}))
         note(stored.versions)
@@ -75,7 +75,7 @@ class Memory:
     def _stored(self, key: str, compute: Callable[[], dict[str, np.ndarray]]) -> Stored:
         stored = self._store.entry(key)
         if stored is None:
-            entry = {name: _read_only(array) for name, array in compute().items()}
+            entry = {name: read_only(array) for name, array in compute().items()}
             stored = Stored(entry, versions_here())
             self._store.put(key, entry)
         return stored
@@ -107,12 +107,6 @@ def text_entry(text: str) -> dict[str, np.ndarray]:
 def text_of(entry: Entry) -> str:
     """Return the text that `text_entry` made arrays of."""
     return _text(entry["array"])
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    """Return an array that nobody changes for the next who asks, as the store gives them."""
-    array.setflags(write=False)
-    return array
 
 
 def _bytes(text: str) -> np.ndarray:

@@ -72,7 +72,7 @@ class Models:
         self._device = device
         if precision not in (None, *get_args(Precision)):
             names = ", ".join(get_args(Precision))
-            raise FslabError(f"precision is {precision!r}; it is one of {names}")
+            raise FslabError(f"precision is {precision!r}; it must be one of {names}")
         self._precision = cast("Precision | None", precision)
         self._encoder = None if encoder is None else folder_given(encoder, "encoder")
         self._asked = os.fspath(preset)
@@ -95,11 +95,12 @@ class Models:
             "backbone": (backbone, ("run", "layers", "fingerprint"), OBJECT),
             "captioner": (captioner, ("caption",), None),
             "clip": (clip, ("encode_images", "encode_texts"), None),
-        }  # fmt: skip
+        }
         self._objects: dict[str, Any] = {
-            what: each for what, (each, names, _) in needed.items()
+            what: each
+            for what, (each, names, _) in needed.items()
             if all(hasattr(type(each), name) for name in names)
-        }  # fmt: skip
+        }
         return tuple(
             stands if what in self._objects else each for what, (each, _, stands) in needed.items()
         )
@@ -273,9 +274,10 @@ class Models:
         name = preset.name if random is None else f"{preset.name} (random weights)"
         need = self._needs.get("diffusion")
         backbone = open_backbone(
-            preset.diffusion, name, preset.resolution, preset.timestep, preset.layers,
-            self.device, random, self.store, need.without if need else (),
-            self._encoder if self._backbone_source in (None, "random") else None,
+            preset.diffusion, name, resolution=preset.resolution, timestep=preset.timestep,
+            layers=preset.layers, device=self.device, random=random, store=self.store,
+            without=need.without if need else (),
+            encoder=self._encoder if self._backbone_source in (None, "random") else None,
         )  # fmt: skip
         backbone.precision = self.precision
         return backbone
@@ -325,7 +327,7 @@ class Models:
 
 
 def _check_sources(given: dict[str, str | os.PathLike[str] | None]) -> None:
-    """Refuse what is no name of a model: another type, or a path that no file system can have."""
+    """Refuse what cannot name a model: another type, or a path that no file system can have."""
     for what, source in given.items():
         if source is None:
             continue
@@ -372,7 +374,7 @@ def folder_given(source: str | os.PathLike[str], what: str) -> Path:
     """Return a folder that was given, absolute; FslabError where there is none."""
     folder = Path(os.path.abspath(Path(source).expanduser()))
     if not folder.is_dir():
-        raise FslabError(f"{what} is {os.fspath(source)!r}, which is no folder; give the folder")
+        raise FslabError(f"{what} is {os.fspath(source)!r}, which is not a folder; give the folder")
     return folder
 
 

@@ -51,7 +51,7 @@ def check_overrides_nothing(lab: object, usual: type[Any]) -> None:
 
 
 def own_features(settings: OwnExtraction, picture: Picture, words: Sequence[str]) -> Features:
-    """Return what a function makes of a picture; FslabError for what are no features of it."""
+    """Return what a function makes of a picture; FslabError for anything but features of it."""
     found = call(settings.function, picture, words=words)
     by = f"{picture.name}: {settings.method}"
     if not isinstance(found, Features):
@@ -86,7 +86,7 @@ def own_labels(
     candidates: Sequence[str],
     vocabulary: Vocabulary,
 ) -> LabelMap:
-    """Return the names that a function gives segments; FslabError for what is no label map."""
+    """Return the names that a function gives segments; FslabError for anything but a label map."""
     found = call(settings.function, picture, segments, candidates, vocabulary=vocabulary)
     by = f"{picture.name}: {settings.method}"
     if not isinstance(found, LabelMap):

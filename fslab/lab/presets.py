@@ -43,9 +43,9 @@ class Preset:
     the shorter side in pixels, None for the model's own. layers: patterns, empty for the paper's
     rule (cross-attention queries at their coarsest stride). words: whose text states compare
     nouns with classes: the diffusion model's text encoder, which for SD 1.x is a CLIP, or the
-    preset's CLIP, where the diffusion model's encoder is none, as mini's, which was trained with
-    its UNet. prompt: what the captions that the captioner was trained on begin with. gigabytes:
-    of all weights on disk; memory: of the weights in fp16 while they are loaded, twice
+    preset's CLIP, where the diffusion model's encoder is not a CLIP, as mini's, which was trained
+    with its UNet. prompt: what the captions that the captioner was trained on begin with.
+    gigabytes: of all weights on disk; memory: of the weights in fp16 while they are loaded, twice
     as much in fp32; both by parameter count.
     """
 
@@ -172,7 +172,7 @@ def find_preset(source: str | os.PathLike[str]) -> Preset:
     """Return a preset by name, or one around a folder, a file or a hub id.
 
     The id of a preset's own diffusion model, or of a mirror of it, has that preset's settings.
-    Raises FslabError for a name that is none of these; it offers the nearest presets.
+    Raises FslabError for any other name; it offers the nearest presets.
     """
     name = os.fspath(source)
     if name in PRESETS:

@@ -37,13 +37,13 @@ def usual_count(device: str) -> int:
 def chosen_processes(processes: Any, batch: int, device: str) -> int:
     """Return how many processes are asked for.
 
-    None is none for one picture at a time, and the usual number for more.
+    None means none for one picture at a time, and the usual number for several.
     """
     if processes is None:
         return usual_count(device) if batch > 1 else 0
     if not isinstance(processes, int) or isinstance(processes, bool) or processes < 0:
         raise FslabError(
-            f"processes is {processes!r}; it is a whole number, 0 for no other process"
+            f"processes is {processes!r}; it must be a whole number, 0 for no other process"
         )
     return processes
 

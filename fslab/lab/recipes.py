@@ -50,14 +50,14 @@ Edges: one dense CRF a mask.
 
 Where it differs, and why; docs/method.md has what each is worth:
 - On mini nouns are compared by CLIP's text encoder: the diffusion model's own, which all other
-  presets take as the code does, was trained with mini's UNet and is none.
+  presets take as the code does, was trained with mini's UNet and is not a CLIP.
 - Nouns come from TextBlob's tagger, which needs no download, and adjectives do not count;
   tagger="spacy" with adjectives=True is the code's.
 - k-means is seeded, so that a result can be had twice, and has ten starts whatever the library's
   version; the precision is the lab's.
 - The UNet stops after the last layer that is read; the features are the same.
 - A caption's texts and a vocabulary are encoded once, not once a cluster; the same numbers.
-- Classes are said with spaces ("tv monitor"): the data set's own spelling is no word.
+- Classes are said with spaces ("tv monitor"): the data set's own spelling is not a word.
 - On mini the layers are the 12 x 12 ones of 96 px; the 6 x 6 ones, the literal translation of
   a quarter of the latent's side, are 36 cells for a picture.
 - Where two refined masks claim a pixel, the more probable one has it; the code's order of
@@ -67,9 +67,7 @@ Where it differs, and why; docs/method.md has what each is worth:
   vocabulary "man" is the class person, where the code makes it a class of its own.
 """
 
-GROUNDS = (
-    "sky", "grass", "sea", "road", "sand", "snow", "wall", "wood", "carpet", "forest",
-)  # fmt: skip
+GROUNDS = ("sky", "grass", "sea", "road", "sand", "snow", "wall", "wood", "carpet", "forest")
 """Words that mean background: what pictures have behind their things."""
 
 FSLAB = Recipe(

@@ -44,7 +44,7 @@ def looked_for(
 
 
 def asked_for(words: Sequence[str]) -> tuple[str, ...]:
-    """Return words, each once; FslabError for a blank one and for what is no text."""
+    """Return words, each once; FslabError for a blank one and for anything but text."""
     found = words_of(words, "words")
     for word in found:
         if not word.strip():
@@ -106,7 +106,7 @@ def with_words(
         path, at, timestep = key.partition("@")
         named = word_keys_key(word_keys, backbone, path, words, settings.precision)
         compute = partial(_word_keys, reader, path, words, settings)
-        keys = memory.lasting(named, compute)
+        keys = memory.shared(named, compute)
         maps[f"{path.removesuffix('to_q')}words{at}{timestep}"] = word_maps(features[key], keys)
     return Features(maps, features.size, features.name)
 

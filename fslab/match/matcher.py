@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from fslab.match.families import family_of, matcher_family
 from fslab.parts import versioned
 from fslab.process import ordinary
 from fslab.recent import Recent
+from fslab.vectors import unit
 
 _BATCH = 256
 """Most texts or views in one pass, to bound memory: far above the segments of a picture."""
@@ -117,13 +117,6 @@ class Matcher:
     def _rows(self, vectors: list[np.ndarray]) -> np.ndarray:
         empty = np.empty((0, self.width), np.float32)
         return np.stack(vectors) if vectors else empty
-
-
-def unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return vectors [..., D] at length 1."""
-    scaled: NDArray[np.floating]
-    scaled = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    return scaled
 
 
 def middle(image: np.ndarray) -> np.ndarray:

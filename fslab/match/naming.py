@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fslab.match.matcher import Matcher, unit
+from fslab.match.matcher import Matcher
 from fslab.match.patches import Patches
 from fslab.match.views import views
+from fslab.names import did_you_mean
 from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import (
@@ -25,6 +25,7 @@ from fslab.records import (
     check_kind,
     words_of,
 )
+from fslab.vectors import unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +194,8 @@ def resolve(candidates: Sequence[str], vocabulary: Vocabulary) -> set[str]:
     for given in words_of(candidates, "candidates"):
         name = given if given in vocabulary.classes else vocabulary.find(given)
         if name is None:
-            near = difflib.get_close_matches(given, vocabulary.classes, n=3, cutoff=0.5)
-            hint = f"; near it are {', '.join(near)}" if near else ""
-            raise FslabError(f"candidate {given!r} is no class of the vocabulary{hint}")
+            hint = did_you_mean(given, vocabulary.classes)
+            raise FslabError(f"candidate {given!r} is not a class of the vocabulary{hint}")
         found.add(name)
     return found
 

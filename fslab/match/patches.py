@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from fslab.match.matcher import Matcher, middle, unit
+from fslab.match.matcher import Matcher, middle
 from fslab.process import ordinary
 from fslab.records import FslabError, Picture
+from fslab.vectors import unit
 
 
 class Patches:

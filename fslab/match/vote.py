@@ -113,7 +113,8 @@ def vote(
     The means are the map's `beliefs`. Raises FslabError where sizes differ.
     """
     if len({one.size for one in segmentations}) != 1:
-        raise FslabError(f"segments are {[one.size for one in segmentations]}; all have one size")
+        sizes = [one.size for one in segmentations]
+        raise FslabError(f"segments are {sizes}; all must have one size")
     names = sorted(resolve(candidates, vocabulary), key=vocabulary.names.index)
     prior = None
     if weight and evidence:
@@ -167,7 +168,7 @@ def _prior(evidence: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         if each.ndim != 2 or each.min() < 0:
             raise FslabError(
                 f"the evidence for a candidate is {each.dtype} {list(each.shape)} from "
-                f"{float(each.min()):.3g}; it is f32 [h, w] from 0 up"
+                f"{float(each.min()):.3g}; it must be f32 [h, w] from 0 up"
             )
     maps = np.stack([each / max(float(each.max()), 1e-12) for each in evidence])
     return resize(maps, size)

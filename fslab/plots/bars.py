@@ -28,7 +28,7 @@ def interval_bars(
     """
     counts = [len(part) for part in (names, values, lows, highs)]
     if len(set(counts)) > 1 or not counts[0]:
-        raise FslabError(f"names, values, lows and highs are {counts} long; they are equally many")
+        raise FslabError(f"names, values, lows and highs are {counts} long; give equally many")
     values, lows, highs = (np.array(part, np.float64) for part in (values, lows, highs))
     known = np.isfinite(lows) & np.isfinite(highs)
     left, right = np.where(known, values - lows, 0.0), np.where(known, highs - values, 0.0)

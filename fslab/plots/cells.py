@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
-from fslab.plots.panels import COLUMNS, Panel, compose, plain
+from fslab.plots.panels import COLUMNS, Panel, compose, plain, stretched
 from fslab.records import FslabError, Picture
 
 
@@ -24,7 +24,7 @@ def cell_maps(
         raise FslabError("cell_maps has nothing to draw; give at least one map")
     for name, values in maps.items():
         if np.ndim(values) != 2 or 0 in np.shape(values):
-            raise FslabError(f"map {name!r} is {list(np.shape(values))}; a map is [h, w]")
+            raise FslabError(f"map {name!r} is {list(np.shape(values))}; a map must be [h, w]")
     white = np.full((*picture.size, 3), 255, np.uint8)
     panels = [Panel("picture\n", picture.pixels)]
     panels += [
@@ -40,13 +40,12 @@ def cell_maps(
 
 def _heat(values: np.ndarray, size: tuple[int, int], colour_title: str, bar: bool) -> go.Heatmap:
     """Return cells as wide as the picture, coloured by their share of the map's own range."""
-    down, across = (side / cells for side, cells in zip(size, values.shape, strict=True))
     span = float(np.ptp(values)) or 1.0
     values = values.astype(np.float32)
     return go.Heatmap(
         z=(values - values.min()) / np.float32(span), zmin=0, zmax=1, customdata=values,
-        y0=down / 2 - 0.5, dy=down, x0=across / 2 - 0.5, dx=across, colorscale="Viridis",
-        showscale=bar, hovertemplate="%{customdata:.3g}<extra></extra>",
+        **stretched(size, values.shape), colorscale="Viridis", showscale=bar,
+        hovertemplate="%{customdata:.3g}<extra></extra>",
         colorbar={
             "title": {"text": colour_title}, "thickness": 14, "tickvals": [0, 1],
             "ticktext": ["least", "most"],

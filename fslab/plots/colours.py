@@ -44,7 +44,7 @@ def class_colours(colours: np.ndarray | None = None) -> np.ndarray:
     given = getattr(colours, "dtype", type(colours).__name__), list(np.shape(colours))
     if given[0] != np.uint8 or len(given[1]) != 2 or given[1][1] != 3 or given[1][0] > VOID:
         raise FslabError(
-            f"colours are {given[0]} {given[1]}; they are uint8 [K, 3], K up to {VOID}"
+            f"colours are {given[0]} {given[1]}; they must be uint8 [K, 3], K up to {VOID}"
         )
     palette[: len(colours)] = colours
     return palette

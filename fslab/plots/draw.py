@@ -31,7 +31,7 @@ def overlay(
     The background stays as it is; each class has its colour, an outline and its name once.
     Small pictures are enlarged by a whole n until their shorter side has 320 pixels, unless
     the longer side would pass 1,600.
-    """  # fmt: skip
+    """
     labels, names = _named(labels, names)
     check_size(picture, labels.shape, "label map")
     present = [int(label) for label in np.unique(labels) if label not in (0, VOID)]
@@ -72,7 +72,9 @@ def colours_and_share(value: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the colours of `pca_colours`, and the share of the variance, 0..1, they carry."""
     check_numbers(value, "the feature map")
     if value.ndim != 3:
-        raise FslabError(f"a feature map is {value.dtype} {list(value.shape)}; it is f32 [C, h, w]")
+        raise FslabError(
+            f"a feature map is {value.dtype} {list(value.shape)}; it must be f32 [C, h, w]"
+        )
     channels, h, w = value.shape
     cells = value.reshape(channels, -1).T.astype(np.float64)
     cells = cells - cells.mean(0)
@@ -120,7 +122,7 @@ def _named(labels: LabelMap | np.ndarray, names: Sequence[str]) -> tuple[np.ndar
         return labels.labels, labels.names
     if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2:
         kind = getattr(labels, "dtype", type(labels).__name__)
-        raise FslabError(f"labels are {kind} {list(np.shape(labels))}; they are uint8 [H, W]")
+        raise FslabError(f"labels are {kind} {list(np.shape(labels))}; they must be uint8 [H, W]")
     return labels, names
 
 

@@ -58,8 +58,9 @@ def warn_of(lacking: Sequence[str]) -> None:
         warnings.warn(
             f"no font here has the letters {letters!r}; names with them are drawn as their "
             f"numbers: install one that has them, or name its file in {FONT}",
-            FslabWarning, stacklevel=4,
-        )  # fmt: skip
+            FslabWarning,
+            stacklevel=4,
+        )
 
 
 @cache

@@ -99,7 +99,9 @@ def grouped_bars(
 
 def _check(name: str, x: Sequence[float], y: Sequence[float], log_x: bool) -> None:
     if len(x) != len(y) or not len(x):
-        raise FslabError(f"series {name!r} has {len(x)} x and {len(y)} y; both hold every point")
+        raise FslabError(
+            f"series {name!r} has {len(x)} x and {len(y)} y; both must hold every point"
+        )
     if log_x and min(x) <= 0:
         raise FslabError(f"series {name!r} begins at x {min(x)}; log_x takes what is above 0")
 

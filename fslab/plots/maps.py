@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fslab.plots.colours import class_colours, grey, segment_colours
 from fslab.plots.draw import check_size, colours_and_share, name_of
-from fslab.plots.panels import Panel, compose
+from fslab.plots.panels import Panel, compose, stretched
 from fslab.records import (
     Features,
     FslabError,
@@ -21,6 +21,7 @@ from fslab.records import (
     check_kind,
     check_numbers,
 )
+from fslab.vectors import unit
 
 Stage = Picture | Segments | LabelMap | np.ndarray
 
@@ -137,10 +138,9 @@ def similarity(
     words = f"{features.name}: similarity to row {point[0]}, column {point[1]}"
     figure = compose(panels, words, right=80)
     last = len(panels)
-    steps = [size / cells for size, cells in zip(features.size, values.shape, strict=True)]
     figure.add_trace(
         go.Heatmap(
-            z=values, y0=steps[0] / 2 - 0.5, dy=steps[0], x0=steps[1] / 2 - 0.5, dx=steps[1],
+            z=values, **stretched(features.size, values.shape),
             colorscale="Viridis", zmax=1, zmin=float(values.min()),
             colorbar={"title": {"text": "cosine"}, "thickness": 14},
             hovertemplate="cosine similarity %{z:.3f}<extra></extra>",
@@ -168,8 +168,8 @@ def cosine_to(value: np.ndarray, point: tuple[int, int], size: tuple[int, int]) 
     row, column = (
         at * cells // limit for at, cells, limit in zip(point, value.shape[1:], size, strict=True)
     )
-    unit = value / np.maximum(np.linalg.norm(value, axis=0, keepdims=True), 1e-8)
-    cosines: NDArray[np.floating] = np.einsum("chw,c->hw", unit, unit[:, row, column])
+    scaled = unit(value, axis=0, least=1e-8)
+    cosines: NDArray[np.floating] = np.einsum("chw,c->hw", scaled, scaled[:, row, column])
     return cosines.astype(np.float32)
 
 

@@ -97,6 +97,12 @@ def plain(text: str) -> str:
     return escape(text, quote=False).replace("\n", "<br>")
 
 
+def stretched(size: tuple[int, int], cells: Sequence[int]) -> dict[str, float]:
+    """Return where plotly lays an array of cells, [h, w, ...], so that it covers H x W pixels."""
+    down, across = size[0] / cells[0], size[1] / cells[1]
+    return {"y0": down / 2 - 0.5, "dy": down, "x0": across / 2 - 0.5, "dx": across}
+
+
 def _draw(figure: go.Figure, panel: Panel, row: int, column: int, width: float) -> None:
     at = {"row": row, "col": column}
     source = data_uri(panel.base, "JPEG" if panel.photo else "PNG")
@@ -170,8 +176,9 @@ def _legend(figure: go.Figure, panels: Sequence[Panel]) -> int:
             go.Scatter(
                 x=[None], y=[None], mode="markers", marker=marker, name=plain(name), showlegend=True
             ),
-            row=1, col=1,
-        )  # fmt: skip
+            row=1,
+            col=1,
+        )
     figure.update_layout(legend_itemclick=False, legend_itemdoubleclick=False)
     return len(entries)
 

@@ -28,7 +28,7 @@ def region_views(
 
     views: name of the row -> u8 [h, w, 3] a column; sizes may differ, each is fitted into a
     square on white. columns: what the regions are called. Raises FslabError for rows of
-    different lengths, and for what is no u8 [h, w, 3].
+    different lengths, and for views that are not u8 [h, w, 3].
     """
     rows = list(views.values())
     count = len(rows[0]) if rows else 0
@@ -58,7 +58,7 @@ def _tile(pixels: np.ndarray) -> np.ndarray:
     """Fit a picture into the middle of a white square, u8 [_TILE, _TILE, 3]."""
     given = getattr(pixels, "dtype", type(pixels).__name__), list(np.shape(pixels))
     if given[0] != np.uint8 or len(given[1]) != 3 or given[1][2] != 3 or 0 in given[1]:
-        raise FslabError(f"a view is {given[0]} {given[1]}; it is uint8 [h, w, 3]")
+        raise FslabError(f"a view is {given[0]} {given[1]}; it must be uint8 [h, w, 3]")
     height, width = pixels.shape[:2]
     scale = _TILE / max(height, width)
     size = max(round(width * scale), 1), max(round(height * scale), 1)

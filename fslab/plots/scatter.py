@@ -36,7 +36,7 @@ def scatter(
     points, labels = np.asarray(points), np.asarray(labels)
     if points.shape != (len(labels), 2) or labels.ndim != 1 or not len(labels):
         raise FslabError(
-            f"points are {list(points.shape)} and labels {list(labels.shape)}; they are [N, 2] "
+            f"points are {list(points.shape)} and labels {list(labels.shape)}; they must be [N, 2] "
             "and [N], N from 1 up"
         )
     figure = go.Figure()

@@ -36,13 +36,13 @@ LARGEST = 1e15
 def check_kind(value: Any, kind: type, what: str) -> None:
     """Refuse what is not the record that a stage takes."""
     if not isinstance(value, kind):
-        raise FslabError(f"{what} is {described(value)}; give a fslab.{kind.__name__}")
+        raise FslabError(f"{what} is {described(value)}; give an fslab.{kind.__name__}")
 
 
 def check_numbers(value: Any, what: str) -> None:
     """Refuse an array that holds NaN, infinity, or numbers whose squares f32 cannot add up."""
     if not is_array(value) or value.dtype.kind not in "iuf" or not value.size:
-        raise FslabError(f"{what} is {described(value)}; it is an array of numbers")
+        raise FslabError(f"{what} is {described(value)}; it must be an array of numbers")
     peak = max(float(value.max()), -float(value.min()))  # which is NaN where there is any
     if not peak < float("inf"):
         raise FslabError(
@@ -81,7 +81,7 @@ def words_of(given: Any, what: str) -> tuple[str, ...]:
     words = tuple(given)
     for word in words:
         if not isinstance(word, str):
-            raise FslabError(f"{what} hold {word!r}; each is a text")
+            raise FslabError(f"{what} hold {word!r}; each must be a text")
     return words
 
 

@@ -43,7 +43,7 @@ def check_types(part: Any) -> None:
         try:
             object.__setattr__(part, name, _as(kinds[name], given))
         except TypeError as error:
-            raise FslabError(f"{part.stage}.{name} is {given!r}; it is {error}") from None
+            raise FslabError(f"{part.stage}.{name} is {given!r}; it must be {error}") from None
 
 
 def _as(kind: Any, given: Any) -> Any:
@@ -86,7 +86,7 @@ def check_positive(part: Any, *names: str) -> None:
     for name in names:
         if getattr(part, name) < 1:
             raise FslabError(
-                f"{part.stage}.{name} is {getattr(part, name)}; it is a whole number from 1 up"
+                f"{part.stage}.{name} is {getattr(part, name)}; it must be a whole number from 1 up"
             )
 
 
@@ -94,19 +94,21 @@ def check_most(part: Any, *names: str) -> None:
     """Refuse settings above `MOST`."""
     for name in names:
         if getattr(part, name) > MOST:
-            raise FslabError(f"{part.stage}.{name} is {getattr(part, name)}; it is at most {MOST}")
+            raise FslabError(
+                f"{part.stage}.{name} is {getattr(part, name)}; it must be at most {MOST}"
+            )
 
 
 def check_seed(part: Any) -> None:
     """Refuse a seed that numpy does not take."""
     if not 0 <= part.seed < 2**32:
-        raise FslabError(f"seed is {part.seed}; it is a whole number from 0 to {2**32 - 1}")
+        raise FslabError(f"seed is {part.seed}; it must be a whole number from 0 to {2**32 - 1}")
 
 
 def check_timestep(timestep: int) -> None:
-    """Refuse what is no timestep of a model's schedule."""
+    """Refuse a timestep that is not in a model's schedule."""
     if not 0 <= timestep <= 999:
-        raise FslabError(f"timestep is {timestep}; it is a whole number from 0 to 999")
+        raise FslabError(f"timestep is {timestep}; it must be a whole number from 0 to 999")
 
 
 def check_range(part: Any, low: float, *names: str, above: bool = False) -> None:
@@ -115,4 +117,4 @@ def check_range(part: Any, low: float, *names: str, above: bool = False) -> None
     for name in names:
         value = getattr(part, name)
         if not (low < value if above else low <= value) or value == math.inf:
-            raise FslabError(f"{part.stage}.{name} is {value!r}; it is {words}")
+            raise FslabError(f"{part.stage}.{name} is {value!r}; it must be {words}")

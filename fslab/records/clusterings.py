@@ -88,7 +88,7 @@ class KClustering(CellClustering):
                 f"k_is={self.k_is!r}"
             )
         if min(self.also, default=1) < 1:
-            raise FslabError(f"clustering.also is {list(self.also)}; each K is 1 or more")
+            raise FslabError(f"clustering.also is {list(self.also)}; each K must be 1 or more")
         if self.k_is == "silhouette" and self.k < 2:
             raise FslabError(f"clustering.k is {self.k}; a silhouette compares 2 clusters or more")
 
@@ -200,9 +200,8 @@ _EXPONENT = Slider("alpha", "exponent", 1.0, 20.0, 0.5)
 
 clustering.add("kmeans", "fslab.cluster.cells:kmeans", version=1, settings=KMeans)
 clustering.add(
-    "agglomerative", "fslab.cluster.cells:ward", version=1, settings=Agglomerative,
-    bytes_per_pair=9,
-)  # fmt: skip
+    "agglomerative", "fslab.cluster.cells:ward", version=1, settings=Agglomerative, bytes_per_pair=9
+)
 clustering.add(
     "spectral", "fslab.cluster.cells:by_eigenvectors", version=1, settings=Spectral,
     knobs=(_EXPONENT,), graph=True, bytes_per_pair=25,

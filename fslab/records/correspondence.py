@@ -61,12 +61,13 @@ class Correspondence:
     def __post_init__(self) -> None:
         maps = self.likeness
         if not is_array(maps) or maps.dtype.kind != "f" or maps.ndim != 3 or 0 in maps.shape:
-            raise FslabError(f"likeness is {described(maps)}; it is f32 [P, H, W]")
+            raise FslabError(f"likeness is {described(maps)}; it must be f32 [P, H, W]")
         if len(self.points) != len(maps):
             raise FslabError(f"{len(self.points)} points with {len(maps)} maps; each has one")
         if not 0 <= self.temperature < float("inf"):
             raise FslabError(
-                f"temperature is {self.temperature!r}; it is 0 for the most like pixel, or more"
+                f"temperature is {self.temperature!r}; it must be 0 for the most "
+                "like pixel, or more"
             )
 
     @property
@@ -164,7 +165,9 @@ class KeypointPair:
                 f"{list(self.points.shape)}; each point has its place, f64 [N, 2]"
             )
         if min(self.box) < 1:
-            raise FslabError(f"{self.second.name}: box is {self.box}; it is a height and a width")
+            raise FslabError(
+                f"{self.second.name}: box is {self.box}; it must be a height and a width"
+            )
 
     def __repr__(self) -> str:
         sizes = " and ".join(" x ".join(map(str, each.size)) for each in (self.first, self.second))

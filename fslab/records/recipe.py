@@ -116,12 +116,12 @@ class Captioning(Stage):
             check_positive(self, "max_length")
         if self.min_length < 0:
             raise FslabError(
-                f"captioning.min_length is {self.min_length}; it is a whole number from 0 up"
+                f"captioning.min_length is {self.min_length}; it must be a whole number from 0 up"
             )
         if self.max_length is not None and self.min_length > self.max_length:
             raise FslabError(
                 f"captioning.min_length is {self.min_length} and max_length {self.max_length}; "
-                "the first is at most the second"
+                "the first must be at most the second"
             )
         if self.adjectives and self.tagger != "spacy":
             raise FslabError(
@@ -181,7 +181,7 @@ class Matching(Stage):
         check_positive(self, "attention_draws")
         check_timestep(self.attention_timestep)
         if not 0 <= self.attention < float("inf"):
-            raise FslabError(f"matching.attention is {self.attention!r}; it is 0 or more")
+            raise FslabError(f"matching.attention is {self.attention!r}; it must be 0 or more")
         if self.attention and self.assignment != "vote":
             raise FslabError(
                 f"matching.attention is {self.attention!r}; it counts with assignment='vote' only, "
@@ -189,7 +189,7 @@ class Matching(Stage):
             )
         if not self.templates or not all(map(_is_template, self.templates)):
             raise FslabError(
-                f"matching.templates is {self.templates!r}; each template holds one {{}}, "
+                f"matching.templates is {self.templates!r}; each template must hold one {{}}, "
                 "and no other braces"
             )
         if not all(map(str.strip, self.background)):
@@ -197,10 +197,10 @@ class Matching(Stage):
                 f"matching.background is {self.background!r}; a blank word says nothing"
             )
         if not 0 <= self.margin < float("inf"):
-            raise FslabError(f"matching.margin is {self.margin!r}; it is 0 or more")
+            raise FslabError(f"matching.margin is {self.margin!r}; it must be 0 or more")
         if self.views_up_to < 0:
             raise FslabError(
-                f"matching.views_up_to is {self.views_up_to}; it is a whole number from 0 up"
+                f"matching.views_up_to is {self.views_up_to}; it must be a whole number from 0 up"
             )
 
     def shows(self, segments: int) -> bool:
@@ -254,7 +254,7 @@ class Recipe:
         for a function of one's own that is not the one that the recipe was made with.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("name", ""), str):
-            raise FslabError(f"{data!r:.80} is no recipe; give what Recipe.to_dict returns")
+            raise FslabError(f"{data!r:.80} is not a recipe; give what Recipe.to_dict returns")
         recipe = cls(name=data.get("name", "custom"))
         for stage, part in data.items():
             if stage == "name":
@@ -310,7 +310,7 @@ def whole_stage(stage: str, given: Any, **settings: Any) -> Any:
     """Return what stands for a whole stage.
 
     given: a method's name, with settings; or a record of settings, a function of one's own, or
-    its name, "package.module:function". FslabError for what is none of these.
+    its name, "package.module:function". FslabError for anything else.
     """
     usual, own = STAGES[stage]
     if isinstance(given, str) and ":" not in given and stage in METHODS:

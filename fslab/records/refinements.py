@@ -61,7 +61,7 @@ class DenseCrf(Refinement):
         check_most(self, "iterations")
         if not 0.5 < self.certainty < 1:
             raise FslabError(
-                f"refinement.certainty is {self.certainty!r}; it lies between 0.5 and 1"
+                f"refinement.certainty is {self.certainty!r}; it must lie between 0.5 and 1"
             )
         check_range(self, 0, "gaussian_sxy", "bilateral_sxy", "bilateral_srgb", above=True)
 
@@ -91,7 +91,7 @@ class Pamr(Refinement):
         check_positive(self, "iterations")
         check_most(self, "iterations")
         if not self.dilations or min(self.dilations) < 1:
-            raise FslabError(f"refinement.dilations is {self.dilations}; all are 1 or more")
+            raise FslabError(f"refinement.dilations is {self.dilations}; all must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,8 +61,9 @@ class Settings(_Known, Stage):
         """Refuse the record that all methods of a stage extend, which 0.1 made of any method."""
         if Settings in cls.__bases__:
             raise FslabError(
-                f"{cls.__name__} is of no method since 0.2; write {cls.__name__}.of(method, "
-                f"...), such as fslab.{cls.__name__}.of('{cls.usual}'), or a method's own record"
+                f"{cls.__name__} is not made without a method since 0.2; write "
+                f"{cls.__name__}.of(method, ...), such as "
+                f"fslab.{cls.__name__}.of('{cls.usual}'), or a method's own record"
             )
         return super().__new__(cls)
 
@@ -90,8 +91,8 @@ class Settings(_Known, Stage):
     def _part(self) -> Method:
         if self.part is None:
             raise FslabError(
-                f"{type(self).__name__} is no method's settings; give it to the registry with a "
-                f"function: @{self.stage}(name, settings={type(self).__name__})"
+                f"{type(self).__name__} is not the settings of any method; give it to the registry "
+                f"with a function: @{self.stage}(name, settings={type(self).__name__})"
             )
         return self.part
 
@@ -143,7 +144,7 @@ class Methods(Registry[M]):
         """Add a method, as `Registry.add`, and have its record of settings know it.
 
         Raises FslabError for a record of another method, which would be this one's from then on,
-        and for one whose fields have no defaults or hold what is no plain data.
+        and for one whose fields have no defaults or hold anything but plain data.
         """
         kind: Any = facts.get("settings")
         before = getattr(kind, "__dict__", {}).get("part")
@@ -176,32 +177,37 @@ class Methods(Registry[M]):
         own = {entry.name for entry in fields(self.find(method).settings)}
         defaults = {
             entry.name: entry.default
-            for part in self._parts.values() for entry in fields(part.settings)
-        }  # fmt: skip
+            for part in self._parts.values()
+            for entry in fields(part.settings)
+        }
         return {
-            name: value for name, value in given.items()
+            name: value
+            for name, value in given.items()
             if name in own or name not in defaults or _plain(value) != defaults[name]
-        }  # fmt: skip
+        }
 
     def _hint(self, name: str) -> str:
         others = [
-            part.name for part in self._parts.values()
+            part.name
+            for part in self._parts.values()
             if name in (entry.name for entry in fields(part.settings))
-        ]  # fmt: skip
+        ]
         return f"; {name} is a setting of {', '.join(others)}" if others else ""
 
 
 def _check_settings(what: str, kind: type[Any]) -> None:
     """Refuse settings that cannot be made by name, kept and written down."""
     if "__dataclass_fields__" not in vars(kind) and inspect.get_annotations(kind):
-        raise FslabError(f"{what} are no dataclass; write @dataclass(frozen=True) before the class")
+        raise FslabError(
+            f"{what} are not a dataclass; write @dataclass(frozen=True) before the class"
+        )
     for entry in fields(kind):
         made: Any = entry.default_factory
         default = entry.default if made is MISSING else made()
         if default is MISSING:
             raise FslabError(f"{what} have no default for {entry.name!r}; give it one")
         if not is_plain(default):
-            raise FslabError(f"{what} have {default!r:.60} for {entry.name!r}; it is {PLAIN}")
+            raise FslabError(f"{what} have {default!r:.60} for {entry.name!r}; it must be {PLAIN}")
         if hasattr(Settings, entry.name):
             raise FslabError(
                 f"{what} have a field {entry.name!r}, which is something else in all settings; "
@@ -226,7 +232,7 @@ class Own(_Known):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise FslabError(
-                f"{self.function!r} is no function; give one, or its name as "
+                f"{self.function!r} is not a function; give one, or its name as "
                 '"package.module:function"'
             )
         object.__setattr__(self, "identity", self.identity or identity(self.function))

@@ -168,8 +168,8 @@ class Segments:
         for each in others:
             if not isinstance(each, Segments) or each.size != self.size:
                 raise FslabError(
-                    f"others of segments hold {described(getattr(each, 'labels', each))}; each is "
-                    f"Segments of the same {self.size[0]} x {self.size[1]} pixels"
+                    f"others of segments hold {described(getattr(each, 'labels', each))}; each "
+                    f"must be Segments of the same {self.size[0]} x {self.size[1]} pixels"
                 )
         object.__setattr__(self, "others", others)
 
@@ -206,7 +206,7 @@ class Segments:
 class Vocabulary:
     """Class names in the order of their labels; `names[0]` is the background.
 
-    spoken: how a class is said where its name is no word ("tvmonitor" -> "tv monitor");
+    spoken: how a class is said where its name is not a word ("tvmonitor" -> "tv monitor");
     synonyms: other words for a class, tried beside it where a recipe asks for them.
     """
 
@@ -314,7 +314,7 @@ class Caption:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
-            raise FslabError(f"a caption's text is {described(self.text)}; it is a text")
+            raise FslabError(f"a caption's text is {described(self.text)}; it must be a text")
         for name in ("nouns", "candidates"):
             object.__setattr__(self, name, words_of(getattr(self, name), f"a caption's {name}"))
 
@@ -348,7 +348,7 @@ class LabelMap:
                 raise FslabError(f"a belief is in label {label!r}; labels are 0 to {VOID}")
             if not is_array(belief) or belief.dtype.kind != "f" or belief.shape != self.size:
                 raise FslabError(
-                    f"the belief in label {label} is {described(belief)}; it is f32 "
+                    f"the belief in label {label} is {described(belief)}; it must be f32 "
                     f"{list(self.labels.shape)}, a probability for each pixel"
                 )
 
@@ -388,7 +388,7 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def _feature_map(name: str, layer: object, value: object) -> NDArray[np.float32]:
-    """Return one layer's map as f32 [C, h, w]; FslabError for what is none."""
+    """Return one layer's map as f32 [C, h, w]; FslabError for anything else."""
     if not isinstance(layer, str):
         raise FslabError(f"{name}: a layer is called {layer!r}; names of layers are texts")
     if not is_array(value) or value.dtype.kind not in "iuf":
@@ -398,8 +398,8 @@ def _feature_map(name: str, layer: object, value: object) -> NDArray[np.float32]
         )
     if value.ndim != 3 or 0 in value.shape:
         raise FslabError(
-            f"{name}: features of {layer!r} are {described(value)}; they are f32 [C, h, w], with "
-            "a channel and a cell at least"
+            f"{name}: features of {layer!r} are {described(value)}; they must be f32 [C, h, w], "
+            "with at least one channel and one cell"
         )
     return value.astype(np.float32, copy=False)
 
@@ -411,7 +411,9 @@ def _size(name: str, given: Iterable[SupportsIndex]) -> tuple[int, int]:
     except (TypeError, ValueError):
         height = width = 0
     if min(height, width) < 1:
-        raise FslabError(f"{name}: the size is {given!r}; it is a height and a width in pixels")
+        raise FslabError(
+            f"{name}: the size is {given!r}; it must be a height and a width in pixels"
+        )
     return height, width
 
 
@@ -424,10 +426,12 @@ def _is_label(given: object) -> bool:
 def whole_numbers(labels: object, what: str) -> np.ndarray:
     """Return whole numbers [H, W] as they are; FslabError for what is something else."""
     if not is_array(labels) or labels.dtype.kind not in "iub":
-        raise FslabError(f"{what}: labels are {described(labels)}; they are whole numbers [H, W]")
+        raise FslabError(
+            f"{what}: labels are {described(labels)}; they must be whole numbers [H, W]"
+        )
     if labels.ndim != 2 or 0 in labels.shape:
         raise FslabError(
-            f"{what}: labels are {described(labels)}; they are [H, W], with one pixel at least"
+            f"{what}: labels are {described(labels)}; they must be [H, W], with one pixel at least"
         )
     return labels
 

@@ -29,7 +29,7 @@ def pamr(
     the deviation is that of the neighbours and the pixel itself. The picture's rim repeats.
     """
     if not dilations or min(dilations) < 1:
-        raise FslabError(f"dilations are {dilations!r}; they are whole numbers from 1 up")
+        raise FslabError(f"dilations are {dilations!r}; they must be whole numbers from 1 up")
     height, width = pixels.shape[:2]
     # A neighbour beyond the rim is the rim's own pixel, so reaching past the picture is no gain.
     reach = min(max(dilations), max(height, width))

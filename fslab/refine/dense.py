@@ -111,13 +111,14 @@ def _infer(
 
 
 def _check_unary(picture: Picture, unary: np.ndarray) -> None:
-    """Refuse energies that are no numbers, or not one of each label at each pixel."""
+    """Refuse energies that are not numbers, or not one for each label at each pixel."""
     what = f"{picture.name}: unary"
     check_numbers(unary, what)
     pixels = picture.size[0] * picture.size[1]
     if unary.ndim != 2 or unary.shape[1] != pixels:
         raise FslabError(
-            f"{what} is {described(unary)}; it is [labels, {pixels}] for {_size(picture)} pixels"
+            f"{what} is {described(unary)}; it must be [labels, {pixels}] for {_size(picture)} "
+            "pixels"
         )
 
 

@@ -81,8 +81,9 @@ def _find(table, size, points, key):
 
 
 @compiled
-def embed(pixels, width, tile, sizes, scales, strides, step, corners, weights, column, points,
-          mass, table):  # fmt: skip
+def embed(
+    pixels, width, tile, sizes, scales, strides, step, corners, weights, column, points, mass, table
+):
     """Find a tile's corners in one lattice and their weights; return how many places they are.
 
     pixels: u8 [N, 3]; tile: i64 [4], its top, bottom, left and right; sizes: f32 [d], the widths

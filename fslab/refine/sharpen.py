@@ -45,7 +45,7 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str =
     "pamr": pixel-adaptive mask refinement over the labels present, on a device of torch's.
     The last two start from the map's beliefs where it has them, from its labels otherwise, and
     all three return a map with one label as it is. Raises FslabError if the sizes differ, for what
-    a function of somebody's own returns that is no label map, and as `dense_crf` does.
+    a function of somebody's own returns that is not a label map, and as `dense_crf` does.
     """
     check_kind(picture, Picture, "picture")
     check_kind(labels, LabelMap, "labels")
@@ -111,13 +111,13 @@ def _present(labels: LabelMap) -> np.ndarray:
 
 
 def _checked(found: Any, picture: Picture, labels: LabelMap, recipe: Refinement) -> LabelMap:
-    """Return what a refinement made as a label map of the picture; FslabError for what is none."""
+    """Return what a refinement made as a label map of the picture; FslabError for anything else."""
     by = f"{picture.name}: {recipe.method}"
     if not isinstance(found, LabelMap):
         try:
             found = LabelMap(found, labels.names, labels.scores)
         except FslabError as error:
-            raise FslabError(f"{by} returned no label map: {error}") from error
+            raise FslabError(f"{by} did not return a label map: {error}") from error
     if found.size != picture.size:
         raise FslabError(f"{by} returned labels of {found.size}; the picture is {picture.size}")
     most = int(found.labels.max())
@@ -129,14 +129,14 @@ def _checked(found: Any, picture: Picture, labels: LabelMap, recipe: Refinement)
 
 
 def _check_beliefs(labels: LabelMap, name: str) -> None:
-    """Refuse beliefs that are no probabilities, and a label that has none beside others' own."""
+    """Refuse beliefs that are not probabilities, and a label that has none beside others' own."""
     for label, belief in labels.beliefs.items():
         check_numbers(belief, f"{name}: the belief in label {label}")
         least, most = float(belief.min()), float(belief.max())
         if least < -_ROUNDED or most > 1 + _ROUNDED:
             raise FslabError(
-                f"{name}: the belief in label {label} goes from {least:.3g} to {most:.3g}; it is a "
-                "probability, from 0 to 1"
+                f"{name}: the belief in label {label} goes from {least:.3g} to {most:.3g}; it must "
+                "be a probability, from 0 to 1"
             )
     lacking = set(np.unique(labels.labels).tolist()).difference(labels.beliefs)
     if labels.beliefs and lacking:

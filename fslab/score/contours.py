@@ -19,7 +19,7 @@ SHARE = 0.0075
 
 RIM = 5
 """Pixels into void to which labels are continued. VOC draws its rim five pixels wide, so its middle
-is three from either side, and a little more where rims meet; deeper than this is no rim."""
+is three from either side, and a little more where rims meet; anything deeper is not a rim."""
 
 _DISK = np.array(
     sorted(

@@ -11,14 +11,14 @@ from scipy.optimize import linear_sum_assignment
 from fslab.records import VOID, Confusion, FslabError, LabelMap, Segments
 
 _SHORT_RUN = 8
-"""Pixels in a run, on average, below which counting runs is no gain."""
+"""Pixels in a run, on average, below which counting runs is not worth it."""
 
 _STRIDE = 32
 """Every so many pixels one is looked at to tell long runs from short ones."""
 
 
 class UnknownLabels(FslabError):
-    """A guess with labels that are no class: a map of segments, or of another vocabulary."""
+    """A guess with labels that are not classes: a map of segments, or of another vocabulary."""
 
 
 def confusion(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> Confusion:
@@ -27,7 +27,7 @@ def confusion(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> Con
     VOC marks boundaries 255 in the truth; those pixels are left out, whatever the guess there.
     Sum over images before dividing: VOC's IoU is per data set (Everingham et al., IJCV 2015).
 
-    Raises FslabError where sizes differ, the truth holds a label that is no class, or the guess
+    Raises FslabError where sizes differ, the truth holds a label that is not a class, or the guess
     holds one on a pixel that counts (255 too, as the VOC devkit refuses it).
     """
     check_map(truth, "truth")
@@ -82,10 +82,10 @@ def best_overlap(segments: Segments, truth: np.ndarray) -> tuple[tuple[int, floa
 
 
 def check_map(labels: np.ndarray, role: str) -> None:
-    """Refuse what is no u8 [H, W] array with pixels."""
+    """Refuse anything but a u8 [H, W] array with pixels."""
     given = (getattr(labels, "dtype", type(labels).__name__), list(getattr(labels, "shape", ())))
     if given[0] != np.uint8 or len(given[1]) != 2 or 0 in given[1]:
-        raise FslabError(f"the {role} is {given[0]} {given[1]}; it is uint8 [H, W]")
+        raise FslabError(f"the {role} is {given[0]} {given[1]}; it must be uint8 [H, W]")
 
 
 def check_sizes(truth: tuple[int, ...], other: tuple[int, ...], role: str) -> None:
@@ -101,7 +101,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _check_truth(table: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse columns, the truth's labels, that are no class and not void."""
+    """Refuse columns, the truth's labels, that are neither a class nor void."""
     unknown = np.flatnonzero(table[:, len(names) : VOID].any(0)) + len(names)
     if unknown.size:
         raise FslabError(

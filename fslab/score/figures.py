@@ -110,7 +110,7 @@ def count_pairs(
 
     The guess's labels are names, and its distinct values are segments too; the contours of both
     are the same, and are counted once, as the segments'. metric: count only what this one needs;
-    a class-agnostic one takes maps whose values are no labels.
+    a class-agnostic one takes maps whose values are not labels.
 
     Raises FslabError as `confusion` does, with the pair's name in front.
     """

@@ -157,7 +157,7 @@ def score_image(
 def _with_void(counted: Confusion, truth: np.ndarray, guess: np.ndarray) -> Confusion:
     """Return the confusion with void pixels as the truth's background.
 
-    There a guess that is no class, such as 255, is background too.
+    There a guess that is not a class, such as 255, is background too.
     """
     void = np.bincount(guess[truth == VOID], minlength=256)
     known = len(counted.names)

@@ -124,7 +124,7 @@ def _weights(images: int, draws: int, seed: int) -> Iterator[np.ndarray]:
     if images < 2:
         raise FslabError(f"{images} image cannot be drawn again; an interval takes two or more")
     if draws < 1:
-        raise FslabError(f"draws is {draws}; it is a whole number from 1 up, such as 1000")
+        raise FslabError(f"draws is {draws}; it must be a whole number from 1 up, such as 1000")
     generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // images)
     for start in range(0, draws, block):

@@ -91,7 +91,7 @@ class KeypointScore:
 
     def _terms(self, alpha: float) -> Terms:
         if not 0 < alpha < float("inf"):
-            raise FslabError(f"alpha is {alpha!r}; it is a share of the box, such as 0.1")
+            raise FslabError(f"alpha is {alpha!r}; it must be a share of the box, such as 0.1")
         found = np.array([float((errors <= alpha).mean()) for errors in self.errors])
         none = np.zeros((len(found), 0))
         return Terms((), none, none, (found, np.ones(len(found))))

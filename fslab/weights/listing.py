@@ -187,7 +187,7 @@ def explained(name: str, revision: str = "main") -> Iterator[None]:
     except errors.RevisionNotFoundError as error:
         raise NotOnHub(f"the hub has no revision {revision} of {name}; give another") from error
     except errors.HFValidationError as error:
-        raise FslabError(f"{name!r} is not an id of the hub; it is like ORG/NAME") from error
+        raise FslabError(f"{name!r} is not an id of the hub; it must be like ORG/NAME") from error
     except errors.OfflineModeIsEnabled as error:
         raise FslabError(
             f"{name} cannot be fetched while HF_HUB_OFFLINE is set; unset it and {again}"

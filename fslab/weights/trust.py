@@ -28,12 +28,12 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """
     path = folder / name
     if not folder.is_dir():
-        raise FslabError(f"{folder} is no folder; models are loaded from one")
+        raise FslabError(f"{folder} is not a folder; models are loaded from one")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FslabError(
-            f"{folder} holds no {name}, so it is no model in diffusers or transformers format"
+            f"{folder} holds no {name}, so it is not a model in diffusers or transformers format"
         ) from error
     except (ValueError, OSError, RecursionError) as error:
         raise FslabError(f"{path} cannot be read as JSON: {error}") from error
@@ -93,15 +93,17 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise FslabError(f"{path} cannot be read: {error.strerror}") from error
     except struct.error as error:
-        raise FslabError(f"{path} is no whole safetensors file: it has {size} bytes") from error
+        raise FslabError(f"{path} is not a whole safetensors file: it has {size} bytes") from error
     except (ValueError, RecursionError) as error:
-        raise FslabError(f"{path} is no whole safetensors file: {error}") from error
+        raise FslabError(f"{path} is not a whole safetensors file: {error}") from error
     except (AttributeError, KeyError, IndexError, TypeError) as error:
-        raise FslabError(f"{path} is no safetensors file: its header lists no tensors") from error
+        raise FslabError(
+            f"{path} is not a safetensors file: its header lists no tensors"
+        ) from error
     if not shapes_are_lists or ends != size - 8 - length:
         raise FslabError(
-            f"{path} is no whole safetensors file: its header speaks of {8 + length + ends} bytes, "
-            f"the file has {size}; fetch it again"
+            f"{path} is not a whole safetensors file: its header speaks of {8 + length + ends} "
+            f"bytes, the file has {size}; fetch it again"
         )
     return header
 

@@ -85,7 +85,7 @@ def _tensors_of(path: str) -> dict[str, torch.Tensor]:
 
 
 def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return tensors that share no memory: each that several names share is written for each."""
+    """Return tensors that share no memory: one that has several names is written once for each."""
     seen: set[int] = set()
     apart = {}
     for name, value in tensors.items():

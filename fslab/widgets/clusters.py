@@ -212,18 +212,21 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
     def _compute(self, view: _View) -> ClusterResult:
         recipe, picture = self._recipe_of(view), view.subject.picture
         features = self._once(
-            "features", (picture.digest, recipe.extract),
+            "features",
+            (picture.digest, recipe.extract),
             lambda: self._features(view.subject, recipe.extract),
-        )  # fmt: skip
+        )
         segments = self._once(
-            "segments", (picture.digest, recipe.digest),
+            "segments",
+            (picture.digest, recipe.digest),
             lambda: self._lab.cluster(features, method=recipe.cluster),
-        )  # fmt: skip
+        )
         cells = coordinates(features, view.points)
         plane = self._once(
-            "plane", (picture.digest, recipe.extract, view.points, view.projection),
+            "plane",
+            (picture.digest, recipe.extract, view.points, view.projection),
             lambda: project(cells.reshape(len(cells), -1).T, view.projection),
-        )  # fmt: skip
+        )
         labels = _cell_labels(segments, cells.shape[1:])
         title = f"{view.subject.spoken}: {segments.count} clusters by {recipe.cluster.method}"
         return ClusterResult(

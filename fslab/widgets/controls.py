@@ -56,9 +56,11 @@ def check_value(control: widgets.Widget, value: Any, name: str) -> None:
         known = option_values(control)
         if value not in known:
             listed = ", ".join(map(repr, known[:12])) + (", ..." if len(known) > 12 else "")
-            raise FslabError(f"{name} is {value!r}; it is one of {listed}")
+            raise FslabError(f"{name} is {value!r}; it must be one of {listed}")
     elif hasattr(control, "min") and not control.min <= value <= control.max:
-        raise FslabError(f"{name} is {value!r}; it lies between {control.min} and {control.max}")
+        raise FslabError(
+            f"{name} is {value!r}; it must lie between {control.min} and {control.max}"
+        )
 
 
 def option_values(control: widgets.Widget) -> list[Any]:
@@ -67,7 +69,7 @@ def option_values(control: widgets.Widget) -> list[Any]:
 
 
 class Hush:
-    """While a thread hushes, its own changes to controls are no moves of the reader's."""
+    """While a thread hushes, its own changes to controls do not count as the reader's."""
 
     def __init__(self) -> None:
         self._own = threading.local()

@@ -89,7 +89,8 @@ class Explorer(widgets.VBox, Generic[Seen]):
     def change(self, **state: Any) -> Self:
         """Set several parts of the state as one move, and return the explorer.
 
-        Raises FslabError for what is no state of it, and for a value that it cannot take.
+        Raises FslabError for a name that is not part of its state, and for a value that does not
+        fit.
         """
         for name in state:
             if not isinstance(getattr(type(self), name, None), (Knob, property)):

@@ -187,9 +187,10 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
             view.subject.vocabulary,
         )
         caption = self._once(
-            "caption", (picture.digest, known.names),
+            "caption",
+            (picture.digest, known.names),
             lambda: self._lab.caption(picture, known, method=recipe.caption),
-        )  # fmt: skip
+        )
         candidates = caption.candidates if view.candidates is None else view.candidates
         vocabulary = known.extended(tuple(word for word in candidates if word.strip()))
         found = self._lab.segment(picture, recipe, vocabulary, candidates)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from PIL import Image
 
 from fslab.plots.draw import data_uri
-from fslab.plots.panels import plain
+from fslab.plots.panels import plain, stretched
 from fslab.widgets.board import TITLE, WIDTH, Box, Part, listen
 
 At = Callable[[int, int], None]
@@ -40,10 +40,11 @@ class Panel(Part):
             scale = {"title": {"text": "cosine"}, "thickness": 12, "lenmode": "pixels"}
             traces.append(
                 go.Heatmap(
-                    colorscale="Viridis", hovertemplate="cosine %{z:.3f}<extra></extra>",
+                    colorscale="Viridis",
+                    hovertemplate="cosine %{z:.3f}<extra></extra>",
                     colorbar={**scale, "yanchor": "top", "xpad": 0},
                 )
-            )  # fmt: skip
+            )
         hidden = {"visible": False, "fixedrange": True}
         super().__init__(traces, hidden, hidden)
         self._size = (1, 1)
@@ -76,20 +77,18 @@ class Panel(Part):
         colours: one a point, white if left out; symbol: plotly's name of what marks them.
         """
         self.traces[2].update(
-            x=[column for _, column in points], y=[row for row, _ in points],
+            x=[column for _, column in points],
+            y=[row for row, _ in points],
             text=[f"<b>{plain(text)}</b>" for text in texts] if texts else None,
             mode="+".join(["markers"] * cross + ["text"] * bool(texts)) or "none",
             textposition="top center" if cross else "middle center",
             marker={"color": list(colours) or _MARK["color"], "symbol": symbol},
-        )  # fmt: skip
+        )
 
     def heat(self, values: np.ndarray) -> None:
         """Show f32 [h, w] from its least value to 1."""
-        steps = [size / cells for size, cells in zip(self._size, values.shape, strict=True)]
-        self.traces[3].update(
-            z=values, y0=steps[0] / 2 - 0.5, dy=steps[0], x0=steps[1] / 2 - 0.5, dx=steps[1],
-            zmin=float(values.min()), zmax=1,
-        )  # fmt: skip
+        place = stretched(self._size, values.shape)
+        self.traces[3].update(z=values, **place, zmin=float(values.min()), zmax=1)
 
     def place(self, box: Box | None, height: int) -> None:
         """Move to a rectangle, and the scale of cosines beside it."""
@@ -117,10 +116,8 @@ class Panel(Part):
 
     def _source(self, trace: int, pixels: np.ndarray, kind: str) -> None:
         pixels = _no_larger(pixels)
-        dy, dx = (size / cells for size, cells in zip(self._size, pixels.shape[:2], strict=True))
-        self.traces[trace].update(
-            source=data_uri(pixels, kind), dy=dy, y0=dy / 2 - 0.5, dx=dx, x0=dx / 2 - 0.5
-        )
+        place = stretched(self._size, pixels.shape)
+        self.traces[trace].update(source=data_uri(pixels, kind), **place)
 
 
 def side_by_side(

@@ -59,7 +59,7 @@ class Subject:
 def subjects_of(pictures: Given | Iterable[Given]) -> dict[str, Subject]:
     """Return what can be chosen, by name; of one name, later ones get a number.
 
-    Raises FslabError where nothing is given, or what is no picture.
+    Raises FslabError where nothing is given, or anything but pictures.
     """
     one = isinstance(pictures, (Dataset, Picture, Sample, str, os.PathLike))
     entries: list[Any] = [pictures] if one else list(cast("Iterable[Given]", pictures))
@@ -99,7 +99,7 @@ def _add(found: dict[str, Subject], subject: Subject) -> str:
 class PicturePicker:
     """A list of pictures and a button for one's own; `list.value` is the chosen one's name.
 
-    refuse: told in one sentence why an upload is no picture.
+    refuse: told in one sentence why an upload is not a picture.
     """
 
     def __init__(

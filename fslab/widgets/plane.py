@@ -22,10 +22,11 @@ class Plane(Part):
 
     def __init__(self) -> None:
         points = go.Scatter(
-            mode="markers", hovertemplate="cluster %{text}<extra></extra>",
+            mode="markers",
+            hovertemplate="cluster %{text}<extra></extra>",
             marker={"size": 6, "line": {"width": 0.5, "color": "#555"}},
             unselected={"marker": {"opacity": _FAINT}},
-        )  # fmt: skip
+        )
         axis = {
             "showticklabels": False, "ticks": "", "zeroline": False, "gridcolor": "#eee",
             "showline": True, "mirror": True, "linecolor": "#ccc",
@@ -91,9 +92,10 @@ class Bars(Part):
     def show(self, shares: np.ndarray, colours: np.ndarray) -> None:
         """Show shares f64 [K] of 0..1 in their clusters' colours."""
         self.traces[0].update(
-            x=[str(number) for number in range(len(shares))], y=shares,
+            x=[str(number) for number in range(len(shares))],
+            y=shares,
             text=[f"{share:.0%}" for share in shares],
-        )  # fmt: skip
+        )
         self._colours = colours
         self.light(None)
         self.axes[1].range = [0, 1.3 * float(shares.max())]

@@ -23,9 +23,11 @@ def project(cells: np.ndarray, how: Projection) -> np.ndarray:
     """
     check_numbers(cells, "cells")
     if cells.ndim != 2:
-        raise FslabError(f"cells are {cells.dtype} {list(cells.shape)}; they are f32 [N, C]")
+        raise FslabError(f"cells are {cells.dtype} {list(cells.shape)}; they must be f32 [N, C]")
     if how not in get_args(Projection):
-        raise FslabError(f"a projection is {how!r}; it is one of {', '.join(get_args(Projection))}")
+        raise FslabError(
+            f"a projection is {how!r}; it must be one of {', '.join(get_args(Projection))}"
+        )
     if cells.shape[1] > len(cells):
         cells = spanned(cells.T).T
     if how == "UMAP" and len(cells) > 3:

@@ -100,9 +100,10 @@ class RefinementExplorer(RecipeExplorer[RefinementResult]):
         recipe = self._methods.recipe(base, dict(view.settings)).renewed()
         plain = replace(recipe, refine=Unrefined())
         before = self._once(
-            "named", (picture.digest, subject.vocabulary.names),
+            "named",
+            (picture.digest, subject.vocabulary.names),
             lambda: self._lab.segment(picture, plain, subject.vocabulary).named,
-        )  # fmt: skip
+        )
         after = self._lab.refine(picture, before, method=recipe.refine)
         title = f"{subject.spoken}: {recipe.refine.method}"
         mious = _miou(subject, before), _miou(subject, after)

@@ -160,13 +160,12 @@ class ResultBrowser(Explorer[BrowseResult]):
                 "data set that was evaluated"
             )
         origin = f"{view.dataset.name} {view.dataset.split}"
-        subject = Subject(
-            view.name, self._samples[view.name], view.dataset.vocabulary, origin
-        )  # fmt: skip
+        subject = Subject(view.name, self._samples[view.name], view.dataset.vocabulary, origin)
         found = self._once(
-            "found", view.name,
+            "found",
+            view.name,
             lambda: self._lab.segment(subject.picture, self._run.recipe, subject.vocabulary),
-        )  # fmt: skip
+        )
         return BrowseResult(each, subject, found, self._run.recipe, subject.spoken)
 
     def _draw(self, result: BrowseResult) -> None:

@@ -45,9 +45,10 @@ class Matrix(Part):
         hidden = len(match.texts) - len(columns)
         more = f" (the best {len(columns)} of {len(match.texts)} texts)" if hidden else ""
         self.traces[0].update(
-            z=values, hovertext=[[f"{row}: {text}" for text in texts] for row in rows],
+            z=values,
+            hovertext=[[f"{row}: {text}" for text in texts] for row in rows],
             text=[[f"{x:.2f}" if x >= 0.005 else "" for x in line] for line in values],
-        )  # fmt: skip
+        )
         self.traces[1].update(**_outlines(frames))
         x, y = self.axes
         x.update(range=[-0.5, len(texts) - 0.5], tickvals=list(range(len(texts))), ticktext=texts)
@@ -87,9 +88,10 @@ class BestTexts(Part):
         line = match.probabilities[segment]
         order = np.argsort(-line, kind="stable")[:_BEST]
         self.traces[0].update(
-            x=line[order], y=[plain(match.texts[place]) for place in order],
+            x=line[order],
+            y=[plain(match.texts[place]) for place in order],
             text=[f"{line[place]:.2f}" for place in order],
-        )  # fmt: skip
+        )
         self.title(f"best texts of segment {segment}")
 
 

@@ -28,9 +28,7 @@ STAGES = ("caption", "extract", "cluster", "match", "refine")
 
 _FROM_PATH = "Upload a picture, or give the path of one and press Enter."
 _FROM_LIST = "Choose a picture, or upload one of your own."
-_HINT = (
-    "Without classes the caption says what to look for; words that are no class are looked for too."
-)
+_HINT = "Without classes the caption says what to look for; words beyond them are looked for too."
 
 
 @dataclass(frozen=True)

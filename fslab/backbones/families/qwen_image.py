@@ -129,6 +129,6 @@ def check_mean(folder: Path, config: Mapping[str, Any], channels: int) -> None:
         given = config.get(name)
         if not isinstance(given, list) or len(given) != channels:
             raise FslabError(
-                f"{folder}/config.json has the {name} {given!r}; it is a list of {channels} "
+                f"{folder}/config.json has the {name} {given!r}; it must be a list of {channels} "
                 "numbers, one for each latent channel"
             )

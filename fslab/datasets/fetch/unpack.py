@@ -86,14 +86,15 @@ def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
 def _kind(info: tarfile.TarInfo) -> str:
     if info.issym() or info.islnk():
         return f"a link to {info.linkname!r}"
-    return "a sparse file" if info.isreg() else "no ordinary file"
+    return "a sparse file" if info.isreg() else "not an ordinary file"
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     kind = info.external_attr >> 16 & 0o170000  # the Unix mode's file type, 0 where not given
     if kind not in (0, 0o100000):
         raise FslabError(
-            f"{archive.filename!r} holds {info.filename!r}, no ordinary file; not unpacked"
+            f"{archive.filename!r} holds {info.filename!r}, which is not an ordinary file; "
+            "not unpacked"
         )
     if info.flag_bits & 1:
         raise FslabError(f"{archive.filename!r} holds {info.filename!r} encrypted; not unpacked")
