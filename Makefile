@@ -61,6 +61,8 @@ ablations: $(READY)
 		--out notebooks/experiments/results/ceilings.csv
 	$(BIN)/python notebooks/experiments/ceilings.py data/minivoc --split val-hard \
 		--out notebooks/experiments/results/ceilings-hard.csv
+	$(BIN)/python notebooks/experiments/pictures.py data/minivoc --split val \
+		--out notebooks/experiments/results/pictures.csv
 	$(BIN)/python notebooks/experiments/tables.py README.md docs/results.md docs/method.md docs/results.md
 
 mini: $(READY)

@@ -1,12 +1,14 @@
 """Run notebooks top to bottom in fresh kernels and keep their outputs.
 
 `python notebooks/execute.py` runs all of this folder in place; name notebooks to run only those,
-and give `--out DIR` to leave the originals alone.
+and give `--out DIR` to leave the originals alone. `-p picture my.jpg --out DIR` runs them with
+other parameters. Every figure is kept as data and as a static picture, for whatever shows it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
 import base64
 import os
@@ -18,12 +20,14 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 from PIL import Image
 from scipy.spatial.distance import cdist
 
@@ -46,24 +50,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of this folder")
     parser.add_argument("--out", type=Path, help="write here instead of in place")
     parser.add_argument("--timeout", type=int, default=600, help="seconds a cell may take")
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="another value for a name of the parameters' cell; files are seen from here",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.parameter and not options.out:
+        parser.error("-p needs --out DIR: a notebook in place keeps its own parameters")
+    parameters = {name: parsed(value) for name, value in options.parameter}
     failed = 0
     for path in options.notebooks or sorted(HERE.glob("[0-9]*_*.ipynb")):
         start = time.perf_counter()
         target = (options.out or path.parent) / path.name
-        error = _attempt(path, target, options.timeout)
+        error = _attempt(path, target, options.timeout, parameters)
         failed += error is not None
         said = f"FAILED\n{error}" if error else f"{time.perf_counter() - start:.1f} s"
         print(f"{path.name}: {said}", file=sys.stderr if error else sys.stdout, flush=True)
     return failed
 
 
-def _attempt(path: Path, target: Path, timeout: int) -> str | None:
+def _attempt(path: Path, target: Path, timeout: int, parameters: dict[str, Any]) -> str | None:
     """Execute one notebook and write it; return what went wrong, with nothing written then."""
     if not path.is_file():
         return f"there is no notebook {str(path)!r}"
     try:
-        notebook = execute(nbformat.read(path, as_version=4), path.parent, timeout)
+        notebook = with_parameters(nbformat.read(path, as_version=4), parameters)
+        notebook = execute(notebook, path.parent, timeout)
+    except ValueError as error:
+        return str(error)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return _COLOUR_CODES.sub("", str(error))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +85,46 @@ def _attempt(path: Path, target: Path, timeout: int) -> str | None:
     nbformat.write(notebook, aside)
     aside.replace(target)
     return None
+
+
+def parsed(value: str) -> Any:
+    """Return a parameter from the command line: a Python literal, an existing path, or a word.
+
+    A path is seen from the working folder, which is not the one that the notebook runs in.
+    """
+    if Path(value).exists():
+        return str(Path(value).resolve())
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def with_parameters(notebook: NotebookNode, parameters: dict[str, Any]) -> NotebookNode:
+    """Put a cell of other values behind the notebook's own; ValueError at a name it has not."""
+    if not parameters:
+        return notebook
+    tagged = [
+        place
+        for place, cell in enumerate(notebook.cells)
+        if "parameters" in cell.metadata.get("tags", [])
+    ]
+    source = notebook.cells[tagged[0]].source if tagged else ""
+    known = [
+        name.id
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    ]
+    if unknown := [name for name in parameters if name not in known]:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise ValueError(f"the notebook has no parameter {unknown[0]!r}; {has}")
+    lines = [f"{name} = {value!r}" for name, value in parameters.items()]
+    cell = new_code_cell("\n".join(lines), metadata={"tags": ["injected-parameters"]})
+    notebook.cells.insert(tagged[0] + 1, cell)
+    return notebook
 
 
 def execute(notebook: NotebookNode, folder: Path, timeout: int = 600) -> NotebookNode:

@@ -197,6 +197,26 @@ def test_execute_runs_beside_the_notebook_and_leaves_the_original(execute, tmp_p
     assert "0_a.ipynb" in capsys.readouterr().out
 
 
+def test_execute_takes_parameters_and_sees_files_from_the_working_folder(
+    execute, tmp_path, monkeypatch, capsys
+):
+    source = "picture, count, words = 'a', 1, []"
+    path = written(tmp_path, "0_p.ipynb", source, "print(open(picture).read(), count + 1, words)")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "my.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = ["-p", "picture", "my.txt", "-p", "count", "4", "-p", "words", "['cow']"]
+    assert execute.main([str(path), "--out", str(tmp_path / "out"), *given]) == 0
+    done = nbformat.read(tmp_path / "out" / "0_p.ipynb", as_version=4)
+    assert done.cells[-1].outputs[0].text == "mine 5 ['cow']\n"
+    assert execute.main([str(path), "--out", str(tmp_path / "no"), "-p", "pictures", "x"]) == 1
+    assert "no parameter 'pictures'; it has picture, count, words" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+    with pytest.raises(SystemExit):
+        execute.main([str(path), "-p", "count", "4"])
+    assert "-p needs --out" in capsys.readouterr().err
+
+
 def test_execute_fails_loudly_and_writes_nothing(execute, tmp_path, capsys):
     path = written(tmp_path, "0_b.ipynb", "1 / 0", "print(1)")
     before = path.read_bytes()
