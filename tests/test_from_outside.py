@@ -1,27 +1,33 @@
 """Parts that are added from outside the package: each in segment, evaluate, ablate and an explorer."""
 
+import importlib
+import json
+import linecache
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 import transformers_tiny
-from conftest import write_dataset
-from diffusers import DiTTransformer2DModel, FlowMatchEulerDiscreteScheduler
+from conftest import MINI, noise_picture, write_dataset
+from diffusers import FlowMatchEulerDiscreteScheduler
 from scipy.ndimage import median_filter
 from sklearn.cluster import MeanShift as SklearnMeanShift
 
 import fslab
 from fslab import datasets
 from fslab.backbones import Backbone, Layer, open_backbone
-from fslab.backbones.families import Family, Text, family
+from fslab.backbones.families import Family, family
 from fslab.evaluate import ablate, evaluate
 from fslab.lab import Lab
-from fslab.records import CellClustering, Refinement, Slider
+from fslab.records import CellClustering, Extraction, FslabError, Refinement, Slider
 from fslab.score import Terms, metric, summarise
+from fslab.weights import missing_parts
+from fslab.weights.parts import parts_of
 from fslab.widgets import explore_clusters, explore_refinement
 
 
@@ -193,41 +199,133 @@ def test_a_backbone(tiny, data, tmp_path):
 # --- a family of diffusion networks
 
 
-def test_a_family(data, tmp_path, monkeypatch):
-    @family("DiTTransformer2DModel")
-    class Dit(Family):
-        title = "DiT"
+NETWORK = """
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
 
-        @property
-        def patch(self):
-            return self.config["patch_size"]
+from fslab.backbones.families import Family, family
 
-        def text(self, prompt, dtype):
-            return self.blank()
 
-        def blank(self):
-            return Text(torch.zeros(1, 1, 1))
+class Mine2DModel(ModelMixin, ConfigMixin):
+    @register_to_config
+    def __init__(self, sample_size=16, in_channels=4, width=8):
+        super().__init__()
+        self.patches = nn.Conv2d(in_channels, width, 2, 2)
+        self.attn = nn.ModuleDict({"to_q": nn.Linear(width, width)})
 
-        def call(self, net, latent, timesteps, text, size):
-            return net(latent, timesteps, torch.zeros(len(latent), dtype=torch.long))
+    def forward(self, latent, timesteps):
+        cells = self.patches(latent).flatten(2).transpose(1, 2)
+        return self.attn["to_q"](cells + timesteps[:, None, None] / 1000)
 
-    folder = tmp_path / "dit"
-    DiTTransformer2DModel(
-        sample_size=8, in_channels=4, out_channels=4, num_layers=2, num_attention_heads=2,
-        attention_head_dim=8, num_embeds_ada_norm=10,
-    ).save_pretrained(folder / "transformer")  # fmt: skip
+
+@family("Mine2DModel")
+class Mine(Family):
+    title, patch, network_class = "Mine", 2, Mine2DModel
+
+    def call(self, net, latent, timesteps, text, size):
+        return net(latent, timesteps)
+"""
+
+
+@pytest.fixture
+def family_package(tmp_path, monkeypatch):
+    """A package with a family, as it is installed, and a model of it; nothing is imported yet."""
+    name, home = f"mine_{tmp_path.name}", tmp_path / "packages"
+    facts = home / f"{name}-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (home / f"{name}.py").write_text(NETWORK)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(f"[fslab.families]\nMine2DModel = {name}\n")
+    monkeypatch.syspath_prepend(home)
+    folder = tmp_path / "mine"
+    import_module(name).Mine2DModel().save_pretrained(folder / "transformer")
     transformers_tiny.vae().save_pretrained(folder / "vae")
     FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
-    lab, picture = Lab("mini", open_backbone(folder)), data.samples[1].picture()
+    del family._parts["Mine2DModel"], sys.modules[name]
+    yield name, folder
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("brought_by", ["entry point", "import"])
+def test_a_family_with_a_network_of_its_own(family_package, data, tmp_path, brought_by):
+    name, folder = family_package
+    if brought_by == "import":
+        (tmp_path / "packages" / f"{name}-1.0.dist-info" / "entry_points.txt").unlink()
+        with pytest.raises(
+            FslabError, match="of Mine2DModel, a network of a family that fslab does"
+        ):
+            Lab(folder).layers()
+        import_module(name)
+    lab, picture = Lab(folder, captioner=MINI / "blip", clip=MINI / "clip"), noise_picture(64, 96)
+    assert [each.path for each in lab.layers()] == ["patches", "attn.to_q.input", "attn.to_q"]
+    net, backbone = lab.backbone.network(), lab.backbone
+    ((_, noised),) = backbone.rows(picture, (64, 96), Extraction(timesteps=(300,)))
+    with torch.no_grad():
+        plain = net(noised, torch.tensor([300]))[0].T.reshape(-1, 8, 12)
+    assert np.array_equal(lab.extract(picture, "attn.to_q", 300)["attn.to_q"], plain.numpy())
+    assert lab.segment(picture, "fslab").segments.count == 6
     recipe = fslab.Recipe(cluster=fslab.KMeans(k=3))
-    assert lab.segment(picture, recipe, candidates=["dog"]).segments.count == 3
-    oracle = evaluate(lab, data, recipe, "oracle", progress=False).score
-    monkeypatch.setattr(f"{__name__}.opened", partial(open_backbone, folder), raising=False)
-    change = (
-        f'backbone = "{__name__}:opened"\nset = {{ "cluster.k" = 3, "cluster.normalise" = "none" }}'
-    )
-    file = experiment(tmp_path, "oracle", '{ cluster = "kmeans", backbone = "rgb" }', change)
-    assert ablate(file, data, progress=False).rows[1].scores["oracle"] == oracle
+    report = evaluate(lab, data, recipe, "oracle", progress=False)
+    change = 'set = { "cluster.k" = 3, "cluster.normalise" = "none" }'
+    file = experiment(tmp_path, "oracle", '{ cluster = "kmeans" }', change)
+    rows = ablate(file, data, preset=str(folder), progress=False).rows
+    assert rows[1].scores["oracle"] == report.score
     explorer = explore_clusters(lab, picture, recipe, timestep=500)
     explorer.wait()
     assert (explorer.message, explorer.segments.count) == ("", 3)
+
+
+def test_a_family_that_reads_no_text_says_so(family_package):
+    _, folder = family_package
+    assert missing_parts(folder, "diffusion")[0].said == "model_index.json is missing"
+    assert len(missing_parts(folder, "diffusion")) == 1
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({"text_encoder": ["transformers", "T5EncoderModel"]}))
+    assert {each.part for each in missing_parts(folder, "diffusion")} == {
+        "text_encoder",
+        "tokenizer",
+    }
+    index.write_text(json.dumps({"text_encoder": [None, None]}))
+    assert not missing_parts(folder, "diffusion")
+    for names, needed in ((["transformer"], False), (["transformer", "tokenizer_2"], True)):
+        parts = [each.name for each in parts_of("diffusion", names)]
+        assert ("text_encoder" in parts) == needed
+    lab, picture = Lab(folder, captioner=MINI / "blip", clip=MINI / "clip"), noise_picture(64, 64)
+    with pytest.raises(FslabError, match="mine reads no text, so it has no attention to words"):
+        lab.attention(picture, ["dog"])
+    with pytest.raises(FslabError, match="mine reads no text, so it has no attention to words"):
+        lab.extract(picture, words=["dog"])
+    with pytest.raises(FslabError, match="mine reads no text; leave out the prompt 'a dog'"):
+        lab.extract(picture, prompt="a dog")
+    recipe = lab.recipe("freeseg-diff").change({"caption.encoder": "diffusion"})
+    with pytest.raises(FslabError, match="compares no nouns with classes; set caption"):
+        lab._embed(["dog"], recipe.caption.encoder)
+
+
+def test_a_network_of_its_own_counts_by_its_source(family_package, tmp_path):
+    name, folder = family_package
+    found, shorter = [], NETWORK.replace("/ 1000", "/ 500")  # or bytecode would stand for it
+    for text in (NETWORK, NETWORK, shorter):
+        (tmp_path / "packages" / f"{name}.py").write_text(text)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        found.append(Lab(folder).backbone.fingerprint)
+        del family._parts["Mine2DModel"], sys.modules[name]
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_family_without_its_network_says_what_to_give(tmp_path):
+    @family("Nowhere2DModel")
+    class Nowhere(Family):
+        title, patch = "Nowhere", 2
+
+        def call(self, net, latent, timesteps, text, size):
+            return net(latent)
+
+    for part, kind in (("transformer", "Nowhere2DModel"), ("vae", "AutoencoderKL")):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps({"_class_name": kind}))
+    FlowMatchEulerDiscreteScheduler().save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(FslabError, match=r"has a class 'Nowhere2DModel'; .* as network_class"):
+        open_backbone(tmp_path)

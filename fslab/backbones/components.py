@@ -13,7 +13,7 @@ from fslab.backbones.adapters import check_no_adapters
 from fslab.backbones.families import Encoder, Family, family
 from fslab.backbones.limits import check_length
 from fslab.backbones.schedule import FILE as SCHEDULE_FILE
-from fslab.backbones.understood import text_config, text_number
+from fslab.backbones.understood import class_named, text_config, text_number
 from fslab.backbones.weights import load_model, load_tokenizer, one_at_a_time, seeded
 from fslab.parts import Part
 from fslab.records import FslabError
@@ -144,7 +144,7 @@ class Components:
 
     def _class(self, part: str) -> Any:
         if part == self.network:
-            return class_named(self.registered.name)
+            return class_named(self.kind.network_class or self.registered.name)
         return class_named(self.kind.vae if part == "vae" else self.kind.encoders[part].kind)
 
     def _untrained(self, seed: int, dtype: torch.dtype) -> nn.Module:
@@ -257,11 +257,3 @@ class Components:
 
 def _tokenizer_of(encoder: str) -> str:
     return encoder.replace("text_encoder", "tokenizer")
-
-
-def class_named(name: str) -> Any:
-    """Return a class of diffusers or of transformers."""
-    import diffusers
-    import transformers
-
-    return getattr(diffusers, name, None) or getattr(transformers, name)

@@ -78,6 +78,7 @@ class Diffusion(MetaListing, TextBackbone):
         self.multiple = self.family.factor * self.family.patch
         self.resolution = resolution or self.family.resolution
         self.has_unet, self.order = self.family.has_unet, self.family.order
+        self.reads_text = bool(self.family.encoders)
         self._latents = Latents(self, self.components, self.family, self._autoencoder)
         self._states: dict[tuple[str, torch.dtype], Text] = {}
         self._encoded: tuple[tuple[Any, ...], tuple[Tensor, list[Tensor]]] | None = None
@@ -322,7 +323,9 @@ class Diffusion(MetaListing, TextBackbone):
         self.family.call(net, given, steps, text, size)
 
     def text(self, prompt: str, dtype: torch.dtype) -> Text:
-        """Return a prompt as the network reads it."""
+        """Return a prompt as the network reads it; FslabError for one where it reads none."""
+        if prompt and not self.reads_text:
+            raise FslabError(f"{self.name} reads no text; leave out the prompt {prompt!r}")
         if (prompt, dtype) not in self._states:
             if len(self._states) == _PROMPTS:
                 del self._states[next(iter(self._states))]
@@ -334,8 +337,8 @@ class Diffusion(MetaListing, TextBackbone):
     def _schedule(self) -> Schedule:
         return self.family.schedule()
 
-    def _text_tokens(self) -> int:
-        return self.family.text_tokens
+    def _text_tokens(self) -> int | None:
+        return self.family.text_tokens if self.reads_text else None
 
     def _listing_step(self) -> int:
         return self.family.step

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from fslab.backbones.checkpoint import Checkpoint
-from fslab.backbones.components import Components, class_named
+from fslab.backbones.components import Components
 from fslab.backbones.diffusion import Diffusion
 from fslab.backbones.families import Encoder, family
 from fslab.backbones.families.unet import check_configs
+from fslab.backbones.understood import class_named
 from fslab.backbones.weights import load_tokenizer
 from fslab.parts import Part, versioned
 from fslab.records import FslabError

@@ -278,31 +278,48 @@ def _check_added(folder: Path, unet: Mapping[str, Any], pooled: int) -> None:
         )
 
 
-def check_class(folder: Path, config: Mapping[str, Any], kind: str) -> None:
-    """Refuse a part of another class of diffusers, or with a setting that the class does not have.
+def class_named(kind: str | type) -> Any:
+    """Return a class of diffusers or of transformers by its name, or one of somebody's own.
 
-    Raises FslabError, also for a VAE whose latents cannot be brought to scale.
+    Raises FslabError for a name that neither has.
     """
     import diffusers
+    import transformers
 
-    known = inspect.signature(getattr(diffusers, kind).__init__).parameters
-    values = VAE_VALUES if kind.startswith("Autoencoder") else {}
+    if not isinstance(kind, str):
+        return kind
+    found = getattr(diffusers, kind, None) or getattr(transformers, kind, None)
+    if found is None:
+        raise FslabError(
+            f"neither diffusers nor transformers, as they are installed, has a class {kind!r}; a "
+            "family of your own gives its class itself, as network_class, vae or an Encoder's kind"
+        )
+    return found
+
+
+def check_class(folder: Path, config: Mapping[str, Any], kind: str | type) -> None:
+    """Refuse a part of another class, or with a setting that the class does not have.
+
+    kind: the class, or its name in diffusers. Raises FslabError, also for a VAE whose latents
+    cannot be brought to scale.
+    """
+    known = inspect.signature(class_named(kind).__init__).parameters
+    name = kind if isinstance(kind, str) else kind.__name__
+    values = VAE_VALUES if name.startswith("Autoencoder") else {}
     _check(folder, config, kind, known, values)
-    if kind in ("AutoencoderKL", "AutoencoderDC"):
+    if name in ("AutoencoderKL", "AutoencoderDC"):
         _check_scale(folder, config)
 
 
-def unknown_setting(kind: str, key: str, value: Any) -> bool:
+def unknown_setting(kind: str | type, key: str, value: Any) -> bool:
     """Return whether a setting that is in no list may change a number.
 
-    kind: the class of diffusers. A newer diffusers writes settings that this list cannot know; one
-    that stands at its class's default is as good as not there.
+    kind: the class, or its name in diffusers. A newer diffusers writes settings that this list
+    cannot know; one that stands at its class's default is as good as not there.
     """
     if value is None:
         return False
-    import diffusers
-
-    known = inspect.signature(getattr(diffusers, kind).__init__).parameters
+    known = inspect.signature(class_named(kind).__init__).parameters
     default = known[key].default if key in known else None
     return bool(value != (list(default) if isinstance(default, tuple) else default))
 
@@ -310,13 +327,14 @@ def unknown_setting(kind: str, key: str, value: Any) -> bool:
 def _check(
     folder: Path,
     config: Mapping[str, Any],
-    kind: str,
+    kind: str | type,
     known: Collection[str],
     values: Mapping[str, tuple[tuple[Any, ...], str]],
 ) -> None:
-    given = config.get("_class_name", kind)
-    if given != kind:
-        raise FslabError(f"{folder}/config.json is of a {given}; fslab reads {kind} there")
+    wanted = kind if isinstance(kind, str) else kind.__name__
+    given = config.get("_class_name", wanted)
+    if given != wanted:
+        raise FslabError(f"{folder}/config.json is of a {given}; fslab reads {wanted} there")
     for name, value in config.items():
         if name not in BOOKKEEPING and name not in known and unknown_setting(kind, name, value):
             raise FslabError(
@@ -326,7 +344,7 @@ def _check(
         allowed, otherwise = values.get(name, ((value,), ""))
         if value not in allowed:
             raise FslabError(
-                f"{folder}/config.json has {name} = {value!r}: this {kind} expects {otherwise}, "
+                f"{folder}/config.json has {name} = {value!r}: this {wanted} expects {otherwise}, "
                 "which fslab does not give it"
             )
 

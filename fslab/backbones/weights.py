@@ -109,7 +109,7 @@ def load_model(
     files = files_of(folder)
     for path in files:
         check_numbers(path, read_header(path))
-    precision = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
+    precision = "torch_dtype" if _is_of_diffusers(kind) else "dtype"
     settings = {precision: dtype, "variant": variant_of(files), "use_safetensors": True, **more}
     settings["ignore_mismatched_sizes"] = True  # said below, by name
     model, report = load(kind, folder, output_loading_info=True, **settings)
@@ -162,7 +162,7 @@ def _check_loaded(model: Any, unused: Sequence[str], folder: Path) -> None:
     prefix = (
         f"{getattr(model, 'base_model_prefix', '')}."  # that of a network around, as with a head
     )
-    part = type(model).__module__.startswith("diffusers") or model.config.model_type in _TEXT_SIDE
+    part = _is_of_diffusers(type(model)) or model.config.model_type in _TEXT_SIDE
     for name in sorted(unused):
         forms = {name, name.removeprefix("text_model.") if part else name.removeprefix(prefix)}
         beyond = _NUMBER.search(name) and any(_NUMBER.sub("#", form) in kinds for form in forms)
@@ -172,6 +172,11 @@ def _check_loaded(model: Any, unused: Sequence[str], folder: Path) -> None:
             raise FslabError(
                 f"{folder} does not fit its config.json, which has no layer for {name}"
             )
+
+
+def _is_of_diffusers(kind: type) -> bool:
+    """Return whether a class is one of diffusers, or extends one."""
+    return any(each.__module__.startswith("diffusers") for each in kind.__mro__)
 
 
 _UNREAD = ("mask_token", "position_ids", "relative_position_index")

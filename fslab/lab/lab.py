@@ -469,12 +469,12 @@ class Lab(Two):
         from fslab.match import load_matcher
 
         own = (self.preset.words if encoder == "preset" else encoder) == "diffusion"
-        maker: Any = type(check_reads_text(self.text_model)) if own else load_matcher
+        maker: Any = type(self._word_encoder) if own else load_matcher
         weights = self.text_model_fingerprint if own else self.clip_fingerprint
 
         def encode(text: str) -> np.ndarray:
             if own:
-                states = check_reads_text(self.text_model).embed_texts([text])
+                states = self._word_encoder.embed_texts([text])
             else:
                 states = self.matcher.mean_states([text])
             state: np.ndarray = states[0]

@@ -25,7 +25,7 @@ from fslab.store import Store
 if TYPE_CHECKING:
     import torch
 
-    from fslab.backbones import Backbone
+    from fslab.backbones import Backbone, TextBackbone
     from fslab.captions import Captioner
     from fslab.match import Matcher
 
@@ -255,7 +255,12 @@ class Models:
     @property
     def text_model_fingerprint(self) -> str:
         """Name of the weights of the diffusion model whose text encoder compares words."""
-        return self._computed(check_reads_text(self.text_model).words_fingerprint)
+        return self._computed(self._word_encoder.words_fingerprint)
+
+    @property
+    def _word_encoder(self) -> TextBackbone:
+        so = "it compares no nouns with classes; set caption.encoder to 'clip'"
+        return check_reads_text(self.text_model, so)
 
     def _computed(self, weights: str) -> str:
         """Name what weights give in the lab's precision."""

@@ -68,7 +68,8 @@ def _classes(folder: Path, kind: str, part: str) -> tuple[Any, Any]:
         return _kinds(folder, kind)[:2]
     import torch
 
-    from fslab.backbones.components import Components, class_named
+    from fslab.backbones.components import Components
+    from fslab.backbones.understood import class_named
 
     family = Components(folder, torch.device("cpu")).kind
     if part == "vae":

@@ -62,10 +62,10 @@ def check_agnostic(recipe: Recipe) -> None:
             )
 
 
-def check_reads_text(backbone: Backbone) -> TextBackbone:
-    """Return a backbone that has a text encoder; FslabError for one without."""
+def check_reads_text(backbone: Backbone, so: str = "it has no attention to words") -> TextBackbone:
+    """Return a backbone that has a text encoder; FslabError, with what follows, for one without."""
     if not backbone.reads_text:
-        raise FslabError(f"{backbone.name} reads no text, so it has no attention to words")
+        raise FslabError(f"{backbone.name} reads no text, so {so}")
     return cast("TextBackbone", backbone)
 
 

@@ -103,7 +103,9 @@ def parts_of(kind: str, names: Collection[str]) -> tuple[Part, ...]:
         return _VISION if kind == "vision" else _TEXT_SIDE
     there = {name.split("/")[0] for name in names}
     network = next((each for each in NETWORKS if each in there), NETWORKS[0])
-    texts = [each for each in _ENCODERS if not each or f"text_encoder{each}" in there]
+    texts = [each for each in _ENCODERS if f"text_encoder{each}" in there]
+    if "" not in texts and (network == NETWORKS[0] or any(map(_is_of_text, there))):
+        texts.insert(0, "")
     return (
         _INDEX,
         _network(network, DIFFUSERS),
@@ -134,21 +136,28 @@ def missing_parts(
         return (Fault("", "broken", f"{folder} cannot be read: {error.strerror}"),)
     kind = kind_of(names) if kind == "backbone" else kind
     found: list[Fault] = []
-    if kind == "diffusion" and _has_second(folder):
-        names.append("text_encoder_2")
+    if kind == "diffusion":
+        names += _encoders_named(folder)
     for part in parts_of(kind, names):
         found += _part_faults(folder, part, part.name not in without, sizes or {})
     return tuple(dict.fromkeys(found))
 
 
-def _has_second(folder: Path) -> bool:
-    """Tell whether a diffusion model has two text encoders by its UNet, as SDXL has."""
-    if not (folder / "unet").is_dir():
-        return False
+def _is_of_text(name: str) -> bool:
+    return name.startswith(("text_encoder", "tokenizer"))
+
+
+def _encoders_named(folder: Path) -> list[str]:
+    """Return text encoders that a model must have: the second one of an SDXL, by its UNet, and the
+    first of a transformer whose index names it; some networks read no text."""
     try:
-        return read_config(folder / "unet").get("addition_embed_type") == "text_time"
+        if (folder / "unet").is_dir():
+            second = read_config(folder / "unet").get("addition_embed_type") == "text_time"
+            return ["text_encoder_2"] if second else []
+        named = read_config(folder, "model_index.json").get("text_encoder")
     except FslabError:
-        return False  # said of the part itself
+        return []  # said of the part itself
+    return ["text_encoder"] if isinstance(named, list) and any(named) else []
 
 
 def _part_faults(

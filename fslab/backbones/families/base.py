@@ -56,12 +56,13 @@ class Text:
 class Encoder:
     """A text encoder: its class in transformers, its tokenizer's, and how many tokens it is given.
 
-    length: None for as many as it has positions. types: `model_type`s that its class reads.
-    optional: a model may come without it.
+    kind, tokenizer: the classes' names there, or classes of one's own. length: None for as many as
+    it has positions. types: `model_type`s that its class reads. optional: a model may come without
+    it.
     """
 
-    kind: str = "CLIPTextModel"
-    tokenizer: str = "CLIPTokenizer"
+    kind: str | type = "CLIPTextModel"
+    tokenizer: str | type = "CLIPTokenizer"
     length: int | None = None
     types: tuple[str, ...] = ("clip_text_model", "clip")
     optional: bool = False
@@ -121,7 +122,8 @@ def check_transformer(one: Family) -> None:
         words = [part.replace("text_encoder", "tokenizer") for part in one.encoders]
         index = read_config(folder, "model_index.json")
         check_pipeline(folder, index, (one.network, *one.encoders, *words))
-    check_class(folder / one.network, one.config, str(one.config.get("_class_name")))
+    own = one.network_class or str(one.config.get("_class_name"))
+    check_class(folder / one.network, one.config, own)
     check_class(folder / "vae", model.config("vae"), one.vae)
     for part in one.encoders:
         if model.has(part):
@@ -132,16 +134,19 @@ def check_transformer(one: Family) -> None:
 class Family(ABC):
     """How one family of diffusion networks is passed.
 
-    network: the folder of the network. title: what messages call the family. encoders: by their
-    folders, in the order in which their tokens stand in a text's states. vae: its class in
-    diffusers. order: where the picture's tokens stand among others. has_unet: layers are called as
-    in diffusers' UNets. upcasts: the VAE computes in fp32 where fp16 is asked and its configuration
-    does not say.
+    network: the folder of the network. network_class: the network's class, a ModelMixin and
+    ConfigMixin, where it is not diffusers' own of the name that the family is registered under.
+    title: what messages call the family. encoders: by their folders, in the order in which their
+    tokens stand in a text's states; none for networks that read no text. vae: its class in
+    diffusers by name, or one of one's own. order: where the picture's tokens stand among others.
+    has_unet: layers are called as in diffusers' UNets. upcasts: the VAE computes in fp32 where fp16
+    is asked and its configuration does not say.
     """
 
     network: ClassVar[str] = "transformer"
+    network_class: ClassVar[type | None] = None
     title: ClassVar[str]
-    vae: ClassVar[str] = "AutoencoderKL"
+    vae: ClassVar[str | type] = "AutoencoderKL"
     encoders: ClassVar[Mapping[str, Encoder]] = {}
     order: ClassVar[Order] = Order()
     has_unet: ClassVar[bool] = False
@@ -168,6 +173,11 @@ class Family(ABC):
     @property
     def resolution(self) -> int:
         """The side of the pictures that it was trained on, in pixels."""
+        if "sample_size" not in self.config:
+            place = self.model.folder / self.network
+            raise FslabError(
+                f"{place}/config.json has no sample_size; give {self.title} a resolution"
+            )
         return int(self.factor * self.config["sample_size"])
 
     @property
@@ -202,24 +212,31 @@ class Family(ABC):
 
     @property
     def text_tokens(self) -> int:
-        """The most tokens that a text's states have."""
+        """The most tokens that a text's states have, 0 where no text is read."""
         return sum(each.length or 0 for each in self.encoders.values())
 
     def alike(self, text: Text) -> int:
         """Return what texts must have in common to pass together: how many tokens they have."""
         return text.states.shape[1]
 
-    @abstractmethod
     def text(self, prompt: str, dtype: torch.dtype) -> Text:
-        """Return a prompt as the network reads it."""
+        """Return a prompt as the network reads it; of a family without encoders, of no tokens."""
+        if self.encoders:
+            raise FslabError(f"{type(self).__name__} names encoders and has no text(); write it")
+        return Text(torch.empty(1, 0, 0))
 
     def spans(self, prompt: str) -> list[tuple[int, int]]:
         """Return where in the prompt each token of the text's states stands, (0, 0) for none."""
         return self.model.spans(next(iter(self.encoders)), prompt)
 
-    @abstractmethod
     def blank(self) -> Text:
-        """Return a text of one token without numbers, of the shapes that the network reads."""
+        """Return a text of one token without numbers, of the shapes that the network reads.
+
+        Without encoders it has none, and `call` reads none.
+        """
+        if self.encoders:
+            raise FslabError(f"{type(self).__name__} names encoders and has no blank(); write it")
+        return Text(torch.empty(1, 0, 0, device="meta"))
 
     @abstractmethod
     def call(
