@@ -239,7 +239,9 @@ def test_pieces_alone_ask_for_what_reads_them(folders, tmp_path, monkeypatch):
     (folder / "tokenizer" / "spiece.model").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     lab = Lab(folder, store=tmp_path / "store")
-    with pytest.raises(FslabError, match="pip install sentencepiece protobuf"):
+    with pytest.raises(
+        FslabError, match=r"by sentencepiece and protobuf; pip install 'fslab\[t5\]'"
+    ):
         lab.extract(noise_picture(64, 64), timestep=50, prompt="a dog")
 
 

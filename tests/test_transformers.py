@@ -8,7 +8,12 @@ import pytest
 import torch
 import transformers_tiny
 from conftest import noise_picture
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, StableDiffusion3Pipeline
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    FluxKontextPipeline,
+    FluxPipeline,
+    StableDiffusion3Pipeline,
+)
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from transformers import T5EncoderModel
@@ -482,3 +487,32 @@ def test_explorers_open_on_a_transformer(folders, own_store):
     explorer.layer = "transformer_blocks.2"
     assert waited(explorer).message == ""
     assert len(explorer._panels) >= 3
+
+
+def test_a_kontext_without_a_picture_to_edit_is_called_as_a_flux(folders, tmp_path):
+    """So its folder opens, and features of a picture are its own."""
+    parts = FluxPipeline.from_pretrained(folders("flux")).components
+    folder = tmp_path / "kontext"
+    FluxKontextPipeline(**parts).save_pretrained(folder)
+    calls = []
+    for kind in (FluxPipeline, FluxKontextPipeline):
+        pipe = kind.from_pretrained(folders("flux") if kind is FluxPipeline else folder)
+        pipe.set_progress_bar_config(disable=True)
+        pipe.transformer.register_forward_pre_hook(
+            lambda module, inputs, named: calls.append(named), with_kwargs=True
+        )
+        generator, area = torch.Generator().manual_seed(SEED), {"max_area": 64 * 64}
+        pipe(
+            prompt=PROMPT, height=64, width=64, num_inference_steps=1, generator=generator,
+            output_type="latent", **(area if kind is FluxKontextPipeline else {}),
+        )  # fmt: skip
+    given, other = calls
+    assert set(given) == set(other)
+    for name, value in given.items():
+        same = torch.equal(value, other[name]) if torch.is_tensor(value) else value == other[name]
+        assert same, name
+    assert "FluxKontextPipeline" in (folder / "model_index.json").read_text()
+    picture, how = noise_picture(64, 64), {"timestep": TIMESTEP, "resolution": 64}
+    (one, again) = (Lab(each).extract(picture, **how) for each in (folders("flux"), folder))
+    for path, value in one.items():
+        assert np.array_equal(value, again[path])

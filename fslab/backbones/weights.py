@@ -208,8 +208,8 @@ def load_tokenizer(kind: Any, folder: Path) -> Any:
     lacking = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
     if there and set(there) <= set(pieces) and lacking:
         raise FslabError(
-            f"{folder} holds its words as {there[0]} alone, which transformers reads by two more "
-            "packages; install them: pip install sentencepiece protobuf"
+            f"{folder} holds its words as {there[0]} alone, which transformers reads by "
+            "sentencepiece and protobuf; pip install 'fslab[t5]' brings them"
         )
     return taking_turns(load(kind, folder))
 
