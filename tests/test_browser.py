@@ -148,6 +148,29 @@ def features(page: Any) -> Widget:
     return widget
 
 
+def correspondence(page: Any) -> Widget:
+    widget = Widget(page, "Click any pixel of the picture on the left")
+    widget.settled()
+    widget.until("plot._fullData[5].x.length === 1")  # where the first of the others has it
+    at, drawn = widget.data(2, "x")[0], widget.data(3, "source")
+    widget.click(1, 0.25, 0.2)
+    widget.until("plot._fullData[2].x[0] !== given", at)
+    widget.until("plot._fullData[3].source !== given", drawn)
+    widget.settled()
+    widget.box.get_by_role("button", name="pin this point").click()
+    widget.click(1, 0.7, 0.6)
+    widget.until("plot._fullData[5].x.length === 2")
+    colours = widget.data(2, "marker")["color"]
+    assert len(set(colours)) == 2
+    assert widget.data(5, "marker")["color"] == colours
+    widget.slider("mutual lines").focus()
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+    widget.until("plot._fullLayout.shapes.length === 8")
+    widget.settled()
+    return widget
+
+
 def clusters(page: Any) -> Widget:
     widget = Widget(page, "Point at a cluster in any panel")
     widget.settled()
@@ -222,6 +245,10 @@ def results(page: Any) -> Widget:
 )
 def test_explorers_in_their_notebooks(server, tmp_path, notebook, scenario):
     opened(server, tmp_path, f"notebooks/{notebook}.ipynb", scenario)
+
+
+def test_a_point_is_found_in_other_pictures(server, tmp_path):
+    opened(server, tmp_path, "notebooks/correspondence.ipynb", correspondence)
 
 
 def test_a_picture_is_uploaded_and_its_masks_downloaded(server, tmp_path):

@@ -33,7 +33,7 @@ def correspondences(a: Picture, found: Correspondence, b: Picture, title: str = 
     panels = [Panel(f"{a.name}\n", a.pixels)]
     for number, values in enumerate(found.likeness, 1):
         name = f"point {number}" if len(found.points) > 1 else "the point"
-        words = f"{name} in {b.name}\n{values.min():.2f} to {values.max():.2f}"
+        words = f"{name}\n{values.min():.2f} to {values.max():.2f}"
         panels.append(Panel(words, likeness_picture(b, values)))
     figure = compose(panels, title or f"{a.name} in {b.name}", right=80)
     colours = [css(colour) for colour in segment_colours(len(found.points))]

@@ -35,6 +35,8 @@ from fslab.widgets.points import PointExplorer, within
 from fslab.widgets.texts import note_of
 from fslab.widgets.worker import Needs
 
+_DIFT = "up_blocks.1"
+"""What DIFT reads of a UNet, and what finds most points of mini's scenes (docs/results.md)."""
 MOST = 3
 """Other pictures that are shown at a time."""
 
@@ -87,7 +89,7 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
         super().__init__(lab, _HINT)
         self._pictures = self._picker(pictures)
         step = lab.backbone.timestep
-        self._layers = LayerPicker(lab, self._hush, "layer", first_layer(lab))
+        self._layers = LayerPicker(lab, self._hush, "layer", _start(lab))
         self._timestep = whole("timestep", step or 0, 0, 999)
         self._timestep.disabled = step is None
         self._temperature = number("temperature", 0.0, 0.0, 0.3, 0.01)
@@ -269,6 +271,12 @@ def explore_correspondence(
     return CorrespondenceExplorer(lab, pictures).change(**state)
 
 
+def _start(lab: Lab) -> str:
+    """Return the layer that is looked at first."""
+    known = {layer.path for layer in lab.layers()}
+    return _DIFT if _DIFT in known else first_layer(lab)
+
+
 def _paint(panels: Sequence[Panel], result: CorrespondenceResult) -> None:
     colours = [css(colour) for colour in segment_colours(len(result.points))]
     several = len(result.points) > 1
@@ -283,8 +291,8 @@ def _paint(panels: Sequence[Panel], result: CorrespondenceResult) -> None:
         panel.image(likeness_picture(other.picture, found.likeness[-1]))
         panel.marks(found.matches.tolist(), names, colours=colours, symbol="circle")
         low, high = found.likeness[-1].min(), found.cosines[-1]
-        to = f"to point {len(names)}, " if several else ""
-        panel.title(f"{other.name}\n{to}{low:.2f} to {high:.2f}")
+        which = f"point {len(names)}" if several else "cosine"
+        panel.title(f"{other.name}\n{which}: {low:.2f} to {high:.2f}")
 
 
 def _lines(result: CorrespondenceResult, boxes: Sequence[Box], height: int) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ A table stands between two comments; the first says what it shows:
     <!-- table methods: method | val = voc21 | gain = voc21_gain | hard = methods-hard:voc21 -->
     <!-- end of table -->
 
+With `FILE[PATTERN]` only rows are shown in whose name the regular expression is found.
 The first heading is of the rows' names; the others name a column of results/methods.csv, or of
 another file's row of the same name. Files are looked for from results/. A figure is in percent,
 with its interval.
@@ -24,7 +25,7 @@ from fslab.files import write_aside
 
 RESULTS = Path(__file__).parent / "results"
 PLACE = re.compile(
-    r"(?P<start><!-- table (?P<file>[\w./-]+): (?P<columns>.+?) -->\n)"
+    r"(?P<start><!-- table (?P<file>[\w./-]+)(\[(?P<only>.+?)\])?: (?P<columns>.+?) -->\n)"
     r"(?P<body>.*?)(?P<end><!-- end of table -->)",
     re.DOTALL,
 )
@@ -39,7 +40,10 @@ def _table(found: re.Match[str]) -> str:
     first, *others = (part.strip() for part in found["columns"].split("|"))
     asked = [tuple(map(str.strip, other.split("="))) for other in others]
     lines = [[first, *(heading for heading, _ in asked)], ["---"] * (1 + len(asked))]
+    only = re.compile(found["only"] or "")
     for name, row in _rows(found["file"]).items():
+        if not only.search(name):
+            continue
         lines.append([name, *(_figure(name, row, column) for _, column in asked)])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace("| --- ", "|---")
 
