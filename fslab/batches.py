@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fslab.errors import FslabWarning
 from fslab.keys import batched
 from fslab.process import memory_refused
 from fslab.records import FslabError, OutOfMemory
@@ -54,7 +55,7 @@ class Batch:
         name: of an item's picture, for messages.
 
         Where several are refused, each is tried alone, and what fails alone is returned as its
-        FslabError. Where memory ran out, half as many pass from then on, which a RuntimeWarning
+        FslabError. Where memory ran out, half as many pass from then on, which a FslabWarning
         says.
         """
         found: list[Made | FslabError] = []
@@ -80,7 +81,7 @@ class Batch:
             self.size = max(1, len(items) // 2)
             warnings.warn(
                 f"memory ran out in a pass of {len(items)} pictures, which are passed one by one; "
-                f"from now on {self.size} at once", RuntimeWarning, stacklevel=4,
+                f"from now on {self.size} at once", FslabWarning, stacklevel=4,
             )  # fmt: skip
         return [one for item in items for one in self._pass([item], work, name)]
 

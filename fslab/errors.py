@@ -6,7 +6,11 @@ class FslabError(ValueError):
 
 
 class FslabWarning(RuntimeWarning):
-    """What is done all the same, and not as asked: the command line says it in one sentence."""
+    """What is done all the same, and not as asked: the command line says it in one sentence.
+
+    All of fslab's warnings are of this kind. `logging.captureWarnings(True)` sends them, as any of
+    Python's, to the logger "py.warnings".
+    """
 
 
 class OutOfMemory(FslabError):

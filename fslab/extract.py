@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,8 @@ import numpy as np
 
 from fslab.backbones import Backbone, Layer, pick_layers
 from fslab.batches import Batch, look_up
+from fslab.datasets import PictureLike, read
+from fslab.datasets.read import check_several
 from fslab.keys import batched, layers_key, map_key
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, Features, FslabError, Picture
@@ -40,22 +42,25 @@ def complete(settings: Extraction, backbone: Backbone) -> Extraction:
 
 
 @stage
-def extract(picture: Picture, settings: Extraction, backbone: Backbone, store: Store) -> Features:
+def extract(
+    picture: PictureLike, settings: Extraction, backbone: Backbone, store: Store
+) -> Features:
     """Return the wanted layers' maps f32 [C, h, w], from the store or in one pass a timestep.
 
-    Layers of one timestep that are missing share a pass, which ends after the last of them.
-    Raises FslabError for an unknown layer or timestep.
+    picture: as `fslab.read` takes it. Layers of one timestep that are missing share a pass, which
+    ends after the last of them. Raises FslabError for an unknown layer or timestep.
     """
     settings = complete(settings, backbone)
-    read = _Read(picture, settings, backbone, store, _pairs(settings, backbone, store))
-    if read.wanted:
-        _pass([read], 1)
-    return read.features()
+    pairs = _pairs(settings, backbone, store)
+    one = _Read(read(picture), settings, backbone, store, pairs)
+    if one.wanted:
+        _pass([one], 1)
+    return one.features()
 
 
 @ordinary()
 def extract_many(
-    pictures: Sequence[Picture],
+    pictures: Iterable[PictureLike],
     settings: Extraction,
     backbone: Backbone,
     store: Store,
@@ -64,23 +69,36 @@ def extract_many(
     """Return each picture's features, as `extract` does; those of one size pass together.
 
     With a batch of one, the bits and the keys are those of `extract`, which reads no others. What
-    several passes gave together is filed under keys that say so. A picture that fails has its
-    FslabError in its place. Raises FslabError for an unknown layer or timestep.
+    several passes gave together is filed under keys that say so. A picture that cannot be read, or
+    fails, has its FslabError in its place. Raises FslabError for an unknown layer or timestep.
     """
+    check_several(pictures)
     settings = complete(settings, backbone)
     together = backbone.batches and batch.size > 1
     pairs = _pairs(settings, backbone, store)
-    reads = [_Read(picture, settings, backbone, store, pairs, together) for picture in pictures]
+    rest = (settings, backbone, store, pairs, together)
+    opened = [_read_or_refusal(picture) for picture in pictures]
+    reads = [each if isinstance(each, FslabError) else _Read(each, *rest) for each in opened]
     groups: dict[Any, list[_Read]] = {}
     for each in reads:
-        if each.wanted:
+        if isinstance(each, _Read) and each.wanted:
             groups.setdefault((each.size, *each.wanted.items()), []).append(each)
     found: dict[_Read, FslabError | None] = {}
     for group in groups.values():
         most = batch if together else Batch(1)
         passed = most.passes(group, partial(_pass, most=most.size), _name_of)
         found.update(zip(group, passed, strict=True))
-    return [found.get(each) or each.features() for each in reads]
+    return [
+        each if isinstance(each, FslabError) else found.get(each) or each.features()
+        for each in reads
+    ]
+
+
+def _read_or_refusal(picture: PictureLike) -> Picture | FslabError:
+    try:
+        return read(picture)
+    except FslabError as error:
+        return error
 
 
 def _pairs(settings: Extraction, backbone: Backbone, store: Store) -> list[tuple[str, int]]:
@@ -100,11 +118,6 @@ class _Read:
         pairs: Sequence[tuple[str, int]],
         together: bool = False,
     ) -> None:
-        if not isinstance(picture, Picture):
-            kind = type(picture).__name__
-            raise FslabError(
-                f"picture is {kind}; give a Picture: fslab.read(path) or Picture(pixels)"
-            )
         self.picture, self.settings, self.backbone, self.store = picture, settings, backbone, store
         self.size = backbone.input_size(picture, settings)
         self._keys = {pair: map_key(backbone, picture, self.size, pair, settings) for pair in pairs}
@@ -154,8 +167,8 @@ def _pass(reads: Sequence[_Read], most: int) -> list[None]:
     return [None] * len(reads)
 
 
-def _name_of(read: _Read) -> str:
-    return read.picture.name
+def _name_of(one: _Read) -> str:
+    return one.picture.name
 
 
 @ordinary()

@@ -14,7 +14,7 @@ import random
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
@@ -132,7 +132,7 @@ class Registry(Mapping[str, P], Generic[P]):
 
     def offer(self, name: str) -> str:
         """Say which names there are, and which of them are near one that is not."""
-        return f"there is {', '.join(self)}{did_you_mean(str(name), self)}"
+        return offer(name, self)
 
     def __getitem__(self, name: str) -> P:
         if name not in self:
@@ -164,6 +164,12 @@ class Registry(Mapping[str, P], Generic[P]):
         if entry.name not in self._parts:
             raise FslabError(f"{what}, and it adds no part of that name; {mend}")
         return self._parts[entry.name]
+
+
+def offer(name: str, names: Iterable[str]) -> str:
+    """Say which names there are, and which of them are near one that is not."""
+    known = list(names)
+    return f"there is {', '.join(known)}{did_you_mean(str(name), known)}"
 
 
 def named_object(dotted: str) -> Any:

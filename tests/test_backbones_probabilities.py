@@ -100,9 +100,9 @@ def test_the_pass_ends_at_the_projections(diffusion_folders, picture):
 
 
 def test_probabilities_come_back_from_the_store(tiny, wide_picture):
-    cold = Lab(tiny).extract(wide_picture, layers=["*.attn1.probs"], timestep=50)
+    cold = Lab(tiny).extract(wide_picture, layers=["*.attn1.probs"], timesteps=50)
     lab = Lab(tiny)
-    warm = lab.extract(wide_picture, layers=["*.attn1.probs"], timestep=50)
+    warm = lab.extract(wide_picture, layers=["*.attn1.probs"], timesteps=50)
     assert len(cold) > 2
     for path, value in cold.items():
         assert np.array_equal(value, warm[path])

@@ -19,7 +19,7 @@ from fslab.evaluate import draw, evaluate, plan, score_samples
 from fslab.evaluate.workers import map_samples
 from fslab.lab import Lab, processes
 from fslab.lab.processes import Processes
-from fslab.records import Extraction, FslabError, OutOfMemory
+from fslab.records import Extraction, FslabError, FslabWarning, OutOfMemory
 from fslab.store import decode
 
 TOLERANCE = 1e-5
@@ -100,7 +100,7 @@ def test_runs_refuse_other_batches_before_any_work(tiny, voc, words, message):
 
 def test_one_picture_at_a_time_has_the_bits_and_the_keys_of_extract(tiny, tmp_path):
     one, many = (Lab(tiny, store=tmp_path / name) for name in ("one", "many"))
-    wanted = {"layers": LAYERS, "timestep": (0, 50), "draws": 2}
+    wanted = {"layers": LAYERS, "timesteps": (0, 50), "draws": 2}
     expected = [one.extract(picture, **wanted) for picture in pictures()]
     found = many.extract_many(pictures(), batch=1, **wanted)
     for features, plain in zip(found, expected, strict=True):
@@ -128,7 +128,7 @@ def test_several_at_once_are_near_and_under_keys_of_their_own(
 
 def test_timesteps_and_draws_of_one_picture_pass_together(tiny, tmp_path, monkeypatch):
     rows = calls_of(monkeypatch, Diffusion, "_pass")
-    wanted = {"layers": LAYERS, "timestep": (0, 50, 300), "draws": 2}
+    wanted = {"layers": LAYERS, "timesteps": (0, 50, 300), "draws": 2}
     (found,) = Lab(tiny, store=tmp_path / "a").extract_many(pictures(1), batch=4, **wanted)
     assert rows == [4, 2]
     near(found, Lab(tiny, store=tmp_path / "b").extract(pictures(1)[0], **wanted))
@@ -175,7 +175,7 @@ def test_memory_that_runs_out_is_said_and_no_picture_is_lost(tiny, tmp_path, mon
         RuntimeWarning, match="a pass of 4 pictures, which are passed one by one"
     ) as said:
         found = lab.extract_many(pictures(6), batch=4)
-    assert len([each for each in said if each.category is RuntimeWarning]) == 2  # of 4, then of 2
+    assert len([each for each in said if each.category is FslabWarning]) == 2  # of 4, then of 2
     for features, plain in zip(found, expected, strict=True):
         assert all(np.array_equal(features[name], plain[name]) for name in plain)
     with warnings.catch_warnings():

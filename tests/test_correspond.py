@@ -176,7 +176,7 @@ def test_features_that_cannot_be_compared_are_refused():
 def test_the_lab_reads_the_layers_that_it_is_asked_for():
     lab = fslab.Lab("mini")
     a, b = noise_picture(64, 96), noise_picture(96, 64, seed=1)
-    asked = {"layers": LAYERS, "timestep": [100, 300], "draws": 2, "prompt": "a dog"}
+    asked = {"layers": LAYERS, "timesteps": [100, 300], "draws": 2, "prompt": "a dog"}
     found = lab.correspond(a, [(5, 80), (63, 0)], b, temperature=0.05, **asked)
     maps = [lab.extract(each, **asked) for each in (a, b)]
     assert len(maps[0]) == 4
@@ -236,7 +236,7 @@ def test_settings_beside_a_published_name_replace_its_own(monkeypatch):
     monkeypatch.setattr("fslab.lab.published._STRIDE", 4)
     lab = fslab.Lab("mini")
     a, b = noise_picture(32, 32), noise_picture(32, 32, seed=1)
-    found = lab.correspond(a, (3, 3), b, published="dift", draws=2, resolution=96, timestep=100)
+    found = lab.correspond(a, (3, 3), b, published="dift", draws=2, resolution=96, timesteps=100)
     alone = {"squash": True, "posterior": "sample", "draws": 2, "resolution": 96}
     expected = lab.correspond(a, (3, 3), b, "up_blocks.1", 100, **alone)
     assert (found.likeness == expected.likeness).all()

@@ -151,7 +151,7 @@ def test_one_is_trained_for_mini(tmp_path, picture):
     error = train(tmp_path / "tiny", minutes=0.001)
     assert 0 < error < 10
     own, other = (
-        Lab("mini", store=tmp_path / name, **settings).extract(picture, timestep=50)
+        Lab("mini", store=tmp_path / name, **settings).extract(picture, timesteps=50)
         for name, settings in (("one", {}), ("two", {"encoder": tmp_path / "tiny"}))
     )
     assert own.keys() == other.keys()

@@ -21,7 +21,7 @@ NAMES = ("background", "cat", "dog")
 def test_draws_of_noise_are_averaged_and_not_summed(tiny, picture):
     lab = Lab(tiny)
     one, four = (
-        lab.extract(picture, layers=["mid_block"], timestep=300, draws=draws)["mid_block"]
+        lab.extract(picture, layers=["mid_block"], timesteps=300, draws=draws)["mid_block"]
         for draws in (1, 4)
     )
     assert np.abs(four).mean() < 1.5 * np.abs(one).mean()

@@ -290,7 +290,7 @@ def test_no_stage_takes_what_another_device_made(tiny, picture, asked):
     for name in ("backbone", "captioner", "matcher"):  # the device is only a name here
         setattr(there, name, getattr(here, name))
     there.device = "cuda:7"
-    features = here.extract(picture, layers=["mid_block"], timestep=5)
+    features = here.extract(picture, layers=["mid_block"], timesteps=5)
     halves = Segments(np.repeat([[0, 1]], 64, 0).repeat(32, 1).astype(np.int32))
     given = LabelMap(halves.labels.astype(np.uint8), VOC.names)
     stages = {
@@ -330,7 +330,7 @@ def test_the_device_of_a_backbone_is_in_its_keys(tiny, picture):
 
 def test_what_kmeans_does_not_read_is_not_in_the_key_of_its_segments(tiny, picture, asked):
     lab = Lab(tiny)
-    features = lab.extract(picture, layers=["mid_block"], timestep=5)
+    features = lab.extract(picture, layers=["mid_block"], timesteps=5)
     recipe = lab.recipe("freeseg-diff")
     found = []
     for change in ({"cluster.method": "ncut", "cluster.tau": 0.9}, {"cluster.method": "ncut"}):

@@ -51,7 +51,7 @@ def test_nothing_is_loaded_before_it_is_used(lab):
 
 
 def test_features_are_a_mapping_from_layer_to_map(lab, wide_picture):
-    found = lab.extract(wide_picture, layers=[LAYER, "down_blocks.0"], timestep=50, seed=1)
+    found = lab.extract(wide_picture, layers=[LAYER, "down_blocks.0"], timesteps=50, seed=1)
     assert set(found) == {LAYER, "down_blocks.0"}
     assert found[LAYER].shape == (64, 8, 12)
     assert found["down_blocks.0"].shape == (32, 8, 12)
@@ -59,28 +59,28 @@ def test_features_are_a_mapping_from_layer_to_map(lab, wide_picture):
 
 
 def test_several_timesteps_give_a_map_each(lab, picture):
-    both = lab.extract(picture, layers=[LAYER], timestep=[50, 400])
+    both = lab.extract(picture, layers=[LAYER], timesteps=[50, 400])
     assert set(both) == {f"{LAYER}@50", f"{LAYER}@400"}
     for timestep in (50, 400):
-        one = lab.extract(picture, layers=[LAYER], timestep=timestep)
+        one = lab.extract(picture, layers=[LAYER], timesteps=timestep)
         assert np.array_equal(both.at(timestep)[LAYER], one[LAYER])
 
 
 def test_seed_prompt_and_timestep_change_the_features_and_position_does_not(lab, picture):
-    base = lab.extract(picture, layers=[LAYER], timestep=50)[LAYER]
-    same = lab.extract(fslab.Picture(picture.pixels, "other name"), layers=LAYER, timestep=50)[
+    base = lab.extract(picture, layers=[LAYER], timesteps=50)[LAYER]
+    same = lab.extract(fslab.Picture(picture.pixels, "other name"), layers=LAYER, timesteps=50)[
         LAYER
     ]
     assert np.array_equal(base, same)
-    for change in ({"seed": 1}, {"prompt": "dog"}, {"timestep": 51}, {"posterior": "sample"}):
-        other = lab.extract(picture, layers=[LAYER], **{"timestep": 50, **change})[LAYER]
+    for change in ({"seed": 1}, {"prompt": "dog"}, {"timesteps": 51}, {"posterior": "sample"}):
+        other = lab.extract(picture, layers=[LAYER], **{"timesteps": 50, **change})[LAYER]
         assert not np.array_equal(base, other), change
 
 
 def test_a_stored_feature_loads_no_model_and_has_the_same_bits(tiny, picture):
-    cold = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)
+    cold = Lab(tiny).extract(picture, layers=[LAYER], timesteps=50)
     lab = Lab(tiny)
-    warm = lab.extract(picture, layers=[LAYER], timestep=50)
+    warm = lab.extract(picture, layers=[LAYER], timesteps=50)
     assert np.array_equal(cold[LAYER], warm[LAYER])
     assert loaded(lab) == set()
 
@@ -96,21 +96,21 @@ def test_a_whole_method_again_loads_no_model(tiny, picture):
 
 
 def test_a_damaged_entry_is_made_again_with_the_same_bits(tiny, picture, own_store):
-    cold = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)[LAYER].copy()
+    cold = Lab(tiny).extract(picture, layers=[LAYER], timesteps=50)[LAYER].copy()
     for path in own_store.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:-3])
     with pytest.warns(RuntimeWarning, match="is damaged"):
-        again = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)[LAYER]
+        again = Lab(tiny).extract(picture, layers=[LAYER], timesteps=50)[LAYER]
     assert np.array_equal(cold, again)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Lab(tiny).extract(picture, layers=[LAYER], timestep=50)
+        Lab(tiny).extract(picture, layers=[LAYER], timesteps=50)
 
 
 def test_other_weights_are_other_entries(tiny, diffusion_folders, picture):
-    one = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)
-    two = Lab(diffusion_folders["sd2"]).extract(picture, layers=[LAYER], timestep=50)
-    random = Lab(tiny, backbone="random").extract(picture, layers=[LAYER], timestep=50)
+    one = Lab(tiny).extract(picture, layers=[LAYER], timesteps=50)
+    two = Lab(diffusion_folders["sd2"]).extract(picture, layers=[LAYER], timesteps=50)
+    random = Lab(tiny, backbone="random").extract(picture, layers=[LAYER], timesteps=50)
     assert not np.array_equal(one[LAYER], random[LAYER])
     assert one[LAYER].shape == two[LAYER].shape
 
@@ -217,7 +217,7 @@ def test_a_vision_transformer_serves_class_agnostic_segments(vision_folders, wid
     recipe = Recipe("plain", cluster=Clustering.of(k=3, normalise="l2"))
     assert lab.segments(wide_picture, recipe).size == wide_picture.size
     with pytest.raises(FslabError, match="has no timesteps"):
-        lab.extract(wide_picture, timestep=50)
+        lab.extract(wide_picture, timesteps=50)
 
 
 @pytest.mark.parametrize("method", ["freeseg-diff", "fslab", "diffcut"])
@@ -236,14 +236,14 @@ def test_diffcut_and_diffseg_read_what_they_say(diffusion_folders, wide_picture,
     size = lab.backbone.input_size(wide_picture, METHODS["diffcut"].extract)
     assert size[0] == size[1]
     recipe = lab.recipe("diffcut").extract
-    (path,) = lab.extract(wide_picture, layers=recipe.layers, timestep=50)
+    (path,) = lab.extract(wide_picture, layers=recipe.layers, timesteps=50)
     encoder = [
         layer.path
         for layer in lab.layers()
         if layer.path.startswith("down_blocks") and layer.path.endswith("attn1")
     ]
     assert path == encoder[-1]
-    every = lab.extract(wide_picture, layers=lab.recipe("diffseg").extract.layers, timestep=300)
+    every = lab.extract(wide_picture, layers=lab.recipe("diffseg").extract.layers, timesteps=300)
     assert len(every) == len([x for x in lab.layers() if x.path.endswith("attn1")])
     assert len({value.shape for value in every.values()}) == 2
     for method in ("diffcut", "diffseg"):
@@ -268,12 +268,12 @@ def test_an_unknown_clustering_is_refused_with_those_that_are():
 
 
 def test_attention_to_words(tiny, wide_picture):
-    maps = Lab(tiny).attention(wide_picture, ["dog", "cat"], timestep=50)
+    maps = Lab(tiny).attention(wide_picture, ["dog", "cat"], timesteps=50)
     assert set(maps) == {"dog", "cat"}
     assert maps["dog"].shape == (8, 12)
     assert 0 < maps["dog"].min() < maps["dog"].max() < 1
     lab = Lab(tiny)
-    again = lab.attention(wide_picture, ["dog", "cat"], timestep=50)
+    again = lab.attention(wide_picture, ["dog", "cat"], timesteps=50)
     assert np.array_equal(maps["cat"], again["cat"])
     assert loaded(lab) == set()
     with pytest.raises(FslabError, match="rgb reads no text"):
@@ -295,17 +295,17 @@ def test_presets_have_what_a_reader_asks_for():
 
 
 REFUSALS = {
-    "picture is ndarray; give a Picture": lambda lab, picture: lab.extract(picture.pixels),
+    "a picture is int; give a fslab.Picture": lambda lab, picture: lab.extract(3),
     "no preset and no folder 'min'.*did you mean mini": lambda lab, picture: Lab("min"),
     "no layer is called 'down_block.1'.*down_blocks.1": lambda lab, picture: lab.extract(
         picture, ["down_block.1"]
     ),
     "timestep is 1000; it must be a whole number from 0 to 999": lambda lab, picture: lab.extract(
-        picture, timestep=1000
+        picture, timesteps=1000
     ),
-    "timestep is -1": lambda lab, picture: lab.extract(picture, timestep=-1),
+    "timestep is -1": lambda lab, picture: lab.extract(picture, timesteps=-1),
     r"extraction.timesteps is \(5\.5,\); it must be a whole number": lambda lab, picture: (
-        lab.extract(picture, timestep=5.5)
+        lab.extract(picture, timesteps=5.5)
     ),
     "no method 'freeseg'.*did you mean freeseg-diff": lambda lab, picture: lab.segment(
         picture, "freeseg"
@@ -336,10 +336,10 @@ def test_settings_of_another_type_are_refused(setting, value):
 
 
 def test_numpy_numbers_are_numbers(lab, picture):
-    plain = lab.extract(picture, layers=[LAYER], timestep=50, seed=3)
-    given = lab.extract(picture, layers=[LAYER], timestep=np.int64(50), seed=np.int64(3))
+    plain = lab.extract(picture, layers=[LAYER], timesteps=50, seed=3)
+    given = lab.extract(picture, layers=[LAYER], timesteps=np.int64(50), seed=np.int64(3))
     assert np.array_equal(plain[LAYER], given[LAYER])
-    both = lab.extract(picture, layers=[LAYER], timestep=np.array([50, 60]))
+    both = lab.extract(picture, layers=[LAYER], timesteps=np.array([50, 60]))
     assert set(both) == {f"{LAYER}@50", f"{LAYER}@60"}
     assert not both.at(60)[LAYER].flags.writeable
 
@@ -357,15 +357,15 @@ def test_a_folder_without_a_text_encoder_compares_words_by_clip(tmp_path, pictur
 def test_attention_reads_whole_words(tiny, picture):
     prompt = "a photo of doggrass and dog"
     lab = Lab(tiny)
-    whole = lab.attention(picture, ["dog"], prompt=prompt, timestep=50)["dog"]
+    whole = lab.attention(picture, ["dog"], prompt=prompt, timesteps=50)["dog"]
     spans = lab.backbone.token_spans(prompt)
     assert [prompt[a:b] for a, b in spans if a >= prompt.rindex("dog")] == ["dog"]
-    other = lab.attention(picture, ["doggrass"], prompt=prompt, timestep=50)["doggrass"]
+    other = lab.attention(picture, ["doggrass"], prompt=prompt, timesteps=50)["doggrass"]
     assert not np.array_equal(whole, other)
     with pytest.raises(FslabError, match="beyond the 16 tokens"):
-        lab.attention(picture, ["dog"], prompt="a " * 60 + "dog", timestep=50)
+        lab.attention(picture, ["dog"], prompt="a " * 60 + "dog", timesteps=50)
     with pytest.raises(FslabError, match="give a tuple"):
-        lab.attention(picture, "dog", timestep=50)
+        lab.attention(picture, "dog", timesteps=50)
 
 
 @pytest.mark.parametrize("message", REFUSALS)
@@ -385,8 +385,8 @@ def test_missing_weights_are_said_before_any_work():
 def test_a_store_that_cannot_be_written_loses_nothing(tiny, picture, tmp_path):
     (tmp_path / "blocked").write_text("a file")
     with pytest.warns(RuntimeWarning, match="cannot be written"):
-        found = Lab(tiny, store=tmp_path / "blocked").extract(picture, layers=[LAYER], timestep=50)
-    expected = Lab(tiny).extract(picture, layers=[LAYER], timestep=50)
+        found = Lab(tiny, store=tmp_path / "blocked").extract(picture, layers=[LAYER], timesteps=50)
+    expected = Lab(tiny).extract(picture, layers=[LAYER], timesteps=50)
     assert np.array_equal(found[LAYER], expected[LAYER])
 
 

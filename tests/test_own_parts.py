@@ -241,11 +241,6 @@ def test_every_stage_of_a_lab_names_the_record_that_it_takes(tiny, wrong):
     lab, picture = Lab(tiny), noise_picture(*SIZE)
     segments = Segments(np.zeros(SIZE, np.int32))
     calls = {
-        "Picture": [
-            lambda: lab.extract(wrong), lambda: lab.caption(wrong),
-            lambda: lab.match(wrong, segments, ["dog"]),
-            lambda: lab.refine(wrong, LabelMap(np.zeros(SIZE, int), NAMES)),
-        ],
         "Features": [lambda: lab.cluster(wrong)],
         "Segments": [
             lambda: lab.match(picture, wrong, ["dog"]),

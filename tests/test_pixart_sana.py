@@ -132,7 +132,7 @@ def test_attention_is_what_the_processors_compute(folders, tmp_path, kind):
     looked = [text] if kind == "sana" else [own, text]
     lab, picture = Lab(folders[kind], store=tmp_path), noise_picture(64, 96)
     wanted = [text + ".to_text"] + [own + ".probs"] * (own in looked)
-    maps = lab.extract(picture, layers=wanted, timestep=TIMESTEP, prompt=PROMPT, resolution=64)
+    maps = lab.extract(picture, layers=wanted, timesteps=TIMESTEP, prompt=PROMPT, resolution=64)
     true = plain(folders[kind], kind, picture, PROMPT, [], looked)
     for path in wanted:
         shares = true[path.rpartition(".")[0]]
@@ -178,7 +178,7 @@ def test_alpha_opens_as_its_files_name_it(folders, tmp_path):
             tmp_path / name, folders["pixart-alpha"], "transformer", _class_name=name, **own
         )
         lab = Lab(folder, store=tmp_path / f"store{place}")
-        maps.append(lab.extract(picture, layers=[BLOCK], timestep=50, resolution=64).maps[BLOCK])
+        maps.append(lab.extract(picture, layers=[BLOCK], timesteps=50, resolution=64).maps[BLOCK])
     assert np.array_equal(*maps)
 
 
@@ -205,7 +205,7 @@ def test_other_models_are_refused(folders, tmp_path, kind, part, settings, said)
 def test_sana_has_no_posterior_and_no_probabilities(folders, tmp_path):
     lab, picture = Lab(folders["sana"], store=tmp_path), noise_picture(64, 64)
     both = [
-        lab.extract(picture, layers=[BLOCK], timestep=50, posterior=each)[BLOCK]
+        lab.extract(picture, layers=[BLOCK], timesteps=50, posterior=each)[BLOCK]
         for each in ("mean", "sample")
     ]
     assert np.array_equal(*both)
@@ -218,7 +218,7 @@ def test_sana_has_no_posterior_and_no_probabilities(folders, tmp_path):
 def test_a_prompt_of_too_many_tokens_is_refused_by_its_own_words(folders, tmp_path, kind):
     lab = Lab(folders[kind], store=tmp_path)
     with pytest.raises(FslabError, match=r"text 'a dog a dog .* shorten it"):
-        lab.extract(noise_picture(64, 64), timestep=50, resolution=64, prompt="a dog " * 200)
+        lab.extract(noise_picture(64, 64), timesteps=50, resolution=64, prompt="a dog " * 200)
 
 
 @pytest.mark.parametrize("kind", PIPELINES)
@@ -242,7 +242,7 @@ def test_pieces_alone_ask_for_what_reads_them(folders, tmp_path, monkeypatch):
     with pytest.raises(
         FslabError, match=r"by sentencepiece and protobuf; pip install 'fslab\[t5\]'"
     ):
-        lab.extract(noise_picture(64, 64), timestep=50, prompt="a dog")
+        lab.extract(noise_picture(64, 64), timesteps=50, prompt="a dog")
 
 
 def test_sigma_and_alpha_with_the_same_weights_have_keys_of_their_own(folders, tmp_path):

@@ -142,7 +142,7 @@ def test_truth_is_named_without_a_label_map(scene):
     assert legend(bare)[0].name == f"class {DOG}"
 
 
-@pytest.mark.parametrize("stage", ["text", np.zeros((48, 64)), 3])
+@pytest.mark.parametrize("stage", [{"text": 1}, np.zeros((48, 64)), 3])
 def test_show_refuses_what_it_cannot_draw(scene, stage):
     with pytest.raises(FslabError, match="show has no picture for"):
         fslab.show(scene.picture, stage)
@@ -153,7 +153,7 @@ def test_show_refuses_other_sizes_and_wrong_titles(scene):
         fslab.show(scene.picture, Segments(np.zeros((48, 63), np.int32)))
     with pytest.raises(FslabError, match="1 titles for 2 panels"):
         fslab.show(scene.picture, scene.named, titles=["one"])
-    with pytest.raises(FslabError, match="begins with a Picture"):
+    with pytest.raises(FslabError, match="a picture is fslab Segments; give a"):
         fslab.show(scene.segments)
     with pytest.raises(FslabError, match=r"colours are"):
         fslab.show(scene.picture, scene.named, colours=np.zeros((3, 4), np.uint8))

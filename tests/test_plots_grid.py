@@ -78,7 +78,7 @@ def test_refusals_are_sentences():
         plots.grid([row(0)], ["picture", "segments"])
     with pytest.raises(FslabError, match="rows of"):
         plots.grid([], ["picture", "segments"])
-    with pytest.raises(FslabError, match="each row begins with a Picture, not Segments"):
+    with pytest.raises(FslabError, match="each row begins with a picture, not Segments"):
         plots.grid([row(0)[::-1][1:]], ["a", "b"])
 
 

@@ -19,9 +19,9 @@ folder, store, precision = sys.argv[1:]
 picture = Picture(np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8))
 lab = Lab(folder, store=store)
 start = time.perf_counter()
-features = lab.extract(picture, timestep=0, squash=True, precision=precision)
+features = lab.extract(picture, timesteps=0, squash=True, precision=precision)
 loaded = time.perf_counter()
-lab.extract(picture, timestep=1, squash=True, precision=precision)
+lab.extract(picture, timesteps=1, squash=True, precision=precision)
 again = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(json.dumps({

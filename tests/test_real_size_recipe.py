@@ -80,7 +80,7 @@ def test_attention_to_words_changes_beliefs_on_both_kinds(small):
     _, folder = small
     picture, recipe, words = noise_picture(60, 80), METHODS["fslab"], ("dog", "cat")
     lab = Lab(folder)
-    asked = {"layers": recipe.match.attention_layers, "timestep": recipe.match.attention_timestep}
+    asked = {"layers": recipe.match.attention_layers, "timesteps": recipe.match.attention_timestep}
     maps = lab.attention(picture, words, **asked)
     cells = lab.extract(picture, recipe.extract.layers)[QUERIES[0]].shape[1:]
     assert {name: each.shape for name, each in maps.items()} == dict.fromkeys(words, cells)
@@ -130,7 +130,7 @@ result = lab.segment(picture, recipe)
 seconds = time.perf_counter() - start
 words = [result.vocabulary.texts(name)[0] for name in result.caption.candidates]
 asked = recipe.match
-maps = lab.attention(picture, words, layers=asked.attention_layers, timestep=asked.attention_timestep)
+maps = lab.attention(picture, words, layers=asked.attention_layers, timesteps=asked.attention_timestep)
 voters = [result.segments, *result.segments.others]
 print(json.dumps({
     "candidates": result.caption.candidates,

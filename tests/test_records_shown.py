@@ -70,6 +70,38 @@ def test_a_report_shows_its_figures(tmp_path):
         assert f">{metric}<" in shown
 
 
+def halves(features):
+    return np.repeat([[0, 1]], 32, 0).repeat(24, 1)
+
+
+def test_a_recipe_says_what_differs_from_the_defaults():
+    recipe = fslab.METHODS["fslab"].change({"cluster.k": 7, "extract.prompt": "<b>"})
+    lines = repr(recipe).splitlines()
+    assert lines[0] == "Recipe('fslab')"
+    assert lines[1].startswith("  extract: layers=('up_blocks.1.")
+    assert lines[2] == "  cluster: kmeans, normalise='l2', k=7, also=(4, 8, 12)"
+    assert lines[3] == "  caption: mapping='name'"
+    assert lines[5].startswith("  refine: crf-joint, gaussian_sxy=3.0")
+    assert repr(fslab.Recipe()).splitlines()[1:3] == ["  extract: as usual", "  cluster: kmeans"]
+    own = repr(recipe.change({"cluster": halves})).splitlines()[2]
+    assert own == f"  cluster: {__name__}:halves"
+    shown = recipe._repr_html_()
+    assert shown.count("<tr>") == 6
+    differing, default = re.findall("<td[^>]*>([^<]*)</td>", shown)[6:8]
+    assert "k=7" in differing
+    assert "restarts=10" in default
+    assert "k=7" not in default
+    assert "<b>" not in shown
+
+
+@pytest.mark.parametrize("key", [0, None, ("up_blocks.0.norm",), slice(2)], ids=str)
+def test_features_are_found_by_layers(features, key):
+    with pytest.raises(fslab.FslabError, match="by a layer's path or a pattern, such as 'up_bl"):
+        features[key]
+    with pytest.raises(KeyError, match="these features hold"):
+        features["down_blocks.0"]
+
+
 def test_a_pattern_gives_the_layers_that_it_fits(features):
     found = features["up_blocks.[12]*"]
     assert list(found) == ["up_blocks.1.norm", "up_blocks.2.norm"]

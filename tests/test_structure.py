@@ -17,13 +17,14 @@ GROUND = (
     "html", "names", "errors", "parts", "records", "keys", "files", "overtaking", "tap", "process", "room",
     "devices", "versions", "recent", "vectors",
 )  # fmt: skip
-SIDE_BY_SIDE = ("datasets", "backbones", "cluster", "correspond", "refine", "score", "plots")
+SIDE_BY_SIDE = ("backbones", "cluster", "correspond", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")
 FLOORS = [
     *({name} for name in GROUND),
     {"store"},
     {"batches"},
     {"weights"},
+    {"datasets"},
     {*SIDE_BY_SIDE},
     {*MODELS},
     {"lab"},

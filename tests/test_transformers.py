@@ -364,7 +364,7 @@ def test_a_picture_beyond_the_positions_is_refused(folders):
 @pytest.mark.parametrize("kind", ["sd35", "flux"])
 def test_words_are_looked_for_among_all_text_tokens(folders, kind, own_store):
     lab, picture = Lab(folders(kind), store=own_store), noise_picture(64, 96)
-    settings = {"timestep": TIMESTEP, "resolution": 64}
+    settings = {"timesteps": TIMESTEP, "resolution": 64}
     maps = lab.attention(picture, ["dog", "cat"], **settings)
     assert {value.shape for value in maps.values()} == {(8, 12)}
     prompt = "a photo of a dog and a cat"
@@ -447,13 +447,13 @@ def test_concepts_are_compared_by_what_attention_outputs(folders):
 
 def test_a_lab_reads_concepts_and_keeps_them(folders, own_store, diffusion_folders):
     lab, picture = Lab(folders("flux"), store=own_store), noise_picture(64, 96)
-    how = {"timestep": TIMESTEP, "reading": "concepts", "resolution": 64}
+    how = {"timesteps": TIMESTEP, "reading": "concepts", "resolution": 64}
     maps = lab.attention(picture, CONCEPTS, **how)
     assert np.allclose(sum(maps.values()), 1, atol=1e-5)
     again = Lab(folders("flux"), store=own_store)
     assert np.array_equal(again.attention(picture, CONCEPTS, **how)["dog"], maps["dog"])
     assert not again.backbone.components.loaded
-    other = lab.attention(picture, CONCEPTS, timestep=TIMESTEP, resolution=64)
+    other = lab.attention(picture, CONCEPTS, timesteps=TIMESTEP, resolution=64)
     assert not np.allclose(other["dog"], maps["dog"])
     with pytest.raises(FslabError, match="give two at least"):
         lab.attention(picture, ["dog"], **how)
@@ -512,7 +512,7 @@ def test_a_kontext_without_a_picture_to_edit_is_called_as_a_flux(folders, tmp_pa
         same = torch.equal(value, other[name]) if torch.is_tensor(value) else value == other[name]
         assert same, name
     assert "FluxKontextPipeline" in (folder / "model_index.json").read_text()
-    picture, how = noise_picture(64, 64), {"timestep": TIMESTEP, "resolution": 64}
+    picture, how = noise_picture(64, 64), {"timesteps": TIMESTEP, "resolution": 64}
     (one, again) = (Lab(each).extract(picture, **how) for each in (folders("flux"), folder))
     for path, value in one.items():
         assert np.array_equal(value, again[path])

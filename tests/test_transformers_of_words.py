@@ -208,7 +208,7 @@ def test_prompts_of_several_lengths_pass_as_they_do_alone(folders, kind):
 @pytest.mark.parametrize("kind", PLAIN)
 def test_words_are_looked_for_at_their_own_tokens(folders, kind, own_store):
     lab, picture = Lab(folders[kind], store=own_store), noise_picture(64, 64)
-    settings = {"timestep": TIMESTEP, "resolution": 64}
+    settings = {"timesteps": TIMESTEP, "resolution": 64}
     maps = lab.attention(picture, ["dog", "cat"], **settings)
     prompt = "a photo of a dog and a cat"
     layers = lab.extract(picture, layers="*.to_text", prompt=prompt, **settings)

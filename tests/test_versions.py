@@ -85,7 +85,7 @@ def test_versions_that_are_merged_stand_once():
 
 def test_a_result_names_the_versions_of_what_the_store_gave(tiny, picture, dated):
     dated("1.0")
-    Lab(tiny).extract(picture, layers=["mid_block"], timestep=5)
+    Lab(tiny).extract(picture, layers=["mid_block"], timesteps=5)
     dated("2.0")
     recipe = {"extract.layers": ["mid_block"], "extract.timesteps": [5], "cluster.k": 2}
     recipe = Lab(tiny).recipe("freeseg-diff").change(recipe)

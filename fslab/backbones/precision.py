@@ -7,6 +7,8 @@ from functools import cache
 
 import torch
 
+from fslab.errors import FslabWarning
+
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 ARITHMETIC = {
@@ -16,7 +18,7 @@ ARITHMETIC = {
 """What PyTorch calls the instructions of CPUs, x86 and Arm, that compute in half precision."""
 
 
-class SlowPrecision(UserWarning):
+class SlowPrecision(FslabWarning):
     """Said once of a precision that this machine's CPU has no arithmetic for."""
 
 

@@ -23,6 +23,7 @@ from fslab.records import (
     Segments,
     check_kind,
     check_numbers,
+    clustering,
 )
 from fslab.records.stages import whole_numbers
 
@@ -107,27 +108,27 @@ def _segmented(
 
 def kmeans(features: Features, k: int = 4, **settings: Any) -> Segments:
     """Cluster by seeded k-means (Euclidean, k-means++); settings as in `KMeans`."""
-    return cluster(features, Clustering.of("kmeans", k=k, **settings))
+    return cluster(features, clustering.settings("kmeans", k=k, **settings))
 
 
 def agglomerative(features: Features, k: int = 4, **settings: Any) -> Segments:
     """Cluster by Ward's agglomeration; settings as in `Agglomerative`."""
-    return cluster(features, Clustering.of("agglomerative", k=k, **settings))
+    return cluster(features, clustering.settings("agglomerative", k=k, **settings))
 
 
 def spectral(features: Features, k: int = 4, **settings: Any) -> Segments:
     """Cluster by the eigenvectors of the cells' graph; settings as in `Spectral`."""
-    return cluster(features, Clustering.of("spectral", k=k, **settings))
+    return cluster(features, clustering.settings("spectral", k=k, **settings))
 
 
 def ncut(features: Features, tau: float = 0.5, **settings: Any) -> Segments:
     """Cut the cells' graph while a cut costs less than tau; settings as in `NormalisedCut`."""
-    return cluster(features, Clustering.of("ncut", tau=tau, **settings))
+    return cluster(features, clustering.settings("ncut", tau=tau, **settings))
 
 
 def merge(features: Features, threshold: float = 1.0, **settings: Any) -> Segments:
     """Merge self-attention maps nearer than a threshold; settings as in `Merging`."""
-    return cluster(features, Clustering.of("merge", threshold=threshold, **settings))
+    return cluster(features, clustering.settings("merge", threshold=threshold, **settings))
 
 
 def _label(cells: np.ndarray, name: str, settings: CellClustering, candidates: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from fslab.datasets.folders import folder, mask_pairs
 from fslab.datasets.load import load
 from fslab.datasets.masks import read_mask, write_mask
 from fslab.datasets.places import local, place
-from fslab.datasets.read import picture_size, read
+from fslab.datasets.read import PictureLike, picture_size, read
 from fslab.datasets.samples import Dataset, MissingFiles, Sample
 from fslab.datasets.voc import voc
 from fslab.datasets.vocabularies import COCO_OBJECT, VOC, VOC_CLASSES
@@ -20,6 +20,7 @@ __all__ = [
     "Checked",
     "Dataset",
     "MissingFiles",
+    "PictureLike",
     "Sample",
     "check",
     "checkout",

@@ -1,23 +1,31 @@
-"""Any picture as RGB, and back to PNG."""
+"""Any picture as RGB, wherever it comes from, and back to PNG."""
 
 from __future__ import annotations
 
 import os
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fslab.datasets.checkout import where_to_look
 from fslab.datasets.chunks import check_rows
+from fslab.datasets.pixels import of_array, of_lists, over_white
 from fslab.datasets.places import Place, Url, place
 from fslab.files import write_or_refuse
 from fslab.records import FslabError, Picture
+from fslab.records.base import described
+
+PictureLike = (
+    Picture | str | os.PathLike[str] | Url | Image.Image | np.ndarray | Sequence[Sequence[Any]]
+)
+"""What stands for a picture wherever one is taken; `read` makes a `Picture` of it."""
 
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What `read` opens, by content (MPO is opened as JPEG): no other decoder is ever tried."""
@@ -66,27 +74,76 @@ _BAND = 256
 """Rows of deep grey that are brought to 8 bits at a time."""
 
 
-def read(path: str | os.PathLike[str] | Url) -> Picture:
-    """Read a picture as RGB, upright: u8 [H, W, 3], named by the file's stem as `shown_name`.
+def read(given: PictureLike) -> Picture:
+    """Return what stands for a picture as RGB, upright: u8 [H, W, 3].
+
+    given: a path or an fsspec url, and the picture is named by the file's stem as `shown_name`; a
+    PIL image, or an array [H, W], [H, W, 1], [H, W, 2], [H, W, 3] or [H, W, 4] (grey, grey and
+    alpha, RGB, RGB and alpha) of u8, of u16, of floats of 0 to 1 or of truth values; or lists of
+    whole numbers of 0 to 255, [H][W][3]. A `Picture` is returned as it is. All that takes a picture
+    takes these.
 
     EXIF orientation is applied. Transparency is laid over white, as viewers show it; 16-bit
-    grey is divided by 257, so its whole range counts; float grey is stretched from its least to
-    its largest value (one flat value is black); of an animation the first frame is taken.
-    Colour profiles are ignored. What the file is named does not matter, what it holds does.
+    grey is divided by 257, so its whole range counts, and of 16-bit colours the high byte is taken;
+    float grey of a file is stretched from its least to its largest value (one flat value is black);
+    of an animation the first frame is taken. Colour profiles are ignored. What the file is named
+    does not matter, what it holds does.
 
-    Raises FslabError, naming the file: missing, empty, no picture, cut short, too large.
+    Raises FslabError, naming the file: missing, empty, no picture, cut short, too large; and for an
+    array of another shape, type or range.
     """
-    path = place(path)
+    if isinstance(given, Picture):
+        return given
+    if isinstance(given, (str, os.PathLike, Url)):
+        return _read_file(place(given))
+    if isinstance(given, Image.Image):
+        return _read_image(given)
+    if isinstance(given, np.ndarray):
+        return Picture(of_array(given))
+    if isinstance(given, (list, tuple)):
+        if any(isinstance(each, (str, os.PathLike, Picture, Image.Image)) for each in given):
+            raise FslabError(
+                f"a {type(given).__name__} of {len(given)} pictures stands where one is taken; "
+                "give one of them, or all to lab.segment_many or lab.extract_many"
+            )
+        return Picture(of_lists(given))
+    raise FslabError(
+        f"a picture is {described(given)}; give a fslab.Picture, a path, a PIL image or an array "
+        "uint8 [H, W, 3]"
+    )
+
+
+def check_several(pictures: Iterable[PictureLike]) -> None:
+    """Refuse one picture where several are taken: its letters or rows would be taken for them."""
+    one = isinstance(pictures, (str, bytes, os.PathLike, Url, Picture, Image.Image))
+    if one or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
+        raise FslabError(f"pictures are one {described(pictures)}; give a list of pictures, [it]")
+    if not isinstance(pictures, Iterable):
+        raise FslabError(f"pictures are {described(pictures)}; give a list of pictures or paths")
+
+
+def _read_file(path: Place) -> Picture:
     data = bytes_of(path)
     with refusing(path):
         image = _opened(data, path)
         image.load()
         if image.format == "PNG":
             check_rows(image, data, path)
-        turn = _UPRIGHT.get(orientation(image))
-        image = _rgb(image, path)
-        pixels = np.array(image.transpose(turn) if turn is not None else image)
-    return Picture(pixels, shown_name(path.stem))
+        return Picture(_upright(image, str(path)), shown_name(path.stem))
+
+
+def _read_image(image: Image.Image) -> Picture:
+    """Return an opened image, named by its file where it has one."""
+    name = shown_name(Path(str(getattr(image, "filename", ""))).stem) or "picture"
+    with refusing(name):
+        return Picture(_upright(image, name), name)
+
+
+def _upright(image: Image.Image, named: str) -> np.ndarray:
+    """Return an image's pixels, u8 [H, W, 3]."""
+    turn = _UPRIGHT.get(orientation(image))
+    image = _rgb(image, named)
+    return np.array(image.transpose(turn) if turn is not None else image)
 
 
 def shown_name(name: str) -> str:
@@ -190,7 +247,7 @@ def _opened(data: bytes, path: Place) -> Image.Image:
 
 
 @contextmanager
-def refusing(path: Place, wanted: str = "convert it to PNG or JPEG") -> Iterator[None]:
+def refusing(path: Place | str, wanted: str = "convert it to PNG or JPEG") -> Iterator[None]:
     """Turn what Pillow raises into one sentence that names the file."""
     named = repr(str(path))
     try:
@@ -240,28 +297,27 @@ def orientation(image: Image.Image) -> int:
     return given if given in _UPRIGHT else 1
 
 
-def _rgb(image: Image.Image, path: Place) -> Image.Image:
+def _rgb(image: Image.Image, named: str) -> Image.Image:
     """Return any decoded picture in mode RGB."""
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bit(image, path)).convert("RGB")
+        return Image.fromarray(_eight_bit(image, named)).convert("RGB")
     if image.mode not in _EIGHT_BIT:
-        raise FslabError(f"{str(path)!r} has colour mode {image.mode}; convert it to RGB")
+        raise FslabError(f"{named!r} has colour mode {image.mode}; convert it to RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    over = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+    return over_white(image)
 
 
-def _eight_bit(image: Image.Image, path: Place) -> np.ndarray:
+def _eight_bit(image: Image.Image, named: str) -> np.ndarray:
     """Return grey of 16-bit or float depth as u8 [H, W]; a value that means clear is white."""
     values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
-        raise FslabError(f"{str(path)!r} holds NaN or infinite values; replace them by numbers")
+        raise FslabError(f"{named!r} holds NaN or infinite values; replace them by numbers")
     deep = image.mode != "F"
     if deep and (low < 0 or high > 65535):
         raise FslabError(
-            f"{str(path)!r} holds values from {low:.0f} to {high:.0f}; save it with 8 or 16 bits"
+            f"{named!r} holds values from {low:.0f} to {high:.0f}; save it with 8 or 16 bits"
         )
     first, scale = (0, 1 / 257) if deep else (low, 255 / (high - low) if high > low else 0)
     shades = np.empty(values.shape, np.uint8)

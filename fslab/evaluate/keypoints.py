@@ -16,7 +16,7 @@ def score_keypoints(
     lab: Lab,
     pairs: Iterable[KeypointPair],
     layers: Sequence[str] | str = (),
-    timestep: int | Sequence[int] | None = None,
+    timesteps: int | Sequence[int] | None = None,
     temperature: float = 0.0,
     **settings: Any,
 ) -> KeypointScore:
@@ -27,7 +27,7 @@ def score_keypoints(
     errors = []
     for pair in pairs:
         found = lab.correspond(
-            pair.first, pair.points, pair.second, layers, timestep, temperature, **settings
+            pair.first, pair.points, pair.second, layers, timesteps, temperature, **settings
         )
         errors.append(keypoint_errors(found.matches, pair))
     return KeypointScore(tuple(errors))

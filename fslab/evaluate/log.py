@@ -13,6 +13,7 @@ from typing import Any
 import xxhash
 
 from fslab.datasets import Sample, local
+from fslab.errors import FslabWarning
 from fslab.evaluate.job import ImageResult, Job, read_sample
 from fslab.files import Held, drop_orphans, hold, write_all, write_aside
 from fslab.records import FslabError
@@ -94,7 +95,7 @@ class Log:
             warnings.warn(
                 f"{path}: {len(others)} of {len(self._lines)} results were made by other versions: "
                 f"{said}; they are kept, and what is missing is made by those here",
-                RuntimeWarning,
+                FslabWarning,
                 stacklevel=4,
             )
 
@@ -181,7 +182,7 @@ class Log:
             warnings.warn(
                 f"{path}: line {damaged[0]} is damaged ({len(damaged)} of {len(entries)} lines); "
                 "what it held is made again",
-                RuntimeWarning,
+                FslabWarning,
                 stacklevel=2,
             )
         yield from filter(None, entries)

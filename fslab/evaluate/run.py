@@ -17,6 +17,7 @@ from fslab.batches import chosen_batch
 from fslab.datasets import Dataset, Sample
 from fslab.datasets.check import glance
 from fslab.datasets.oddities import Oddity, by_kind
+from fslab.errors import FslabWarning
 from fslab.evaluate.job import ImageResult, Job, plan, score_samples
 from fslab.evaluate.log import Log
 from fslab.html import line, table
@@ -326,7 +327,7 @@ def look_first(dataset: Dataset) -> tuple[Oddity, ...]:
         kinds = ", ".join(f"{len(each)} x {kind}" for kind, each in by_kind(seen).items())
         warnings.warn(
             f"{dataset.name} {dataset.split} is not all as it should be ({kinds}); the first: "
-            f"{seen[0].why}", RuntimeWarning, stacklevel=3,
+            f"{seen[0].why}", FslabWarning, stacklevel=3,
         )  # fmt: skip
     known = {(each.kind, each.where) for each in dataset.oddities}
     return (*dataset.oddities, *(each for each in seen if (each.kind, each.where) not in known))

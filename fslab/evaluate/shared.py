@@ -115,4 +115,4 @@ def extract_together(lab: Lab, jobs: Sequence[Job], sample: HeldSample) -> None:
             continue
         with contextlib.suppress(FslabError, MemoryError, RuntimeError):
             named = {**asdict(rest), "layers": tuple(layers)}
-            lab.extract(sample.picture(), timestep=named.pop("timesteps"), **named)
+            lab.extract(sample.picture(), **named)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fslab.batches import Batch
+from fslab.datasets import PictureLike, read
 from fslab.lab.clock import Clock
 from fslab.lab.processes import Processes, Task
 from fslab.lab.result import Result
@@ -34,7 +35,6 @@ from fslab.records import (
     Segments,
     Unwritable,
     Vocabulary,
-    check_kind,
 )
 
 if TYPE_CHECKING:
@@ -232,12 +232,11 @@ def _course(future: Future[Any], vocabulary: Vocabulary) -> Course | None:
     return Course(picture, beside, vocabulary)
 
 
-def each_picture(pictures: Iterable[Picture]) -> Iterator[Source]:
-    """Yield a source for each picture."""
+def each_picture(pictures: Iterable[PictureLike]) -> Iterator[Source]:
+    """Yield a source for each picture, or what stands for one."""
     for picture in pictures:
-        yield partial(_checked, picture)
+        yield partial(_taken, picture)
 
 
-def _checked(picture: Picture) -> tuple[Picture, None]:
-    check_kind(picture, Picture, "picture")
-    return picture, None
+def _taken(picture: PictureLike) -> tuple[Picture, None]:
+    return read(picture), None

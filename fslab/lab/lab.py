@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from fslab.datasets import VOC
+from fslab.datasets import VOC, PictureLike, read
 from fslab.keys import (
     attention_key,
     caption_key,
@@ -82,6 +82,8 @@ dotted name of one."""
 class Lab(Two):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
+    A picture is taken as `fslab.read` takes it: a `Picture`, a path, a PIL image, an array.
+
     preset: "mini", "sd14", "sd15", "sd21", "sdxl", "ssd1b", "pixart-alpha", "pixart-sigma",
     "sana-600m", "sana-1600m" (left out: what the environment variable FSLAB_PRESET names, else
     "mini"), or a folder in diffusers or transformers format, or one safetensors file, or an id of
@@ -103,7 +105,7 @@ class Lab(Two):
     def _memory(self) -> Memory:
         return Memory(self.store, self.recent)
 
-    def caveat(self, picture: Picture) -> str:
+    def caveat(self, picture: PictureLike) -> str:
         """Return what must be said of this picture with these models; "" where nothing.
 
         The text side of "mini" names things of its drawn world only, and writes confident nonsense
@@ -112,6 +114,7 @@ class Lab(Two):
         """
         from fslab.lab.drawn import DRAWN_ONLY, looks_drawn
 
+        picture = read(picture)
         if not self.knows_drawings_only or looks_drawn(picture):
             return ""
         return f"{picture.name} does not look like a scene of mini's drawn world; {DRAWN_ONLY}"
@@ -162,32 +165,32 @@ class Lab(Two):
 
     def extract(
         self,
-        picture: Picture,
+        picture: PictureLike,
         layers: Sequence[str] | str = (),
-        timestep: int | Sequence[int] | None = None,
+        timesteps: int | Sequence[int] | None = None,
         seed: int = 0,
         words: Sequence[str] = (),
         **settings: Any,
     ) -> Features:
         """Return the named layers' maps f32 [C, h, w], from the store where they are.
 
-        layers: module paths or patterns, the preset's own if empty; timestep: one, or several
+        layers: module paths or patterns, the preset's own if empty; timesteps: one, or several
         for a map each; words: their attention maps join the layers; settings: the rest of
         `Extraction`. Raises FslabError for a layer or a timestep that does not exist.
         """
-        part = extraction(layers, timestep, seed=seed, **settings)
+        part = extraction(layers, timesteps, seed=seed, **settings)
         if isinstance(words, str) or (part.attention != "none" and not words):
             raise FslabError(f"words are {words!r}; attention to words needs a list of them")
-        return self._extract(picture, part, asked_for(words))
+        return self._extract(read(picture), part, asked_for(words))
 
     @stage
     def attention(
         self,
-        picture: Picture,
+        picture: PictureLike,
         words: Sequence[str],
         prompt: str | None = None,
         layers: Sequence[str] = ("*attn2.to_q",),
-        timestep: int | None = None,
+        timesteps: int | Sequence[int] | None = None,
         reading: Literal["attention", "concepts"] = "attention",
         **settings: Any,
     ) -> dict[str, np.ndarray]:
@@ -195,6 +198,7 @@ class Lab(Two):
 
         prompt: a sentence that holds the words, else "a photo of" them. layers: cross-attention
         queries, or paths that end in "to_text", which stand for a UNet's queries in other networks.
+        timesteps: one, or several, which are averaged.
         reading: "concepts" for `fslab.backbones.concept_maps`, by which cells choose among the
         words, where text and picture attend jointly. settings: the rest of `Extraction`. Raises
         FslabError for a word that the prompt does not hold, or only inside a compound of another
@@ -203,12 +207,12 @@ class Lab(Two):
         from fslab.captions import noun_runs
 
         check_reads_text(self.backbone)
-        words = asked_for(words)
+        picture, words = read(picture), asked_for(words)
         if reading not in ("attention", "concepts"):
             raise FslabError(f"reading is {reading!r}; it must be 'attention' or 'concepts'")
         if reading == "concepts":
-            return self._concepts(picture, words, prompt, layers, timestep, settings)
-        given = (picture, words, prompt, layers, timestep, settings)
+            return self._concepts(picture, words, prompt, layers, timesteps, settings)
+        given = (picture, words, prompt, layers, timesteps, settings)
         part, size, key = self._attention_asked(*given)
         beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
         asked = [(picture, words, part, *beside)]
@@ -221,7 +225,7 @@ class Lab(Two):
         words: Sequence[str],
         prompt: str | None,
         layers: Sequence[str],
-        timestep: int | None,
+        timesteps: int | Sequence[int] | None,
         settings: dict[str, Any],
     ) -> tuple[Extraction, tuple[int, int], str]:
         """Return how words are looked for, at which size, and the key of the maps."""
@@ -229,11 +233,9 @@ class Lab(Two):
         from fslab.extract import complete
 
         backbone = self.backbone
-        steps = () if timestep is None else (timestep,)
         said = sentence_of(words) if prompt is None else prompt
         layers = word_layers(layers, backbone)
-        part = build(Extraction, layers=layers, timesteps=steps, prompt=said, **settings)
-        part = complete(part, backbone)
+        part = complete(extraction(layers, timesteps, prompt=said, **settings), backbone)
         size = backbone.input_size(picture, part)
         return part, size, attention_key(word_attentions, backbone, picture, size, words, part)
 
@@ -277,7 +279,7 @@ class Lab(Two):
 
     def caption(
         self,
-        picture: Picture,
+        picture: PictureLike,
         vocabulary: Vocabulary = VOC,
         method: Chosen = None,
         **settings: Any,
@@ -288,40 +290,46 @@ class Lab(Two):
         With words="open" candidates may lie outside the vocabulary: match them in
         `vocabulary.extended(caption.candidates)`.
         """
-        chosen = build(Captioning, **settings) if method is None else whole_stage("caption", method)
-        return self._caption(picture, vocabulary, chosen.renewed())[0]
+        if method is None:
+            chosen = build(Captioning, **settings)
+        else:
+            chosen = whole_stage("caption", method, **settings)
+        return self._caption(read(picture), vocabulary, chosen.renewed())[0]
 
     def match(
         self,
-        picture: Picture,
+        picture: PictureLike,
         segments: Segments,
         candidates: Sequence[str],
         vocabulary: Vocabulary = VOC,
         **settings: Any,
     ) -> LabelMap:
         """Name segments among the candidates; settings as in `Matching`."""
-        return self._match(picture, segments, vocabulary, candidates, build(Matching, **settings))
+        asked = (vocabulary, candidates, build(Matching, **settings))
+        return self._match(read(picture), segments, *asked)
 
     def score_segments(
         self,
-        picture: Picture,
+        picture: PictureLike,
         segments: Segments,
         candidates: Sequence[str],
         vocabulary: Vocabulary = VOC,
         **settings: Any,
     ) -> Match:
         """Return CLIP's whole matrix of segments against texts; settings as in `Matching`."""
-        return self._score(picture, segments, vocabulary, candidates, build(Matching, **settings))
+        asked = (vocabulary, candidates, build(Matching, **settings))
+        return self._score(read(picture), segments, *asked)
 
     def refine(
-        self, picture: Picture, labels: LabelMap, method: Chosen = "crf", **settings: Any
+        self, picture: PictureLike, labels: LabelMap, method: Chosen = "crf", **settings: Any
     ) -> LabelMap:
         """Sharpen a label map on the picture's edges; method and settings as in `cluster`."""
-        return self._refine(picture, labels, whole_stage("refine", method, **settings).renewed())
+        chosen = whole_stage("refine", method, **settings).renewed()
+        return self._refine(read(picture), labels, chosen)
 
     def segments(
         self,
-        picture: Picture,
+        picture: PictureLike,
         method: str | Recipe = "freeseg-diff",
         vocabulary: Vocabulary = VOC,
         **stages: Chosen,
@@ -335,12 +343,13 @@ class Lab(Two):
 
     def timed_segments(
         self,
-        picture: Picture,
+        picture: PictureLike,
         method: str | Recipe = "freeseg-diff",
         vocabulary: Vocabulary = VOC,
         **stages: Chosen,
     ) -> tuple[Segments, dict[str, float]]:
         """Return what `segments` does, and the seconds of its two stages."""
+        picture = read(picture)
         recipe, clock = self.recipe(method, **stages), Clock()
         check_agnostic(recipe)
         with clock.stage("extract"):
@@ -352,7 +361,7 @@ class Lab(Two):
 
     def segment(
         self,
-        picture: Picture,
+        picture: PictureLike,
         method: str | Recipe = "freeseg-diff",
         vocabulary: Vocabulary = VOC,
         candidates: Sequence[str] | None = None,
@@ -366,6 +375,7 @@ class Lab(Two):
         in stages' places (extract, caption, cluster, match, refine), such as `cluster=function`;
         see `OwnClustering` and its like for what each is given and returns.
         """
+        picture = read(picture)
         recipe, clock = self.recipe(method, **stages), Clock(on_stage)
         self.check_text_side(recipe, candidates is None)
         with clock.stage("caption"):

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from fslab.batches import Batch, chosen_batch
-from fslab.datasets import VOC
+from fslab.datasets import VOC, PictureLike
+from fslab.datasets.read import check_several
 from fslab.lab.models import Models
 from fslab.lab.settings import extraction
 from fslab.process import ordinary
-from fslab.records import Features, FslabError, Picture, Recipe, Vocabulary, words_of
+from fslab.records import Features, FslabError, Recipe, Vocabulary, words_of
 
 if TYPE_CHECKING:
     from fslab.lab.lab import Lab
@@ -32,9 +33,9 @@ class Many(Models):
     @ordinary()
     def extract_many(
         self,
-        pictures: Sequence[Picture],
+        pictures: Iterable[PictureLike],
         layers: Sequence[str] | str = (),
-        timestep: int | Sequence[int] | None = None,
+        timesteps: int | Sequence[int] | None = None,
         seed: int = 0,
         batch: int | None = None,
         **settings: Any,
@@ -42,17 +43,18 @@ class Many(Models):
         """Return each picture's features, as `Lab.extract` does, `batch` passes at once.
 
         Pictures that the network sees at one size pass together, and so do timesteps and draws of
-        noise, of one picture too. A picture that fails has its FslabError in its place.
+        noise, of one picture too. pictures: as `fslab.read` takes them. One that cannot be read, or
+        fails, has its FslabError in its place.
         """
         from fslab.extract import extract_many
 
-        part = extraction(layers, timestep, seed=seed, **settings)
+        part = extraction(layers, timesteps, seed=seed, **settings)
         at_once = Batch(chosen_batch(batch, self.device))
         return extract_many(pictures, part, self.backbone, self.store, at_once)
 
     def segment_many(
         self,
-        pictures: Iterable[Picture],
+        pictures: Iterable[PictureLike],
         method: str | Recipe = "freeseg-diff",
         vocabulary: Vocabulary = VOC,
         candidates: Sequence[str] | None = None,
@@ -62,15 +64,17 @@ class Many(Models):
     ) -> Iterator[Result | FslabError]:
         """Yield what `Lab.segment` returns of each picture, in their order, faster than one by one.
 
-        pictures may come from a generator, which a thread asks ahead. processes: how many others
-        cluster and sharpen meanwhile; left out, one for each processor, and none where pictures
-        pass one by one. stages: functions of one's own, as in
-        `Lab.segment`. A picture that fails gives its FslabError, and the others go on.
+        pictures: as `fslab.read` takes them; they may come from a generator, which a thread asks
+        ahead. processes: how many others cluster and sharpen meanwhile; left out, one for each
+        processor, and none where pictures pass one by one. stages: functions of one's own, as in
+        `Lab.segment`. A picture that cannot be read, or fails, gives its FslabError, and the others
+        go on.
         """
         from fslab.lab.courses import each_picture, run_many
         from fslab.lab.processes import chosen_processes
         from fslab.lab.together import Order
 
+        check_several(pictures)
         recipe = self.recipe(method, **stages)
         batch = chosen_batch(batch, self.device)
         processes = chosen_processes(processes, batch, self.device)

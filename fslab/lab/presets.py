@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from fslab.parts import offer
 from fslab.records import FslabError
 from fslab.weights import name_of, place_of, source_of
 from fslab.weights.single import check_single_file, is_single_file
@@ -190,11 +190,7 @@ def find_preset(source: str | os.PathLike[str]) -> Preset:
         place = place_of(source_of(name, "backbone"))
         unknown = _around(place.folder, name, name) if place else Preset(name, name)
         return _known(name, name) or unknown
-    near = difflib.get_close_matches(name, PRESETS, n=2)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise FslabError(
-        f"there is no preset and no folder {name!r}; the presets are {', '.join(PRESETS)}{hint}"
-    )
+    raise FslabError(f"there is no preset and no folder {name!r}; {offer(name, PRESETS)}")
 
 
 def _known(name: str, diffusion: str) -> Preset | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
+from fslab.parts import offer
 from fslab.records import (
     Agglomerative,
     Captioning,
@@ -209,7 +208,7 @@ def clustering_recipe(method: str) -> Recipe:
         return CLUSTERINGS[method]
     if method in clustering:
         return Recipe(method, cluster=clustering.settings(method))
-    raise FslabError(f"there is no clustering {method!r}; there is {', '.join(clustering_names())}")
+    raise FslabError(f"there is no clustering {method!r}; {offer(method, clustering_names())}")
 
 
 def clustering_names() -> tuple[str, ...]:
@@ -221,10 +220,6 @@ def find_recipe(method: str | Recipe) -> Recipe:
     """Return a recipe as it is, or a method's by name; FslabError offers the nearest names."""
     if isinstance(method, Recipe):
         return method
-    if method not in METHODS:
-        near = difflib.get_close_matches(method, METHODS, n=2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise FslabError(
-            f"there is no method {method!r}; the methods are {', '.join(METHODS)}{hint}"
-        )
+    if not isinstance(method, str) or method not in METHODS:
+        raise FslabError(f"there is no method {method!r}; {offer(str(method), METHODS)}")
     return METHODS[method]

@@ -18,6 +18,10 @@ Part = TypeVar("Part", bound="DataclassInstance")
 def build(kind: type[Part], **settings: Any) -> Part:
     """Build a part of a recipe from keywords; FslabError for one that it does not have."""
     known = kind.__dataclass_fields__
+    if "timestep" in settings and "timesteps" in known:
+        raise FslabError(
+            f"timestep is called timesteps since 0.2; write timesteps={settings['timestep']!r}"
+        )
     for name in settings:
         if name not in known:
             raise FslabError(
@@ -27,9 +31,9 @@ def build(kind: type[Part], **settings: Any) -> Part:
 
 
 def extraction(
-    layers: Sequence[str] | str, timestep: int | Sequence[int] | None, **settings: Any
+    layers: Sequence[str] | str, timesteps: int | Sequence[int] | None, **settings: Any
 ) -> Extraction:
     """Build how features are taken: of which layers, at which timesteps, the usual for None."""
-    timesteps = () if timestep is None else tuple(np.atleast_1d(timestep).tolist())
+    steps = () if timesteps is None else tuple(np.atleast_1d(timesteps).tolist())
     layers = (layers,) if isinstance(layers, str) else layers
-    return build(Extraction, layers=layers, timesteps=timesteps, **settings)
+    return build(Extraction, layers=layers, timesteps=steps, **settings)

@@ -240,7 +240,7 @@ class Networks:
         words = spoken(course.caption.candidates, course.vocabulary).values()
         for together, how in evidence_asked(words, recipe.match, lab.backbone, recipe.extract):
             how = dict(how)
-            layers, step = how.pop("layers"), how.pop("timestep")
+            layers, step = how.pop("layers"), how.pop("timesteps")
             given = (course.picture, together, None, layers, step, how)
             part, size, key = lab._attention_asked(*given)
             found.append(((together, part), key))

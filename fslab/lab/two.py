@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
+from fslab.datasets import PictureLike
 from fslab.lab.many import Many
 from fslab.lab.settings import extraction
-from fslab.records import Correspondence, Extraction, Features, Neighbours, Picture, Points
+from fslab.records import Correspondence, Extraction, Features, Neighbours, Points
 
 if TYPE_CHECKING:
     from fslab.lab.lab import Lab
@@ -19,18 +20,18 @@ class Two(Many):
 
     def correspond(
         self,
-        a: Picture,
+        a: PictureLike,
         points: Points,
-        b: Picture,
+        b: PictureLike,
         layers: Sequence[str] | str = (),
-        timestep: int | Sequence[int] | None = None,
+        timesteps: int | Sequence[int] | None = None,
         temperature: float = 0.0,
         published: str = "",
         **settings: Any,
     ) -> Correspondence:
         """Return how like each pixel of b is to points of a, and the best match of each.
 
-        points: one pixel (row, column) of a, or several. layers, timestep, settings (draws,
+        points: one pixel (row, column) of a, or several. layers, timesteps, settings (draws,
         resolution, prompt, ...): as in `extract`; several layers or timesteps count alike.
         temperature: 0 for the most like pixel, else of the soft-argmax (`Correspondence.matches`).
         published: settings by name in the place of the preset's own, "dift" for DIFT's (Tang et
@@ -39,15 +40,15 @@ class Two(Many):
         """
         from fslab.correspond import correspond
 
-        features = self._of_both(a, b, layers, timestep, published, settings)
+        features = self._of_both(a, b, layers, timesteps, published, settings)
         return correspond(features[0], points, features[1], temperature)
 
     def mutual_neighbours(
         self,
-        a: Picture,
-        b: Picture,
+        a: PictureLike,
+        b: PictureLike,
         layers: Sequence[str] | str = (),
-        timestep: int | Sequence[int] | None = None,
+        timesteps: int | Sequence[int] | None = None,
         most: int | None = None,
         published: str = "",
         **settings: Any,
@@ -59,20 +60,20 @@ class Two(Many):
         from fslab.correspond import mutual_neighbours
 
         return mutual_neighbours(
-            *self._of_both(a, b, layers, timestep, published, settings), most=most
+            *self._of_both(a, b, layers, timesteps, published, settings), most=most
         )
 
     def _of_both(
         self,
-        a: Picture,
-        b: Picture,
+        a: PictureLike,
+        b: PictureLike,
         layers: Sequence[str] | str,
-        timestep: int | Sequence[int] | None,
+        timesteps: int | Sequence[int] | None,
         name: str,
         settings: dict[str, Any],
     ) -> tuple[Features, Features]:
         lab = cast("Lab", self)
-        part = extraction(layers, timestep, **settings)
+        part = extraction(layers, timesteps, **settings)
         if name:
             from fslab.lab.published import published
 

@@ -151,7 +151,7 @@ def evidence_asked(
     reader = check_reads_text(backbone)
     how = {
         "layers": settings.attention_layers,
-        "timestep": settings.attention_timestep,
+        "timesteps": settings.attention_timestep,
         "draws": settings.attention_draws if read.noise == "added" else 1,
         "noise": read.noise,
         "precision": read.precision,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fslab.datasets import PictureLike, read
 from fslab.match.matcher import Matcher
 from fslab.match.patches import Patches
 from fslab.match.views import views
@@ -101,7 +102,7 @@ def _probabilities(
 @versioned(1)
 @stage
 def score_segments(
-    picture: Picture,
+    picture: PictureLike,
     segments: Segments,
     vocabulary: Vocabulary,
     candidates: Sequence[str],
@@ -119,7 +120,7 @@ def score_segments(
     left out: it is a class there. Raises FslabError for a candidate that the vocabulary lacks,
     for sizes that differ, and for more than 254 classes.
     """
-    check_kind(picture, Picture, "picture")
+    picture = read(picture)
     check_kind(segments, Segments, "segments")
     check_count(vocabulary)
     allowed = resolve(candidates, vocabulary)

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from fslab.datasets import PictureLike, read
 from fslab.match.matcher import Matcher, middle
 from fslab.process import ordinary
-from fslab.records import FslabError, Picture
+from fslab.records import FslabError
 from fslab.vectors import unit
 
 
@@ -34,8 +35,8 @@ class Patches:
     The pass is made at the first question and kept.
     """
 
-    def __init__(self, picture: Picture, matcher: Matcher) -> None:
-        self._picture = picture
+    def __init__(self, picture: PictureLike, matcher: Matcher) -> None:
+        self._picture = read(picture)
         self._matcher = matcher
 
     @ordinary()
@@ -82,8 +83,8 @@ def read_together(several: Sequence[Patches]) -> None:
         if "_read" not in vars(each):
             grids.setdefault(each._grid, []).append(each)
     for alike in grids.values():
-        for each, read in zip(alike, _readings(alike), strict=True):
-            vars(each)["_read"] = read
+        for each, reading in zip(alike, _readings(alike), strict=True):
+            vars(each)["_read"] = reading
 
 
 @torch.inference_mode()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fslab.datasets import PictureLike, read
 from fslab.records import FslabError, Matching, Picture, Segments
 
 
-def views(picture: Picture, segments: Segments, recipe: Matching) -> list[np.ndarray]:
+def views(picture: PictureLike, segments: Segments, recipe: Matching) -> list[np.ndarray]:
     """Return what CLIP shall see of each segment: one u8 [h, w, 3] a segment, in their order.
 
     "masked" and "mean" show the whole frame with black or the picture's mean colour around
@@ -16,6 +17,7 @@ def views(picture: Picture, segments: Segments, recipe: Matching) -> list[np.nda
     grown to a square about its middle, moved inside the picture, and is not square only where
     the picture itself is too narrow. Raises FslabError if the sizes differ.
     """
+    picture = read(picture)
     check_size(picture, segments)
     pixels, view = picture.pixels, recipe.view
     mean = np.round(pixels.mean((0, 1))).astype(np.uint8)

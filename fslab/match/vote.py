@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fslab.datasets import PictureLike, read
 from fslab.match.matcher import Matcher
 from fslab.match.naming import Match, check_count, paint, resolve, score_segments
 from fslab.match.patches import Patches
@@ -17,7 +18,6 @@ from fslab.records import (
     FslabError,
     LabelMap,
     Matching,
-    Picture,
     Segments,
     Vocabulary,
     check_kind,
@@ -31,7 +31,7 @@ _LEAST = 1e-3
 
 @stage
 def match(
-    picture: Picture,
+    picture: PictureLike,
     segments: Segments,
     vocabulary: Vocabulary,
     candidates: Sequence[str],
@@ -49,7 +49,7 @@ def match(
     background, and CLIP is not asked. Errors are those of `score_segments`, and FslabError for a
     recipe that weighs attention where there is no evidence.
     """
-
+    picture = read(picture)
     patches = Patches(picture, matcher)
 
     def score(one: Segments) -> Match:
@@ -68,7 +68,7 @@ def match(
 
 @versioned(1)
 def name_segments(
-    picture: Picture,
+    picture: PictureLike,
     segments: Segments,
     vocabulary: Vocabulary,
     candidates: Sequence[str],
@@ -81,7 +81,7 @@ def name_segments(
     score: gives the matrix of one segmentation; evidence: gives the diffusion model's, and is
     asked only where segments vote. Neither is asked where there are no candidates.
     """
-    check_kind(picture, Picture, "picture")
+    picture = read(picture)
     check_kind(segments, Segments, "segments")
     if not words_of(candidates, "candidates"):
         check_size(picture, segments)

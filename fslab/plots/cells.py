@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
+from fslab.datasets import PictureLike, read
 from fslab.plots.panels import COLUMNS, Panel, compose, plain, stretched
-from fslab.records import FslabError, Picture
+from fslab.records import FslabError
 
 
 def cell_maps(
-    picture: Picture, maps: Mapping[str, np.ndarray], title: str, colour_title: str
+    picture: PictureLike, maps: Mapping[str, np.ndarray], title: str, colour_title: str
 ) -> go.Figure:
     """Show maps on grids of their own, each from its least (dark) to its most (light).
 
@@ -25,6 +26,7 @@ def cell_maps(
     for name, values in maps.items():
         if np.ndim(values) != 2 or 0 in np.shape(values):
             raise FslabError(f"map {name!r} is {list(np.shape(values))}; a map must be [h, w]")
+    picture = read(picture)
     white = np.full((*picture.size, 3), 255, np.uint8)
     panels = [Panel("picture\n", picture.pixels)]
     panels += [

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from fslab.datasets import PictureLike, read
 from fslab.plots.colours import class_colours, is_light, segment_colours
 from fslab.plots.lettering import font_for, warn_of
 from fslab.plots.places import middle, spread
@@ -20,7 +21,7 @@ READABLE = 320
 
 
 def overlay(
-    picture: Picture,
+    picture: PictureLike,
     labels: LabelMap | np.ndarray,
     names: Sequence[str] = (),
     colours: np.ndarray | None = None,
@@ -32,6 +33,7 @@ def overlay(
     Small pictures are enlarged by a whole n until their shorter side has 320 pixels, unless
     the longer side would pass 1,600.
     """
+    picture = read(picture)
     labels, names = _named(labels, names)
     check_size(picture, labels.shape, "label map")
     present = [int(label) for label in np.unique(labels) if label not in (0, VOID)]
@@ -43,8 +45,9 @@ def overlay(
     return _written(drawn, labels, present, words, palette)
 
 
-def segment_picture(picture: Picture, segments: Segments) -> np.ndarray:
+def segment_picture(picture: PictureLike, segments: Segments) -> np.ndarray:
     """Draw segments with outlines and their numbers: u8 [nH, nW, 3], sized as `overlay` does."""
+    picture = read(picture)
     check_size(picture, segments.size, "segments")
     palette = segment_colours(segments.count)
     drawn = _tinted(picture, segments.labels, palette, np.full(segments.size, 0.65))

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from fslab.datasets import read
 from fslab.plots.draw import data_uri, overlay, segment_picture
 from fslab.plots.page import page, paragraph, table
 from fslab.records import LabelMap, Picture, Segments
@@ -18,9 +19,9 @@ from fslab.records import LabelMap, Picture, Segments
 class GalleryRow:
     """One picture of the page: its stages, and facts in words (what -> how it is said).
 
-    labels: None where segments have no names. truth: u8 [H, W] with 255 for void, None where
-    there is none. named: the label map before refinement, to be shown too. names: of the
-    truth's labels; those of `labels` where it is left out.
+    picture: as `fslab.read` takes it. labels: None where segments have no names. truth: u8 [H, W]
+    with 255 for void, None where there is none. named: the label map before refinement, to be shown
+    too. names: of the truth's labels; those of `labels` where it is left out.
     """
 
     picture: Picture
@@ -31,6 +32,9 @@ class GalleryRow:
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     named: LabelMap | None = None
     names: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "picture", read(self.picture))
 
 
 def gallery(

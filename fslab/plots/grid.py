@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 
+from fslab.datasets import read
 from fslab.plots.colours import segment_colours
 from fslab.plots.draw import check_size
 from fslab.plots.maps import Stage, stage_panel
 from fslab.plots.panels import Panel, compose
-from fslab.records import FslabError, Picture, Segments
+from fslab.records import FslabError, LabelMap, Picture, Segments
 
 _NO_TITLE = " "
 """Of a panel without a title; plotly leaves out an empty one, and the others would move up."""
@@ -34,10 +35,10 @@ def grid(
 ) -> go.Figure:
     """Show one picture a row beside its stages, as papers lay their results out.
 
-    rows: each begins with a Picture; its stages are as in `fslab.show`. columns: titles, above
-    the first row; row_titles: one a row, above its picture, in the first row for its column's
-    title. names: what labels of the truth are called; beyond five columns only the legend has
-    room for names.
+    rows: each begins with a picture, as `fslab.read` takes it; its stages are as in `fslab.show`.
+    columns: titles, above the first row; row_titles: one a row, above its picture, in the first row
+    for its column's title. names: what labels of the truth are called; beyond five columns only the
+    legend has room for names.
     Stages are flat colours on white, as papers have them. Segments bear no numbers, and their
     colours mean nothing beyond a panel.
     Raises FslabError for rows of different lengths.
@@ -50,10 +51,11 @@ def grid(
         )
     panels, written = [], across <= _NAMED_COLUMNS
     for place, row in enumerate(rows):
-        if not isinstance(row[0], Picture):
-            raise FslabError(f"each row begins with a Picture, not {type(row[0]).__name__}")
-        drawn = [Panel("", row[0].pixels)]
-        drawn += [_panel(row[0], stage, names, colours, written) for stage in row[1:]]
+        if isinstance(row[0], (Segments, LabelMap)):
+            raise FslabError(f"each row begins with a picture, not {type(row[0]).__name__}")
+        picture = read(row[0])
+        drawn = [Panel("", picture.pixels)]
+        drawn += [_panel(picture, stage, names, colours, written) for stage in row[1:]]
         above = list(columns) if place == 0 else [_NO_TITLE] * across
         if row_titles:
             above[0] = row_titles[place]

@@ -7,17 +7,18 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.colors import sample_colorscale, unlabel_rgb
 
+from fslab.datasets import PictureLike, read
 from fslab.plots.draw import check_size
 from fslab.plots.maps import cosine_to, short_path
 from fslab.plots.panels import COLUMNS, Panel, compose
-from fslab.records import Features, Picture
+from fslab.records import Features
 
 _SCALE = "Viridis"
 _STEPS = 256
 
 
 def similarities(
-    features: Features, point: tuple[int, int], picture: Picture, title: str = ""
+    features: Features, point: tuple[int, int], picture: PictureLike, title: str = ""
 ) -> go.Figure:
     """Show for each layer how like each cell is to the cell at a point, (row, column) in pixels.
 
@@ -25,6 +26,7 @@ def similarities(
     its lowest cosine, which its title gives, to 1: layers differ in what likeness is usual, so
     what compares is the pattern. Raises FslabError for a point outside the picture.
     """
+    picture = read(picture)
     check_size(picture, features.size, "features")
     panels = [Panel("picture\n", picture.pixels)]
     for layer, value in features.items():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from PIL.Image import Image
 
+from fslab.datasets import PictureLike, read
+from fslab.datasets.places import Url
 from fslab.plots.colours import class_colours, grey, segment_colours
 from fslab.plots.draw import check_size, colours_and_share, name_of
 from fslab.plots.panels import Panel, compose, stretched
@@ -23,11 +28,12 @@ from fslab.records import (
 )
 from fslab.vectors import unit
 
-Stage = Picture | Segments | LabelMap | np.ndarray
+Stage = PictureLike | Segments | LabelMap
+"""What is drawn of a picture: itself, what a stage made of it, or truth as u8 [H, W]."""
 
 
 def show(
-    picture: Picture,
+    picture: PictureLike,
     *stages: Stage,
     titles: Sequence[str] = (),
     title: str = "",
@@ -36,13 +42,13 @@ def show(
 ) -> go.Figure:
     """Show a picture and its stages side by side, four a row.
 
-    stages: pictures, segments, label maps, or truth as u8 [H, W] (255 is void). titles: one a
-    panel, the picture's own first. names: what labels of the truth are called; a label map
-    among the stages brings them along. colours: u8 [K, 3] in place of VOC's.
+    picture: as `fslab.read` takes it. stages: pictures likewise, segments, label maps, or truth as
+    u8 [H, W] (255 is void). titles: one a panel, the picture's own first. names: what labels of the
+    truth are called; a label map among the stages brings them along. colours: u8 [K, 3] in place of
+    VOC's.
     Raises FslabError for a stage of another kind, or of another size than the picture.
     """
-    if not isinstance(picture, Picture):
-        raise FslabError(f"show begins with a Picture, not {type(picture).__name__}")
+    picture = read(picture)
     known = [stage.names for stage in stages if isinstance(stage, LabelMap)]
     names = names or (known[0] if known else ())
     panels = [Panel("picture", picture.pixels)]
@@ -61,8 +67,10 @@ def stage_panel(
     picture: Picture, stage: Stage, names: Sequence[str], colours: np.ndarray | None
 ) -> Panel:
     """Return what `show` draws of a stage; FslabError for what it has no picture for."""
-    if isinstance(stage, Picture):
-        return Panel(stage.name, stage.pixels)
+    pixels = isinstance(stage, np.ndarray) and stage.ndim == 3
+    if pixels or isinstance(stage, (Picture, str, os.PathLike, Url, Image, list)):
+        drawn = read(cast("PictureLike", stage))
+        return Panel(drawn.name, drawn.pixels)
     if isinstance(stage, Segments):
         return _segment_panel(picture, stage)
     if isinstance(stage, LabelMap):
@@ -123,7 +131,7 @@ def feature_colours(
 
 
 def similarity(
-    features: Features, layer: str, point: tuple[int, int], picture: Picture | None = None
+    features: Features, layer: str, point: tuple[int, int], picture: PictureLike | None = None
 ) -> go.Figure:
     """Show each cell's cosine similarity to the cell at a point, (row, column) in pixels.
 
@@ -133,6 +141,7 @@ def similarity(
     values = cosine_to(_map_of(features, layer), point, features.size)
     panels = [Panel(short_path(layer), np.zeros((*features.size, 3), np.uint8), photo=False)]
     if picture is not None:
+        picture = read(picture)
         check_size(picture, features.size, "features")
         panels.insert(0, Panel("picture", picture.pixels))
     words = f"{features.name}: similarity to row {point[0]}, column {point[1]}"

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from fslab.datasets import PictureLike, read
 from fslab.plots.colours import SEGMENT_COLOURS, css, grey, segment_colours
 from fslab.plots.draw import check_size
 from fslab.plots.likeness import coloured, scale
@@ -20,7 +21,9 @@ _GAP = 0.04
 """Of the pictures' width, what stays free between two of them."""
 
 
-def correspondences(a: Picture, found: Correspondence, b: Picture, title: str = "") -> go.Figure:
+def correspondences(
+    a: PictureLike, found: Correspondence, b: PictureLike, title: str = ""
+) -> go.Figure:
     """Show points of picture a, and for each of them how like it every pixel of b is.
 
     A panel a point, which has one colour and one number everywhere: a cross in a where it is, and a
@@ -29,6 +32,7 @@ def correspondences(a: Picture, found: Correspondence, b: Picture, title: str = 
     FslabError for points outside a, and for a picture b that is not the one compared.
     """
     check_kind(found, Correspondence, "the correspondence")
+    a, b = read(a), read(b)
     check_size(b, found.size, "likeness")
     panels = [Panel(f"{a.name}\n", a.pixels)]
     for number, values in enumerate(found.likeness, 1):
@@ -49,12 +53,13 @@ def correspondences(a: Picture, found: Correspondence, b: Picture, title: str = 
     return figure
 
 
-def neighbours(a: Picture, found: Neighbours, b: Picture, title: str = "") -> go.Figure:
+def neighbours(a: PictureLike, found: Neighbours, b: PictureLike, title: str = "") -> go.Figure:
     """Show two pictures and a line between each two cells that are each other's nearest.
 
     Colours only tell neighbouring lines apart; the pointer reads a line's cosine.
     """
     check_kind(found, Neighbours, "the neighbours")
+    a, b = read(a), read(b)
     joined, beside = _joined(a, b)
     words = f"{a.name} and {b.name}: {len(found)} mutual nearest neighbours"
     panel = Panel(f"{len(found)} of {found.cells[0]} and {found.cells[1]} cells", joined)
@@ -72,11 +77,12 @@ def neighbours(a: Picture, found: Neighbours, b: Picture, title: str = "") -> go
     return figure
 
 
-def likeness_picture(picture: Picture, values: np.ndarray) -> np.ndarray:
+def likeness_picture(picture: PictureLike, values: np.ndarray) -> np.ndarray:
     """Draw likeness f32 [H, W] over a picture without its colours: u8 [H, W, 3].
 
     The lowest value is dark, the highest light.
     """
+    picture = read(picture)
     check_size(picture, values.shape, "likeness")
     below = grey(picture.pixels).astype(np.float64)
     mixed: NDArray[np.float64] = (1 - _STRONG) * below + _STRONG * coloured(values, highest=True)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 from plotly.colors import get_colorscale
 
+from fslab.datasets import PictureLike, read
 from fslab.plots.draw import check_size, data_uri
 from fslab.plots.panels import COLUMNS, WIDTH, Panel, compose, finish, plain
-from fslab.records import FslabError, Picture
+from fslab.records import FslabError
 
 _READ_CELLS = 40
 """The longer side of the grid on which the pointer reads values."""
@@ -81,7 +82,7 @@ def _name_ticks(figure: go.Figure, rows: list[str], columns: list[str], step: in
 
 
 def value_maps(
-    picture: Picture,
+    picture: PictureLike,
     maps: Mapping[str, np.ndarray],
     title: str,
     colour_title: str,
@@ -94,6 +95,7 @@ def value_maps(
     """
     if not maps:
         raise FslabError("value_maps has nothing to draw; give at least one map")
+    picture = read(picture)
     for name, values in maps.items():
         check_size(picture, np.shape(values), f"map {name!r}")
     low = min(float(values.min()) for values in maps.values())

@@ -4,7 +4,7 @@ Axes, everywhere: H, W rows and columns of a picture; h, w of a feature map; C c
 K clusters, classes or segments. Pictures are u8 [H, W, 3], maps are f32 [C, h, w].
 """
 
-from fslab.errors import FslabError, OutOfMemory, Unwritable
+from fslab.errors import FslabError, FslabWarning, OutOfMemory, Unwritable
 from fslab.records.base import (
     VOID,
     check_kind,
@@ -82,6 +82,7 @@ __all__ = [
     "Extraction",
     "Features",
     "FslabError",
+    "FslabWarning",
     "JointCrf",
     "KClustering",
     "KMeans",

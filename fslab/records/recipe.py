@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from fslab.errors import FslabError
+from fslab.html import line, table
 from fslab.parts import named_object
 from fslab.records.base import described, digest_of
 from fslab.records.checks import (
@@ -19,7 +20,7 @@ from fslab.records.checks import (
 )
 from fslab.records.clusterings import Clustering, KMeans, OwnClustering, clustering
 from fslab.records.refinements import MaskCrfs, OwnRefinement, Refinement, refinement
-from fslab.records.stage import Methods, Own, Stage
+from fslab.records.stage import Methods, Own, Settings, Stage
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,29 @@ class Recipe:
     match: Matching = field(default_factory=Matching)
     refine: Refinement = field(default_factory=MaskCrfs)
 
+    def __repr__(self) -> str:
+        lines = []
+        for stage in STAGES:
+            how, changed, _ = _said(getattr(self, stage))
+            lines.append(
+                f"  {stage}: {', '.join([*([how] if how else []), *changed]) or 'as usual'}"
+            )
+        return "\n".join([f"Recipe({self.name!r})", *lines])
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for stage in STAGES:
+            how, changed, usual = _said(getattr(self, stage))
+            rows.append(
+                {
+                    "stage": stage,
+                    "method": how,
+                    "differs from the defaults": ", ".join(changed),
+                    "is as by default": ", ".join(usual),
+                }
+            )
+        return line(repr(self).partition("\n")[0]) + table(rows)
+
     @cached_property
     def digest(self) -> str:
         """Name of the settings; the recipe's own name plays no part."""
@@ -306,6 +330,19 @@ METHODS: Mapping[str, Methods[Any]] = {"cluster": clustering, "refine": refineme
 _STAGES_ARE = f"its stages are {', '.join(STAGES)}"
 
 
+def _said(part: Any) -> tuple[str, list[str], list[str]]:
+    """Return a stage's method, its settings that differ from its defaults, and the others."""
+    how = part.method if isinstance(part, (Own, Settings)) else ""
+    if isinstance(part, Own):
+        return how, [], []
+    usual = type(part)()
+    sides: tuple[list[str], list[str]] = ([], [])
+    for entry in fields(part):
+        value = getattr(part, entry.name)
+        sides[value == getattr(usual, entry.name)].append(f"{entry.name}={value!r}")
+    return how, *sides
+
+
 def whole_stage(stage: str, given: Any, **settings: Any) -> Any:
     """Return what stands for a whole stage.
 
@@ -338,7 +375,8 @@ def _changed(recipe: Recipe, stage: str, new: Mapping[str, Any]) -> Any:
     if methods is not None and "method" in new:
         has = {entry.name for entry in fields(methods.find(new["method"]).settings)}
         kept = {name: getattr(before, name) for name in known if name in has}
-        return methods.settings(**{**kept, **new})
+        asked = {**kept, **new}
+        return methods.settings(asked.pop("method"), **asked)
     unknown = [name for name in new if name not in known]
     if unknown and methods is not None:
         methods.settings(before.method, **new)  # which says whose it is

@@ -160,7 +160,7 @@ class Methods(Registry[M]):
         part.settings.part = part
         return part
 
-    def settings(self, method: str, **given: Any) -> Any:
+    def settings(self, method: str, /, **given: Any) -> Any:
         """Return a method's settings; FslabError for what it does not have, and who has it."""
         kind = self.find(method).settings
         known = [entry.name for entry in fields(kind)]

@@ -103,6 +103,11 @@ class Features(Mapping[str, NDArray[np.float32]]):
         )
 
     def __getitem__(self, key: str) -> Any:
+        if not isinstance(key, str):
+            raise FslabError(
+                f"{self.name}: features are asked for {key!r}; they are found by a layer's path or "
+                f"a pattern, such as {next(iter(self.maps), '')!r}"
+            )
         if key in self.maps:
             return self.maps[key]
         fitting = {layer: each for layer, each in self.maps.items() if fnmatchcase(layer, key)}

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fslab.datasets import PictureLike, read
 from fslab.process import memory_refused, stage
 from fslab.records import DenseCrf, FslabError, OutOfMemory, Picture, check_numbers
 from fslab.records.base import described
@@ -17,13 +18,14 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @stage
-def dense_crf(picture: Picture, unary: np.ndarray, recipe: DenseCrf) -> np.ndarray:
+def dense_crf(picture: PictureLike, unary: np.ndarray, recipe: DenseCrf) -> np.ndarray:
     """Return f32 [L, H, W], the probabilities of labels 0..L-1 after mean-field inference.
 
     unary: energies f32 [L, H x W]. Raises FslabError for other arrays, for widths so small, or
     weights so large, that the numbers leave their range, and OutOfMemory, which is one, where there
     is not enough.
     """
+    picture = read(picture)
     _check_unary(picture, unary)
     terms = _terms(picture, recipe)
     if len(unary) == 1:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fslab.datasets import PictureLike, read
 from fslab.parts import call, versioned
 from fslab.process import stage
 from fslab.records import (
@@ -34,7 +35,9 @@ _ROUNDED = 1e-3
 
 @versioned(1)
 @stage
-def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str = "cpu") -> LabelMap:
+def refine(
+    picture: PictureLike, labels: LabelMap, recipe: Refinement, device: str = "cpu"
+) -> LabelMap:
     """Return the label map moved to the picture's edges; names and scores carry over.
 
     "crf": one two-label CRF for each class present, as the authors' released code runs one a
@@ -47,7 +50,7 @@ def refine(picture: Picture, labels: LabelMap, recipe: Refinement, device: str =
     all three return a map with one label as it is. Raises FslabError if the sizes differ, for what
     a function of somebody's own returns that is not a label map, and as `dense_crf` does.
     """
-    check_kind(picture, Picture, "picture")
+    picture = read(picture)
     check_kind(labels, LabelMap, "labels")
     if picture.size != labels.size:
         raise FslabError(
@@ -146,9 +149,12 @@ def _check_beliefs(labels: LabelMap, name: str) -> None:
         )
 
 
-def crf(picture: Picture, labels: LabelMap, **settings: Any) -> LabelMap:
-    """Refine with one joint CRF; settings are those of `JointCrf`, such as `iterations=5`."""
-    return refine(picture, labels, Refinement.of(**{"method": "crf-joint", **settings}))
+def crf(picture: PictureLike, labels: LabelMap, **settings: Any) -> LabelMap:
+    """Refine with a CRF a mask, as `Lab.refine` does; settings are those of `MaskCrfs`.
+
+    method: another refinement, such as "crf-joint", with its settings.
+    """
+    return refine(picture, labels, Refinement.of(**settings))
 
 
 def _belief_energy(labels: LabelMap) -> np.ndarray:

@@ -238,7 +238,7 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         settings = asdict(extract)
         steps = settings.pop("timesteps")
         steps = None if self._lab.backbone.timestep is None else steps
-        return self._lab.extract(subject.picture, timestep=steps, **settings)
+        return self._lab.extract(subject.picture, timesteps=steps, **settings)
 
     def _needs(self, view: _View) -> Needs:
         return needs_of(view.subject, (view.layers, view.timestep))

@@ -242,7 +242,7 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
 
     def _code_of(self, result: CorrespondenceResult) -> str:
         steps = result.recipe.extract.timesteps
-        step = f", timestep={steps[0]}" if self._lab.backbone.timestep is not None else ""
+        step = f", timesteps={steps[0]}" if self._lab.backbone.timestep is not None else ""
         how = f"layers={list(result.recipe.extract.layers)!r}{step}"
         warm = result.found[0].temperature
         drawn = "correspondences(picture, found, other)"

@@ -192,7 +192,7 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
     def _code_of(self, result: FeatureResult) -> str:
         shown = result.shown[0]
         steps = result.recipe.extract.timesteps
-        timestep = f", timestep={steps[0]}" if self._lab.backbone.timestep is not None else ""
+        timestep = f", timesteps={steps[0]}" if self._lab.backbone.timestep is not None else ""
         return (
             "from fslab.plots import similarity\n\n"
             f"features = lab.extract(picture, layers=[{shown.layer!r}]{timestep})\n"

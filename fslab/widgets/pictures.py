@@ -12,15 +12,19 @@ from typing import Any, cast
 
 import ipywidgets as widgets
 import numpy as np
+from PIL import Image
 
-from fslab.datasets import VOC, read
+from fslab.datasets import VOC, PictureLike, read
+from fslab.datasets.places import Url, place
 from fslab.datasets.read import shown_name
 from fslab.datasets.samples import SPOKEN, Dataset, Sample
 from fslab.records import FslabError, Picture, Vocabulary
+from fslab.records.base import described
 from fslab.widgets.controls import Hush, choice, row
 
-Given = Dataset | Picture | Sample | str | os.PathLike[str]
-"""What can be looked at: a data set, or one or several pictures, samples or paths."""
+Given = Dataset | Sample | PictureLike
+"""What can be looked at: a data set, or one or several samples or pictures, as `fslab.read` takes
+these."""
 
 MOST_UPLOADED = 64 * 2**20
 """Bytes that an upload may have."""
@@ -34,15 +38,13 @@ class Subject:
     """
 
     name: str
-    source: Picture | Sample | Path
+    source: PictureLike | Sample
     vocabulary: Vocabulary = VOC
     origin: str = ""
 
     @cached_property
     def picture(self) -> Picture:
         """The pixels; raises FslabError where they cannot be read."""
-        if isinstance(self.source, Picture):
-            return self.source
         return self.source.picture() if isinstance(self.source, Sample) else read(self.source)
 
     @cached_property
@@ -61,7 +63,12 @@ def subjects_of(pictures: Given | Iterable[Given]) -> dict[str, Subject]:
 
     Raises FslabError where nothing is given, or anything but pictures.
     """
-    one = isinstance(pictures, (Dataset, Picture, Sample, str, os.PathLike))
+    one = isinstance(pictures, (Dataset, Picture, Sample, str, os.PathLike, Url, Image.Image))
+    one = one or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
+    if not one and not isinstance(pictures, Iterable):
+        raise FslabError(
+            f"pictures are {described(pictures)}; give a data set, pictures, samples or paths"
+        )
     entries: list[Any] = [pictures] if one else list(cast("Iterable[Given]", pictures))
     found: dict[str, Subject] = {}
     for entry in entries:
@@ -81,8 +88,11 @@ def _subjects(entry: Given) -> list[Subject]:
     if isinstance(entry, Sample):
         home = entry.path.parent.parent.name
         return [Subject(entry.name, entry, origin=SPOKEN.get(home, home))]
-    if isinstance(entry, (str, os.PathLike)):
-        return [Subject(Path(entry).stem, Path(entry))]
+    if isinstance(entry, (str, os.PathLike, Url)):
+        return [Subject(place(entry).stem, entry)]
+    if isinstance(entry, (Image.Image, np.ndarray)):
+        picture = read(entry)
+        return [Subject(picture.name, picture)]
     kind = type(entry).__name__
     raise FslabError(f"pictures hold {kind}; give a data set, pictures, samples or paths")
 
