@@ -99,6 +99,17 @@ def test_a_job_that_was_overtaken_knows_and_one_that_waits_never_runs():
     assert said == [("first", False), ("third", True)]
 
 
+def test_a_job_that_waits_when_all_are_dropped_never_runs():
+    worker, begun, go_on, said = Worker(), threading.Event(), threading.Event(), []
+    worker.submit(lambda newest: (begun.set(), go_on.wait(20)))
+    assert begun.wait(20)
+    worker.submit(lambda newest: said.append("it ran"))
+    worker.drop()
+    go_on.set()
+    worker.wait(20)
+    assert said == []
+
+
 def test_a_pictures_figure_is_the_mean_over_the_classes_of_its_truth():
     from fslab.evaluate import ImageResult
     from fslab.score import score_image

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from fslab.records import FslabError
-from fslab.tap import layer_paths, tap, unknown_layer
+from fslab.tap import attending, attention_probabilities, layer_paths, tap, unknown_layer
 
 
 class Counting(nn.Module):
@@ -169,3 +170,98 @@ def test_two_threads_never_see_each_others_pass():
             assert seen["0"].item() == 1
         assert elsewhere.result() == 11
     assert hooks(net) == 0
+
+
+def queries_and_keys(heads=4, shared=4, queries=5, keys=6):
+    torch.manual_seed(0)
+    return torch.randn(2, heads, queries, 8), torch.randn(2, shared, keys, 8)
+
+
+ASKED = {
+    "plain": {},
+    "a scale": {"scale": 0.7},
+    "causal": {"is_causal": True},
+    "a mask of all": {"attn_mask": torch.arange(30).reshape(5, 6) % 4 > 0},
+    "a mask of each picture": {"attn_mask": torch.arange(60).reshape(2, 1, 5, 6) % 7 > 1},
+    "a mask of each head": {"attn_mask": torch.arange(240).reshape(2, 4, 5, 6) % 7 > 1},
+    "what is added": {"attn_mask": torch.arange(30).reshape(5, 6) / 10},
+    "what is added to each head": {"attn_mask": torch.arange(240).reshape(2, 4, 5, 6) / 50},
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("shared", [4, 2, 1])
+def test_probabilities_are_what_attention_makes_of_one_value_a_key(asked, shared):
+    query, key = queries_and_keys(shared=shared)
+    one_each = torch.eye(6).expand(2, shared, 6, 6)
+    more = ASKED[asked]
+    looked = scaled_dot_product_attention(query, key, one_each, enable_gqa=True, **more)
+    found = attention_probabilities(query, key, one_each, enable_gqa=True, **more)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, looked.mean(1), atol=1e-6)
+
+
+class Looking(nn.Module):
+    """Attention of cells to themselves, with a module of its own inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Counting()
+
+    def forward(self, x, times=1.0):
+        heads = self.inner(x * times).reshape(1, 2, -1, 4)
+        return scaled_dot_product_attention(heads, heads, heads)
+
+
+def test_where_a_module_looks_and_what_it_is_given_are_read_beside_what_it_outputs():
+    net, x = nn.Sequential(Looking(), Counting()), torch.linspace(-1, 1, 24)
+    with tap(net, "0.probs", "0.inner.input", "0.input", "1", stop=True) as seen:
+        net(x)
+        pytest.fail("the pass was not stopped")
+    heads = (x + 1).reshape(1, 2, 3, 4)
+    assert set(seen) == {"0.probs", "0.inner.input", "0.input", "1"}
+    assert torch.equal(seen["0.probs"], attention_probabilities(heads, heads))
+    assert torch.equal(seen["0.inner.input"], x)
+    assert seen["1"].shape == (1, 2, 3, 4)
+    assert hooks(net) == 0
+
+
+def test_a_tap_keeps_what_is_picked_of_where_a_module_looks():
+    net = nn.Sequential(Looking())
+    with tap(net, "0.probs", "0.to_text", pick=lambda path, matrix: matrix[:, :1]) as seen:
+        net(torch.zeros(24))
+    assert [tuple(value.shape) for value in seen.values()] == [(1, 1, 3), (1, 1, 3)]
+    assert net[0](torch.zeros(24)).shape == (1, 2, 3, 4)
+
+
+def test_an_input_that_is_named_is_read_too():
+    net = Looking()
+    with tap(net, "inner.input") as seen:
+        net(torch.ones(24), times=3.0)
+    assert seen["inner.input"].eq(3).all()
+    outer = nn.ModuleDict({"one": Looking()})
+    with tap(outer, "one.input") as seen:
+        outer["one"](x=torch.ones(24))
+    assert seen["one.input"].eq(1).all()
+
+
+def test_of_modules_within_each_other_the_innermost_is_told():
+    outer, told = nn.Sequential(Looking()), []
+    listeners = {
+        outer: lambda *given: told.append("outer"), outer[0]: lambda *given: told.append("inner"),
+    }  # fmt: skip
+    heads = torch.ones(1, 1, 2, 4)
+    with attending(listeners):
+        outer(torch.ones(24))
+        scaled_dot_product_attention(heads, heads, heads)  # of no module
+    outer(torch.ones(24))
+    assert told == ["inner"]
+    assert not any(module._forward_pre_hooks for module in outer.modules())
+
+
+@pytest.mark.parametrize(("entries", "kept"), [(None, 1.0), ({"0": 2}, 2.0)])
+def test_another_entry_of_an_output_is_kept_where_it_is_asked_for(entries, kept):
+    net = nn.Sequential(Counting(lambda x: ("text", x, x * 2)))
+    with tap(net, "0", entries=entries) as seen:
+        net(torch.ones(1))
+    assert seen["0"].item() == kept
