@@ -8,14 +8,17 @@ BIN := .venv/bin
 READY := .venv/.installed
 BOOK := .venv/.book
 
-.PHONY: demo test lint book book-serve bench lab notebooks ablations mini voc coco clean
+.PHONY: demo quick test lint book book-serve bench lab notebooks ablations mini voc coco clean
 
 # The small models are no faster on two threads, and far slower where other work has a core.
-demo test notebooks ablations: export OMP_NUM_THREADS ?= 1
+demo quick test notebooks ablations: export OMP_NUM_THREADS ?= 1
 
 demo: $(READY)
 	$(BIN)/python notebooks/execute.py notebooks/00_quickstart.ipynb --out out
 	$(BIN)/fslab demo data/minivoc --out out
+
+quick: $(READY)
+	$(BIN)/python -m pytest $$(cat tests/quick.txt) -n $(JOBS) --dist worksteal --durations 5
 
 test: $(READY)
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist worksteal

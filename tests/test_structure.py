@@ -104,6 +104,17 @@ def test_nothing_imports_the_program_that_opens_pickles():
         assert not re.search(r"import.*\bunpickle\b", path.read_text(encoding="utf-8")), path
 
 
+def test_the_quick_tests_are_there_and_reach_every_room():
+    quick = (ROOT / "tests" / "quick.txt").read_text().split()
+    assert quick == sorted(set(quick))
+    reached = set()
+    for name in quick:
+        file, _, test = name.partition("::")
+        assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), name
+        reached.update(imported(ROOT / file))
+    assert rooms() <= reached, f"no file of tests/quick.txt imports {rooms() - reached}"
+
+
 def test_importing_fslab_is_light():
     code = (
         "import sys, fslab; heavy = {'torch', 'diffusers', 'transformers', 'plotly', 'sklearn', 'PIL'}; "
