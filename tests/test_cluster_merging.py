@@ -49,6 +49,16 @@ def test_parts_that_look_at_themselves_are_found(parts, upsample):
         assert len(pairs) == parts
 
 
+def test_nearest_repeats_cells_and_features_follow_the_maps_between_them():
+    truth = (np.add.outer(np.arange(8), np.arange(8)) > 7).astype(int)  # parted by a diagonal
+    given = Features({"a.probs": attention_within(truth)}, (32, 32), "diagonal")
+    for upsample, repeated in (("nearest", True), ("features", False)):
+        found = fslab.merge(given, threshold=0.5, upsample=upsample)
+        assert found.count == 2
+        cells = found.labels.reshape(8, 4, 8, 4)
+        assert (cells == cells[:, :1, :, :1]).all() == repeated
+
+
 def test_a_lower_threshold_and_more_anchors_never_find_fewer():
     given = features(4)
     counts = [fslab.merge(given, threshold=t, anchors=8).count for t in (5.0, 0.5)]

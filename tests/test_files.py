@@ -31,6 +31,16 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     assert not list(tmp_path.glob(f"*{ASIDE}"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="files have no modes there")
+def test_a_file_is_for_those_for_whom_any_file_would_be(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_aside(tmp_path / "file", b"data")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.parametrize(
     ("name", "written"),
     [
