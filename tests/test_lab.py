@@ -295,7 +295,7 @@ def test_presets_have_what_a_reader_asks_for():
 
 
 REFUSALS = {
-    "a picture is int; give a fslab.Picture": lambda lab, picture: lab.extract(3),
+    "a picture is int; give an fslab.Picture": lambda lab, picture: lab.extract(3),
     "no preset and no folder 'min'.*did you mean mini": lambda lab, picture: Lab("min"),
     "no layer is called 'down_block.1'.*down_blocks.1": lambda lab, picture: lab.extract(
         picture, ["down_block.1"]

@@ -251,7 +251,7 @@ def test_every_stage_of_a_lab_names_the_record_that_it_takes(tiny, wrong):
     }  # fmt: skip
     for kind, asked in calls.items():
         for call in asked:
-            with pytest.raises(FslabError, match=f"give a (fslab\\.)?{kind}"):
+            with pytest.raises(FslabError, match=f"give an? (fslab\\.)?{kind}"):
                 call()
 
 

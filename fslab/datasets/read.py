@@ -108,7 +108,7 @@ def read(given: PictureLike) -> Picture:
             )
         return Picture(of_lists(given))
     raise FslabError(
-        f"a picture is {described(given)}; give a fslab.Picture, a path, a PIL image or an array "
+        f"a picture is {described(given)}; give an fslab.Picture, a path, a PIL image or an array "
         "uint8 [H, W, 3]"
     )
 
