@@ -66,7 +66,8 @@ ablations: $(READY)
 		--out notebooks/experiments/results/ceilings-hard.csv
 	$(BIN)/python notebooks/experiments/pictures.py data/minivoc --split val \
 		--out notebooks/experiments/results/pictures.csv
-	$(BIN)/fslab keypoints --pairs 40 --timestep 50 --timestep 200 --timestep 400 \
+	$(BIN)/fslab keypoints --pairs 40 --timestep 0 --timestep 50 --timestep 100 \
+		--timestep 200 --timestep 400 \
 		--out notebooks/experiments/results/correspondence.csv
 	$(BIN)/python notebooks/experiments/tables.py README.md docs/results.md docs/method.md docs/results.md
 
