@@ -51,7 +51,7 @@ def test_the_figure_is_that_of_the_stages(tiny, dataset):
     assert set(report.scores) == set(METRICS) - {"coco-object"}
     for metric, score in report.scores.items():
         assert score == summarise(metric, rows, draws=1000)
-        assert score.interval.low <= score.miou <= score.interval.high
+        assert score.interval.low <= score.figure <= score.interval.high
 
 
 def test_class_agnostic_metrics_need_no_text_side(tiny, dataset):

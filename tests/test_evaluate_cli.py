@@ -26,7 +26,7 @@ def test_a_folder_gets_results_report_and_page(run, root, tmp_path):
     assert str(out / PAGE) in said
     report = json.loads((out / REPORT).read_text())
     for name, score in report["scores"].items():
-        assert f"{name} {100 * score['miou']:.1f} over 3 pictures, 95 % interval" in said
+        assert f"{name} {100 * score['figure']:.1f} over 3 pictures, 95 % interval" in said
     assert next(iter(report["scores"])) == "oracle"
     assert "seconds" not in report
     assert json.loads(run("evaluate", root, *PLAIN, "--json")[1])["scores"] == report["scores"]

@@ -22,6 +22,7 @@ import fslab
 from fslab import datasets
 from fslab.backbones import Backbone, Layer, open_backbone
 from fslab.backbones.families import Family, family
+from fslab.datasets import write_mask
 from fslab.evaluate import ablate, evaluate
 from fslab.lab import Lab
 from fslab.records import CellClustering, Extraction, FslabError, Refinement, Slider
@@ -120,6 +121,54 @@ def test_a_metric(data, tmp_path):
     rows = ablate(file, data, out=tmp_path / "out", progress=False).rows
     assert rows[0].scores["accuracy"].miou > rows[1].scores["accuracy"].miou > 0.5
     assert "share of pixels" in (tmp_path / "out" / "figure.html").read_text()
+
+
+def classes_named(truth, labels, names):
+    """Count the classes of a truth that are named anywhere, and all of them."""
+    shown = np.setdiff1d(truth, (0, 255))
+    return np.isin(shown, labels).sum(), len(shown)
+
+
+def test_a_metric_that_counts_what_is_not_counted_yet(tiny, data, tmp_path, run):
+    @metric(
+        "recall", needs="guess", count=classes_named, figure="share of classes",
+        background="no class", note="share of the truth's classes that are named anywhere",
+    )  # fmt: skip
+    def recall(per_image, part):
+        hits, sizes = np.array([image.counts(part) for image in per_image]).T
+        return Terms((), np.empty((len(hits), 0)), np.empty((len(hits), 0)), (hits, sizes))
+
+    lab = Lab(tiny, "rgb")
+    recipe = lab.recipe("fslab", match=only_the_first).change({"caption.words": "all"})
+    report = evaluate(lab, data, recipe, "recall", out=tmp_path / "out", progress=False)
+    assert report.score.figure == report.scores["recall"].figure == 0.5
+    assert "voc21" in report.scores
+    with pytest.raises(fslab.FslabError, match="no mean IoU but a share of classes"):
+        _ = report.score.miou
+    again = evaluate(lab, data, recipe, "recall", out=tmp_path / "out", progress=False)
+    assert (again.score, len(again.rows)) == (report.score, 2)
+    assert (tmp_path / "out" / "results.jsonl").read_text().count('"own": {"recall": [') == 2
+    for sample in data:
+        write_mask(np.full(sample.truth().shape, 2, np.uint8), tmp_path / f"{sample.name}.png")
+    truths = data.samples[0].truth_path.parent
+    _, out, _ = run("score", tmp_path, truths, "--metric", "recall", "--json")
+    assert json.loads(out.splitlines()[-1])["figure"] == 0.5
+    words = (
+        "--preset",
+        tiny,
+        "--backbone",
+        "rgb",
+        "--set",
+        "match=test_from_outside:only_the_first",
+    )
+    code, out, _ = run("evaluate", truths.parent, *words, "--metric", "recall")
+    assert code == 0
+    assert "recall 50.0 over 2 pictures" in out
+    assert "share of the truth's classes that are named anywhere" in out
+
+
+def only_the_first(picture, segments, candidates, vocabulary):
+    return fslab.LabelMap(np.ones_like(segments.labels), vocabulary.names)
 
 
 # --- a refinement

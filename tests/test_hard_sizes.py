@@ -235,7 +235,7 @@ def test_every_pixel_that_counts_is_counted_once(data, size):
     again = ImageScore.from_dict(found.to_dict(), NAMES)
     assert again.to_dict() == found.to_dict()
     if counted:
-        assert all(0 <= score.miou <= 1 for score in summarise_all([found], 5).values())
+        assert all(0 <= score.figure <= 1 for score in summarise_all([found], 5).values())
 
 
 @settings(max_examples=8, **ALWAYS)

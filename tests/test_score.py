@@ -14,7 +14,7 @@ from sklearn.metrics import jaccard_score
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
 from fslab import score
-from fslab.records import COCO_THINGS, VOID, FslabError, Segments
+from fslab.records import COCO_THINGS, VOID, WIDE_VOID, FslabError, Segments
 
 NAMES = ("background", "cat", "dog", "emu")
 COCO_NAMES = ("background", *COCO_THINGS)
@@ -46,14 +46,14 @@ def test_voc21_sums_before_it_divides_and_names_what_is_absent():
     pairs = (grid((1, 1, 1, 0)), grid((1, 1, 1, 0))), (grid((1, 0)), grid((0, 0)))
     found = of("voc21", *pairs)
     assert found.iou == {"background": 2 / 3, "cat": 3 / 4, "dog": None, "emu": None}
-    assert found.miou == pytest.approx((2 / 3 + 3 / 4) / 2)
+    assert found.figure == pytest.approx((2 / 3 + 3 / 4) / 2)
     assert (found.absent, found.images) == (("dog", "emu"), 2)
     assert json.loads(json.dumps(found.iou)) == found.iou
 
 
 def test_per_image_averages_over_the_classes_of_each_truth():
     found = of("per-image", (grid((1, 1, 1, 0)), grid((1, 1, 1, 0))), (grid((1, 0)), grid((2, 0))))
-    assert found.miou == pytest.approx((1 + (1 + 0) / 2) / 2)  # dog, guessed only, has no say
+    assert found.figure == pytest.approx((1 + (1 + 0) / 2) / 2)  # dog, guessed only, has no say
     assert found.iou == {"background": 1.0, "cat": 0.5, "dog": None, "emu": None}
 
 
@@ -61,14 +61,14 @@ def test_voc20_counts_objects_only():
     truth, guess = grid((0, 0, 1, 1, 2)), grid((1, 2, 1, 0, 1))
     found = of("voc20", (truth, guess))
     assert found.iou == {"cat": 1 / 3, "dog": 0.0, "emu": None}
-    assert found.miou == pytest.approx(1 / 6)
+    assert found.figure == pytest.approx(1 / 6)
 
 
 @pytest.mark.parametrize("metric", ANY)
 def test_a_perfect_prediction_scores_one(metric):
     truth = grid((0, 1, V, 2), (0, 1, V, 2))
     found = of(metric, (truth, truth))
-    assert found.miou == 1.0
+    assert found.figure == 1.0
     assert found.note == score.METRICS[metric].note
     assert "void" in found.note
 
@@ -76,13 +76,13 @@ def test_a_perfect_prediction_scores_one(metric):
 def test_all_background_prediction():
     truth = grid((0, 0, 1, V))
     assert of("voc21", (truth, truth * 0)).iou["background"] == pytest.approx(2 / 3)
-    assert of("voc21", (truth, truth * 0)).miou == pytest.approx(1 / 3)
-    assert of("voc20", (truth, truth * 0)).miou == 0.0
+    assert of("voc21", (truth, truth * 0)).figure == pytest.approx(1 / 3)
+    assert of("voc20", (truth, truth * 0)).figure == 0.0
 
 
 def test_void_in_the_guess_counts_only_where_the_truth_is_void():
     truth = grid((0, 1, V))
-    assert of("voc21", (truth, grid((0, 1, V)))).miou == 1.0
+    assert of("voc21", (truth, grid((0, 1, V)))).figure == 1.0
     with pytest.raises(FslabError, match=r"'0'.*\[255\]"):
         of("voc21", (truth, grid((V, 1, V))))
 
@@ -121,14 +121,14 @@ def test_best_overlap_leaves_void_out():
     truth = grid((1, 1, V, 1, 2, 0))
     assert score.best_overlap(segments, truth) == ((1, 2 / 3), (2, 1 / 3))
     found = of("mbo", (truth, segments.labels.astype(np.uint8)))
-    assert found.miou == pytest.approx(0.5)
+    assert found.figure == pytest.approx(0.5)
     assert found.iou == {"cat": pytest.approx(2 / 3), "dog": pytest.approx(1 / 3), "emu": None}
 
 
 def test_a_prediction_s_values_are_its_segments():
     truth = grid((0, 1, 2))
     for metric in ("oracle", "hungarian", "mbo"):
-        assert of(metric, (truth, grid((255, 7, 99)))).miou == 1.0
+        assert of(metric, (truth, grid((255, 7, 99)))).figure == 1.0
 
 
 def test_image_score_goes_through_json_to_the_last_bit():
@@ -153,7 +153,7 @@ def test_results_of_before_contours_were_counted_have_none():
     image = score.ImageScore.from_dict(json.loads(json.dumps(old)), NAMES)
     assert image.boundary is None
     assert image.named_boundary is None
-    assert score.summarise("mbo", [image]).miou == 1.0
+    assert score.summarise("mbo", [image]).figure == 1.0
     assert score.applicable([image]) == (
         "voc21",
         "voc20",
@@ -170,7 +170,7 @@ def test_coco_object_is_for_coco_s_classes():
     truth, guess = grid((0, 80, 80, 3, V)), grid((0, 80, 0, 3, 1))
     found = score.score_pairs([("a", truth, guess)], COCO_NAMES, "coco-object")
     assert found.iou["toothbrush"] == 0.5
-    assert found.miou == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    assert found.figure == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
     assert found.vocabulary == "80 classes and the background"
     assert len(found.absent) == 78
     counted = score.score_image(truth, COCO_NAMES, guess)
@@ -211,7 +211,7 @@ def test_every_figure_says_what_it_is():
     assert set(found) == set(ANY)
     for metric, each in found.items():
         data = json.loads(json.dumps(each.to_dict()))
-        assert (data["metric"], data["images"], data["miou"]) == (metric, 2, 1.0)
+        assert (data["metric"], data["images"], data["figure"]) == (metric, 2, 1.0)
         assert data["interval"] == [1.0, 1.0]
         assert all(data[key] for key in ("protocol", "background", "vocabulary"))
         assert bool(data["iou"]) == (not metric.startswith("boundary"))
@@ -241,11 +241,13 @@ def test_the_released_per_image_figure_counts_void_as_background():
     """
     truth, guess = grid((0, 0, 1, 1), (0, V, V, 1)), grid((0, 0, 1, 1), (0, 0, 1, 1))
     counted = score.count_pairs([("a", truth, guess)], NAMES)
-    assert score.summarise("per-image", counted).miou == 1
-    assert score.summarise("per-image-released", counted).miou == pytest.approx((4 / 5 + 3 / 4) / 2)
+    assert score.summarise("per-image", counted).figure == 1
+    assert score.summarise("per-image-released", counted).figure == pytest.approx(
+        (4 / 5 + 3 / 4) / 2
+    )
     unnamed = grid((0, 0, 1, 1), (0, V, 1, 1))  # what is no class counts as background there
     again = score.count_pairs([("a", truth, unnamed)], NAMES)
-    assert score.summarise("per-image-released", again).miou == pytest.approx((4 / 5 + 3 / 4) / 2)
+    assert score.summarise("per-image-released", again).figure == pytest.approx((4 / 5 + 3 / 4) / 2)
 
 
 @settings(max_examples=25, deadline=None)
@@ -337,7 +339,7 @@ def test_equal_to_torchmetrics_and_scikit_learn(shift):
     flat_truth, flat_guess = np.stack(truths).ravel(), np.stack(guesses).ravel()
     kept = flat_truth != VOID
     other = jaccard_score(flat_truth[kept], flat_guess[kept], labels=range(17), average="macro")
-    assert found.miou == pytest.approx(other, abs=1e-9)
+    assert found.figure == pytest.approx(other, abs=1e-9)
 
 
 maps = arrays.arrays(np.uint8, (5, 6), elements=st.sampled_from((0, 1, 2, 3, VOID)))
@@ -381,9 +383,9 @@ def test_confusion_agrees_with_plain_counting(truth, guess):
     assert counts.sum() == (truth != VOID).sum()
 
 
-def test_labels_leave_255_to_void_and_use_all_the_others():
+def test_labels_leave_the_largest_number_to_void_and_use_all_the_others():
     from fslab.score.count import _check_names
 
-    _check_names(["background", *("thing",) * (VOID - 1)])
-    with pytest.raises(FslabError, match="256 names; labels are 0 to 254"):
-        _check_names(["background", *("thing",) * VOID])
+    _check_names(["background", *("thing",) * (WIDE_VOID - 1)])
+    with pytest.raises(FslabError, match="65536 names; labels are 0 to 65534"):
+        _check_names(["background", *("thing",) * WIDE_VOID])

@@ -65,7 +65,7 @@ def test_an_image_without_counted_pixels_has_no_say():
     void = np.full((30, 40), V, np.uint8)
     triples = [("a", halves(20), halves(26)), ("b", void, halves(3)), ("c", halves(9), halves(9))]
     found = score.summarise("boundary", score.count_pairs(triples, NAMES, "boundary"))
-    assert (found.miou, found.images) == (0.5, 3)
+    assert (found.figure, found.images) == (0.5, 3)
 
 
 @pytest.mark.parametrize("rim", [1, 2, 3])
@@ -103,7 +103,7 @@ def test_segments_and_guesses_are_traced_alike_and_numbers_mean_nothing():
             score.summarise(each, [image])
             for each in (name, f"{name.replace('boundary', 'boundary-named')}")
         )
-        assert (one.miou, one.sides, one.iou) == (other.miou, other.sides, {})
+        assert (one.figure, one.sides, one.iou) == (other.figure, other.sides, {})
 
 
 def test_sizes_must_agree():

@@ -47,12 +47,12 @@ def test_all_that_applies_with_what_it_is(run, folders):
     expected = summarise_all(count_pairs(triples, VOC.names))
     for metric, figure in found["figures"].items():
         assert figure == json.loads(json.dumps(expected[metric].to_dict()))
-        assert figure["interval"][0] < figure["miou"] < figure["interval"][1]
-    for key in ("miou", "metric", "protocol", "images", "iou", "absent"):
+        assert figure["interval"][0] < figure["figure"] < figure["interval"][1]
+    for key in ("figure", "metric", "protocol", "images", "iou", "absent"):
         assert found[key] == found["figures"]["voc21"][key]
     text = run(guess, truth)[1]
     for metric in FIGURES:
-        assert f"{metric} {100 * expected[metric].miou:.1f} over 4 pictures, 95 %" in text
+        assert f"{metric} {100 * expected[metric].figure:.1f} over 4 pictures, 95 %" in text
         assert expected[metric].note in text
     assert f"  cat            {100 * expected['voc21'].iou['cat']:5.1f}" in text
     assert "in neither map, so in no mean: aeroplane," in text
@@ -65,7 +65,7 @@ def test_one_figure_by_name(run, folders):
     assert found["metric"] == "boundary"
     assert found["interval"] is None
     expected = summarise_all(count_pairs(triples, VOC.names))["boundary"]
-    assert (found["miou"], found["precision"]) == (expected.miou, expected.sides["precision"])
+    assert (found["figure"], found["precision"]) == (expected.figure, expected.sides["precision"])
 
 
 def test_maps_of_any_numbers_have_class_agnostic_figures(run, folders):
@@ -74,7 +74,7 @@ def test_maps_of_any_numbers_have_class_agnostic_figures(run, folders):
         write_mask((labels + 100).astype(np.uint8), guess / f"{name}.png")
     found = json.loads(run(guess, truth, "--metric", "mbo", "--json")[1])
     expected = summarise_all(count_pairs(triples, VOC.names))["mbo"]
-    assert found["miou"] == expected.miou
+    assert found["figure"] == expected.figure
     code, out, err = run(guess, truth)
     assert (code, out) == (2, "")
     assert "'p0': the guess holds labels [100, 108, 115]" in err

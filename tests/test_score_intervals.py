@@ -38,7 +38,7 @@ def numbered(guess: np.ndarray) -> Segments:
 def test_equal_to_drawing_the_images_again_one_by_one(metric):
     given, draws = images(9, 0.9), 60
     drawn = np.random.default_rng(4).integers(0, 9, (draws, 9))
-    values = [score.summarise(metric, [given[place] for place in row]).miou for row in drawn]
+    values = [score.summarise(metric, [given[place] for place in row]).figure for row in drawn]
     assert len(set(values)) > 30
     low, high = np.percentile(values, [2.5, 97.5])
     found = score.bootstrap(metric, given, draws, seed=4)
@@ -50,7 +50,7 @@ def test_equal_to_drawing_the_images_again_one_by_one(metric):
 
 def test_the_spread_of_a_mean_over_images_is_its_standard_error():
     given = images(300, 0.9)
-    values = [score.summarise("per-image", [image]).miou for image in given]
+    values = [score.summarise("per-image", [image]).figure for image in given]
     error = np.std(values) / np.sqrt(len(values))
     found = score.bootstrap("per-image", given)
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
@@ -107,7 +107,7 @@ def test_one_image_has_no_interval():
 def test_pairs_are_drawn_together(metric):
     worse, better = images(40, 0.9, seed=1), images(40, 0.2, seed=2)
     gain = score.paired_bootstrap(metric, worse, better, 200)
-    figures = [score.summarise(metric, each).miou for each in (worse, better)]
+    figures = [score.summarise(metric, each).figure for each in (worse, better)]
     assert gain.value == pytest.approx(figures[1] - figures[0])
     assert gain.low <= gain.value <= gain.high
     assert gain.is_clear or metric in ("oracle", "hungarian")  # noise helps whom the truth names

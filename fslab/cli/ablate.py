@@ -47,7 +47,7 @@ def as_text(ablation: Ablation) -> str:
 def _said(row: AblationRow, metric: str) -> str:
     """Say a figure as 46.9 (43.1 to 50.2), +3.1 over the first row; a * where that is clear."""
     score, gain = row.scores[metric], row.gains.get(metric)
-    words = f"{100 * score.miou:.1f}"
+    words = f"{100 * score.figure:.1f}"
     if score.interval:
         words += f" ({score.interval.percent})"
     if gain:

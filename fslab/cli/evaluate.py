@@ -16,7 +16,7 @@ from fslab.evaluate import Report, draw, evaluate, write_page
 from fslab.lab import Lab
 from fslab.lab.drawn import caveat_of
 from fslab.records import FslabError, Recipe
-from fslab.score import find_metric
+from fslab.score import find_metric, usual_metric
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -34,8 +34,7 @@ def open_set(root: str, split: str, format: str, skip_missing: bool = False) -> 
 
 def chosen_metric(metric: str | None, data: Dataset, cluster: str | None) -> str:
     """Return the metric asked for, or the one that the dataset is known by."""
-    coco = data.vocabulary is datasets.COCO_OBJECT
-    chosen = metric or ("coco-object" if coco else "voc21")
+    chosen = metric or usual_metric(data.vocabulary.names)
     if find_metric(chosen, data.vocabulary.names).needs == "guess" and cluster:
         raise FslabError(
             f"--cluster names no pixels, and metric {chosen} counts names; "

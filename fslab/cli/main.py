@@ -263,7 +263,12 @@ def score(
         Optional[str],  # noqa: UP045
         typer.Option(help="one figure only, such as voc21 or boundary; all that apply if left out"),
     ] = None,
-    vocabulary: Annotated[str, typer.Option(help="voc or coco: whose labels they are")] = "voc",
+    vocabulary: Annotated[
+        str,
+        typer.Option(
+            help="whose labels: voc, coco, or a file with a class a line, background first"
+        ),
+    ] = "voc",
     draws: Annotated[int, typer.Option(help="resamples for the intervals, 0 for none")] = 1000,
     as_json: JsonOption = False,
 ) -> None:

@@ -103,7 +103,7 @@ def _as_text(published: Published, report: Report, data: Dataset) -> str:
 
 
 def _row(score: Score) -> tuple[str, str]:
-    return f"{100 * score.miou:.1f}", score.interval.percent if score.interval else ""
+    return f"{100 * score.figure:.1f}", score.interval.percent if score.interval else ""
 
 
 def _reservations(published: Published, report: Report) -> list[str]:

@@ -5,16 +5,40 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fslab.datasets import COCO_OBJECT, VOC, mask_pairs
 from fslab.datasets.folders import masks_in, said_of_folder
-from fslab.records import VOID, FslabError
+from fslab.records import FslabError, Vocabulary, void_of
 from fslab.score import Score, UnknownLabels, count_pairs, find_metric, summarise, summarise_all
 
 VOCABULARIES = {"voc": VOC, "coco": COCO_OBJECT}
+
+
+def vocabulary_of(given: str) -> Vocabulary:
+    """Return a vocabulary by name, or of a text file: a class a line, the background first.
+
+    Raises FslabError for what is neither, and for a file that is no list of classes.
+    """
+    if given in VOCABULARIES:
+        return VOCABULARIES[given]
+    path = Path(given)
+    if not path.is_file():
+        raise FslabError(
+            f"vocabulary is {given!r}; it must be {', '.join(VOCABULARIES)} or a text file with a "
+            "class a line, the background first"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FslabError(f"{given!r} cannot be read as text in UTF-8: {error}") from error
+    try:
+        return Vocabulary(tuple(line.strip() for line in lines if line.strip()))
+    except FslabError as error:
+        raise FslabError(f"{given!r}: {error}") from error
 
 
 def score_folders(
@@ -28,11 +52,7 @@ def score_folders(
     """
     from tqdm.auto import tqdm
 
-    if vocabulary not in VOCABULARIES:
-        raise FslabError(
-            f"vocabulary is {vocabulary!r}; it must be one of {', '.join(VOCABULARIES)}"
-        )
-    names = VOCABULARIES[vocabulary].names
+    names = vocabulary_of(vocabulary).names
     if metric is not None:
         find_metric(metric, names)
     pairs = mask_pairs(pred_dir, truth_dir)
@@ -45,10 +65,10 @@ def score_folders(
         per_image = count_pairs(_noting(pairs, shown), names, metric)
     except UnknownLabels as error:
         raise FslabError(f"{error}; for segments without names take --metric mbo") from error
-    if not shown - {0, VOID}:
+    if not shown - {0}:
         raise FslabError(
             f"the truth of all {len(per_image)} pictures in {truth_dir!r} is background or void, "
-            "so there is no figure; masks of 0 and 255 are background and void"
+            "so there is no figure; masks of 0 and 255 (65535 of 16 bits) are background and void"
         )
     if metric is not None:
         return {metric: summarise(metric, per_image, draws)}
@@ -58,9 +78,9 @@ def score_folders(
 def _noting(
     pairs: Iterable[tuple[str, np.ndarray, np.ndarray]], shown: set[int]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield (name, truth, guess) as they come, and note the labels that the truths show."""
+    """Yield (name, truth, guess) as they come, and note the labels, but void, that truths show."""
     for name, truth, guess in pairs:
-        shown.update(np.unique(truth).tolist())
+        shown.update(np.unique(truth[truth != void_of(truth)]).tolist())
         yield name, truth, guess
 
 
@@ -88,7 +108,7 @@ def figure_lines(score: Score) -> list[str]:
     known = ((name, value) for name, value in score.sides.items() if value is not None)
     sides = "".join(f", {name} {100 * value:.1f}" for name, value in known)
     return [
-        f"{score.metric} {100 * score.miou:.1f} over {score.images} pictures{spread}{sides}",
+        f"{score.metric} {100 * score.figure:.1f} over {score.images} pictures{spread}{sides}",
         f"  {score.note}",
         f"  background: {score.background}; vocabulary: {score.vocabulary}",
     ]

@@ -15,7 +15,7 @@ from fslab.datasets.coco import CocoSample
 from fslab.datasets.oddities import Oddity, by_kind
 from fslab.datasets.read import header
 from fslab.datasets.samples import Dataset, Sample, sideways, turned
-from fslab.records import VOID, FslabError
+from fslab.records import VOID, FslabError, label_type
 
 SHOWN = 5
 """So many oddities of a kind are shown on the page; the others are counted."""
@@ -57,7 +57,8 @@ def check(dataset: Dataset) -> Checked:
     What cannot be read is an oddity, not an error: nothing is raised for single pictures.
     """
     names = dataset.vocabulary.names
-    counts, shown = np.zeros(VOID + 1, np.int64), np.zeros(VOID + 1, np.int64)
+    void = np.iinfo(label_type(len(names))).max
+    counts, shown = np.zeros((2, void + 1), np.int64)
     regions: Counter[str] = Counter()
     sizes: Counter[tuple[int, int]] = Counter()
     first: dict[str, str] = {}
@@ -78,7 +79,7 @@ def check(dataset: Dataset) -> Checked:
             odd.append(Oddity(oddities.SAME, sample.name, why))
         first.setdefault(digest, sample.name)
         if truth is not None:
-            pixels = np.bincount(truth.ravel(), minlength=VOID + 1)
+            pixels = np.bincount(truth.ravel(), minlength=void + 1)
             counts, shown = counts + pixels, shown + (pixels > 0)
         if isinstance(sample, CocoSample):
             regions.update(names[each.label] for each in sample.outlines if each.label != VOID)
@@ -89,7 +90,7 @@ def check(dataset: Dataset) -> Checked:
     return Checked(
         dataset, sizes.total(), {names[label]: int(counts[label]) for label in by_name},
         {names[label]: int(shown[label]) for label in by_name}, dict(regions),
-        int(counts[VOID]), dict(sizes), tuple(odd),
+        int(counts[void]), dict(sizes), tuple(odd),
     )  # fmt: skip
 
 

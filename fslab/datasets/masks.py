@@ -26,11 +26,12 @@ _WANTED = "a mask is a PNG of label numbers, as fslab.datasets.write_mask saves 
 def read_mask(path: str | os.PathLike[str] | Url) -> np.ndarray:
     """Read an index mask, u8 [H, W], from a PNG of 8-bit grey or with a palette.
 
-    Grey values are the labels. A palette's numbers are the labels where it shows them as VOC's
-    palette does, or as greys of the same value; void (255) may have any colour. A palette that
-    holds VOC's colours and no others, in another order, as `quantize`, pngquant and GIMP write
-    it, is read by its colours. Any other palette is refused: whether its numbers or its colours
-    are the labels cannot be known. So is grey of 1, 2 or 4 bits, which decoders stretch.
+    Of 16-bit grey, which holds the labels of more classes, it is u16. Grey values are the labels. A
+    palette's numbers are the labels where it shows them as VOC's palette does, or as greys of the
+    same value; void (255) may have any colour. A palette that holds VOC's colours and no others, in
+    another order, as `quantize`, pngquant and GIMP write it, is read by its colours. Any other
+    palette is refused: whether its numbers or its colours are the labels cannot be known. So is
+    grey of 1, 2 or 4 bits, which decoders stretch.
 
     Raises FslabError, naming the file: missing, no PNG, damaged, animated, with an EXIF turn,
     colours instead of labels, or a palette of unknown meaning.
@@ -47,18 +48,29 @@ def read_mask(path: str | os.PathLike[str] | Url) -> np.ndarray:
         return _by_palette(image, path)
     if kind == _GREY and depth == 8:
         return np.array(image)
+    if kind == _GREY and depth == 16:
+        return np.array(image).astype(np.uint16)
     raise FslabError(f"{str(path)!r} is not an index mask: {_what_instead(image, depth, kind)}")
 
 
 def write_mask(labels: np.ndarray, path: str | os.PathLike[str]) -> None:
-    """Write labels, u8 [H, W], as a PNG with VOC's palette: aside first, so never half of it."""
+    """Write labels as a PNG: u8 [H, W] with VOC's palette, u16 as 16-bit grey.
+
+    It is written aside first, so never half of it.
+    """
     path = Path(path)
-    if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2:
+    types = (np.uint8, np.uint16, np.dtype(">u2"))
+    if not isinstance(labels, np.ndarray) or labels.dtype not in types or labels.ndim != 2:
         kind = getattr(labels, "dtype", type(labels).__name__)
         shape = list(getattr(labels, "shape", ()))
-        raise FslabError(f"{str(path)!r}: labels are {kind} {shape}; a mask holds uint8 [H, W]")
+        raise FslabError(
+            f"{str(path)!r}: labels are {kind} {shape}; a mask holds uint8 or uint16 [H, W]"
+        )
     if not labels.size:
         raise FslabError(f"{str(path)!r}: labels are {list(labels.shape)}; a mask holds pixels")
+    if labels.dtype != np.uint8:
+        write_or_refuse(path, png(Image.fromarray(np.ascontiguousarray(labels, "<u2"))))
+        return
     image = Image.frombytes("P", labels.shape[::-1], np.ascontiguousarray(labels).tobytes())
     image.putpalette(voc_palette().tobytes())
     write_or_refuse(path, png(image))
@@ -143,7 +155,7 @@ def _clear(image: Image.Image, present: list[int]) -> bool:
 def _what_instead(image: Image.Image, depth: int, kind: int) -> str:
     """Say what a PNG holds where an index mask is wanted, and how to make one of it."""
     if kind == _GREY:
-        return f"it is {depth}-bit grey; save its labels as 8-bit grey or with a palette"
+        return f"it is {depth}-bit grey; save its labels as 8-bit or 16-bit grey or with a palette"
     if kind == _COLOURS:
         palette = voc_palette()
         known = {tuple(palette[label].tolist()) for label in (*range(len(VOC_CLASSES)), VOID)}

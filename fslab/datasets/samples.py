@@ -15,7 +15,7 @@ from fslab.datasets.oddities import Oddity
 from fslab.datasets.places import Place
 from fslab.datasets.read import read, size_and_turn
 from fslab.errors import FslabWarning
-from fslab.records import VOID, FslabError, Picture, Vocabulary
+from fslab.records import VOID, FslabError, Picture, Vocabulary, some_labels, typed_labels, void_of
 
 SPOKEN = {"minivoc": "mini-VOC"}
 """What a data set is called where its folder's name will not do: a mini score is never VOC's."""
@@ -53,6 +53,8 @@ class Sample:
     def truth(self) -> np.ndarray | None:
         """Read the truth, u8 [H, W] of 0..classes-1 and 255 (void); None where there is none.
 
+        Of more than 255 classes it is u16, and 65535 is void. In the file, the largest number of
+        its depth is void.
         Warns where the picture is shown turned (EXIF) and the sizes do not tell whether the truth
         is. Raises FslabError where its size is not the picture's, or a label is no class.
         """
@@ -69,14 +71,15 @@ class Sample:
             )
         if turn != 1:
             warnings.warn(turned(self.path, turn), FslabWarning, stacklevel=2)
-        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=VOID + 1)).tolist()
-        unknown = [label for label in present if self.classes <= label != VOID]
-        if unknown:
+        present = np.flatnonzero(np.bincount(labels.ravel()))
+        void = void_of(labels)
+        unknown = present[(present >= self.classes) & (present != void)]
+        if unknown.size:
             raise FslabError(
-                f"{named} holds labels {unknown}; this vocabulary has 0 to {self.classes - 1}, "
-                f"and {VOID} for void"
+                f"{named} holds labels {some_labels(unknown)}; this vocabulary has 0 to "
+                f"{self.classes - 1}, and {void} for void"
             )
-        return labels
+        return typed_labels(labels, self.classes)
 
 
 def sideways(found: tuple[int, ...], wanted: tuple[int, ...], turn: int) -> str:

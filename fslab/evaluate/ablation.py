@@ -81,7 +81,7 @@ class Ablation:
         flat |= {"dataset": self.dataset, "split": self.split, "images": row.images}
         for metric in self.metrics:
             score, gain = row.scores[metric], row.gains.get(metric)
-            flat |= _spread(metric, score.miou, score.interval)
+            flat |= _spread(metric, score.figure, score.interval)
             flat |= _spread(f"{metric}_gain", gain.value if gain else None, gain)
         return flat
 

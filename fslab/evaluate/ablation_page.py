@@ -41,7 +41,7 @@ def _percent(row: AblationRow, metrics: tuple[str, ...]) -> dict[str, object]:
     flat["pictures"] = row.images
     for metric in metrics:
         score, gain = row.scores[metric], row.gains.get(metric)
-        flat[metric] = f"{100 * score.miou:.1f}"
+        flat[metric] = f"{100 * score.figure:.1f}"
         flat[f"{metric}, 95 %"] = score.interval.percent if score.interval else ""
         flat[f"{metric}, gain"] = (
             f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
@@ -70,7 +70,7 @@ def _drawn(ablation: Ablation, metric: str, title: str, number: int) -> Iterator
     spreads = [score.interval for score in scores]
     bars = interval_bars(
         [row.name for row in ablation.rows],
-        [score.miou for score in scores],
+        [score.figure for score in scores],
         [spread.low if spread else None for spread in spreads],
         [spread.high if spread else None for spread in spreads],
         title,
@@ -84,5 +84,5 @@ def _map(ablation: Ablation, metric: str, title: str, axes: list[str]) -> object
     values = np.full((len(rows), len(columns)), np.nan)
     for row in ablation.rows:
         down, across = (row.axes[axis] for axis in axes)
-        values[rows.index(down), columns.index(across)] = row.scores[metric].miou
+        values[rows.index(down), columns.index(across)] = row.scores[metric].figure
     return heat_map(values, rows, columns, title, metric)

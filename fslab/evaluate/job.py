@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ from fslab.lab.courses import run_many
 from fslab.lab.together import Order
 from fslab.lab.words import evidence_asked
 from fslab.process import memory_refused
-from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary
-from fslab.score import ImageScore, find_metric, score_image
+from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary, label_type
+from fslab.score import Count, ImageScore, find_metric, score_image
 from fslab.versions import Versions, noting
 
 
@@ -27,9 +27,10 @@ class Job:
 
     recipe: complete, as `Lab.recipe` gives it. named: whether segments get names; a run that
     only class-agnostic metrics are asked of needs no text side. base: names all that changes a
-    result beside the picture and its truth: settings, weights, vocabulary, device, and whether
-    pictures pass together, however many. The number of threads is not in it, as it is not in the
-    store's keys: it moves features in their last bits. batch: pictures that pass at once.
+    result beside the picture and its truth: settings, weights, vocabulary, device, what metrics
+    count by themselves, and whether pictures pass together, however many. The number of threads is
+    not in it, as it is not in the store's keys: it moves features in their last bits. batch:
+    pictures that pass at once. counts: what the metrics asked for count by themselves.
     """
 
     recipe: Recipe
@@ -37,6 +38,7 @@ class Job:
     named: bool
     base: str
     batch: int = 1
+    counts: tuple[Count, ...] = ()
 
     def key(self, name: str, picture: Picture, truth: np.ndarray) -> str:
         """Name a picture's result by all that it depends on; truth is u8 [H, W]."""
@@ -55,11 +57,21 @@ def plan(
     Raises FslabError for an unknown method or metric, and where weights are missing: before
     any picture is touched.
     """
-    named = any(find_metric(metric).needs == "guess" for metric in metrics)
+    asked = [find_metric(metric) for metric in metrics]
+    named = any(metric.needs == "guess" for metric in asked)
+    counts = tuple(count for metric in asked for count in metric.counts)
     recipe = lab.recipe(method)
-    weights = [lab.backbone.fingerprint, *([lab.text_fingerprint(recipe)] if named else [])]
-    base = run_key(_makers(lab, named), lab.device, weights, recipe, vocabulary, named, batch > 1)
-    return Job(recipe, vocabulary, named, base, batch)
+    job = Job(recipe, vocabulary, named, "", batch, counts)
+    return replace(job, base=base_of(lab, job))
+
+
+def base_of(lab: Lab, job: Job) -> str:
+    """Name all that changes a job's results beside the picture and its truth, with a lab."""
+    weights = [lab.backbone.fingerprint]
+    weights += [lab.text_fingerprint(job.recipe)] if job.named else []
+    makers = [*_makers(lab, job.named), *(count.function for count in job.counts)]
+    how = (job.recipe, job.vocabulary, job.named, job.batch > 1)
+    return run_key(makers, lab.device, weights, *how)
 
 
 def _makers(lab: Lab, named: bool) -> list[Any]:
@@ -184,8 +196,12 @@ def score_samples(
 
 
 def within(labels: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Return labels u8 [H, W] with words outside the dataset's vocabulary as background."""
-    return np.where(labels < len(vocabulary.names), labels, 0).astype(np.uint8)
+    """Return labels [H, W] with words outside the dataset's vocabulary as background.
+
+    They are u8, or u16 of more than 255 names.
+    """
+    kind = label_type(len(vocabulary.names))
+    return np.where(labels < len(vocabulary.names), labels, 0).astype(kind)
 
 
 def _run(lab: Lab, job: Job, name: str, picture: Picture, truth: np.ndarray) -> ImageResult:
@@ -193,7 +209,7 @@ def _run(lab: Lab, job: Job, name: str, picture: Picture, truth: np.ndarray) -> 
     if not job.named:
         with noting() as noted:
             segments, seconds = lab.timed_segments(picture, job.recipe, job.vocabulary)
-        score = score_image(truth, job.vocabulary.names, segments=segments)
+        score = score_image(truth, job.vocabulary.names, segments=segments, counts=job.counts)
         return ImageResult(name, key, score, seconds, versions=noted.versions)
     return _counted(lab, lab.segment(picture, job.recipe, job.vocabulary), (job, name, key, truth))
 
@@ -210,7 +226,7 @@ def _read(job: Job, sample: Sample, unread: set[str]) -> tuple[Picture, tuple[An
 def _counted(lab: Lab, result: Result, beside: tuple[Job, str, str, np.ndarray]) -> ImageResult:
     job, name, key, truth = beside
     guess = within(result.labels.labels, job.vocabulary) if job.named else None
-    score = score_image(truth, job.vocabulary.names, guess, result.segments)
+    score = score_image(truth, job.vocabulary.names, guess, result.segments, counts=job.counts)
     caption = result.caption
     return ImageResult(
         name, key, score, result.seconds, caption.text, tuple(caption.candidates),

@@ -120,7 +120,7 @@ def _charts(report: Report, title: str) -> Iterator[str]:
     intervals = [score.interval for score in scores]
     drawn = interval_bars(
         [score.metric for score in scores],
-        [score.miou for score in scores],
+        [score.figure for score in scores],
         [interval.low if interval else None for interval in intervals],
         [interval.high if interval else None for interval in intervals],
         f"{title}: every protocol, with 95 % intervals",

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from fslab.batches import chosen_batch
 from fslab.datasets import Dataset, Sample, local, write_mask
 from fslab.datasets.read import write_picture
@@ -21,7 +19,7 @@ from fslab.lab.processes import chosen_processes
 from fslab.lab.together import Order
 from fslab.plots import overlay, segment_picture
 from fslab.process import memory_refused
-from fslab.records import VOID, FslabError, Picture, Recipe, Vocabulary
+from fslab.records import WIDE_VOID, FslabError, Picture, Recipe, Vocabulary, label_type
 
 ENDINGS = (".png", ".overlay.png")
 """How the two files of a picture end."""
@@ -106,14 +104,17 @@ def _read(sample: Sample) -> tuple[Picture, str]:
 def _write(
     out: Path, vocabulary: Vocabulary, named: bool, lab: Lab, result: Result, name: str
 ) -> bool:
-    """Write labels, u8 [H, W], and their drawing; tell whether the names mean nothing."""
+    """Write labels [H, W] and their drawing; tell whether the names mean nothing."""
     picture, segments = result.picture, result.segments
     if named:
         labels, shown = within(result.labels.labels, vocabulary), overlay(picture, result.labels)
-    elif segments.count > VOID:
-        raise FslabError(f"{picture.name}: {segments.count} segments; a PNG holds {VOID} labels")
+    elif segments.count > WIDE_VOID:
+        raise FslabError(
+            f"{picture.name}: {segments.count} segments; a PNG holds {WIDE_VOID} labels"
+        )
     else:
-        labels, shown = segments.labels.astype(np.uint8), segment_picture(picture, segments)
+        labels = segments.labels.astype(label_type(segments.count))
+        shown = segment_picture(picture, segments)
     write_mask(labels, out / f"{name}{ENDINGS[0]}")
     write_picture(shown, out / f"{name}{ENDINGS[1]}")
     return named and bool(lab.caveat(picture))

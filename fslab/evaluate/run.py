@@ -73,7 +73,7 @@ class Report:
     batch: int = 1
 
     def __repr__(self) -> str:
-        figure = f"{self.score.metric} {100 * self.score.miou:.1f} %"
+        figure = f"{self.score.metric} {100 * self.score.figure:.1f} %"
         pictures = f"{len(self.rows)} pictures of {self.dataset} {self.split}"
         return f"Report({self.method} on {pictures}: {figure})"
 
@@ -169,7 +169,7 @@ def figure_row(score: Score) -> dict[str, object]:
     interval = score.interval
     return {
         "metric": score.metric,
-        "%": f"{100 * score.miou:.1f}",
+        "%": f"{100 * score.figure:.1f}",
         "95 % interval": interval.percent if interval else "",
         "pictures": score.images,
         "background": score.background,

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from fslab.datasets import Sample
-from fslab.evaluate.job import ImageResult, Job, plan, read_sample, score_samples
+from fslab.evaluate.job import ImageResult, Job, base_of, read_sample, score_samples
 from fslab.lab import Lab
 from fslab.lab.processes import lab_here
 from fslab.records import FslabError
@@ -69,8 +69,7 @@ def score_batch(specification: Specification, job: Job, samples: Sequence[Sample
     address = get_worker().address
     with _one_at_a_time:
         lab = lab_here(specification)
-        metric = "voc21" if job.named else "oracle"
-        if plan(lab, job.recipe, job.vocabulary, [metric], job.batch).base != job.base:
+        if base_of(lab, replace(job, recipe=lab.recipe(job.recipe))) != job.base:
             raise FslabError(
                 f"worker {address} has other weights or another version of fslab than this "
                 "process; give all workers the same"

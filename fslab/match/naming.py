@@ -16,7 +16,7 @@ from fslab.names import did_you_mean
 from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import (
-    VOID,
+    WIDE_VOID,
     FslabError,
     LabelMap,
     Matching,
@@ -24,6 +24,7 @@ from fslab.records import (
     Segments,
     Vocabulary,
     check_kind,
+    label_type,
     words_of,
 )
 from fslab.vectors import unit
@@ -118,7 +119,7 @@ def score_segments(
 
     A background word that names a class of the vocabulary ("bed", "grass" in an open one) is
     left out: it is a class there. Raises FslabError for a candidate that the vocabulary lacks,
-    for sizes that differ, and for more than 254 classes.
+    for sizes that differ, and for more than 65,534 classes.
     """
     picture = read(picture)
     check_kind(segments, Segments, "segments")
@@ -203,7 +204,7 @@ def resolve(candidates: Sequence[str], vocabulary: Vocabulary) -> set[str]:
 
 def paint(segments: Segments, match: Match, vocabulary: Vocabulary) -> LabelMap:
     """Give every segment's pixels its class; a class scores as its best segment."""
-    labels = match.assigned.astype(np.uint8)[segments.labels]
+    labels = match.assigned.astype(label_type(len(vocabulary.names)))[segments.labels]
     scores: dict[str, float] = {}
     for index in np.unique(match.assigned[match.assigned > 0]):
         name = vocabulary.names[index]
@@ -213,10 +214,10 @@ def paint(segments: Segments, match: Match, vocabulary: Vocabulary) -> LabelMap:
 
 
 def check_count(vocabulary: Vocabulary) -> None:
-    """Refuse a vocabulary that a label map of u8 cannot hold."""
+    """Refuse a vocabulary that a label map cannot hold."""
     check_kind(vocabulary, Vocabulary, "vocabulary")
-    if len(vocabulary.classes) > VOID - 1:
+    if len(vocabulary.names) > WIDE_VOID:
         raise FslabError(
             f"the vocabulary holds {len(vocabulary.classes)} classes; a label map holds "
-            f"{VOID - 1} beside the background"
+            f"{WIDE_VOID - 1} beside the background"
         )

@@ -22,6 +22,7 @@ from fslab.records import (
     Vocabulary,
     check_kind,
     check_numbers,
+    label_type,
     words_of,
 )
 
@@ -130,7 +131,7 @@ def vote(
         total = total + shares.astype(np.float32).T[:, segments.labels]
     beliefs = total / np.float32(len(segmentations))
     kinds = [0, *(vocabulary.names.index(name) for name in names)]
-    labels = np.array(kinds, np.uint8)[beliefs.argmax(0)]
+    labels = np.array(kinds, label_type(len(vocabulary.names)))[beliefs.argmax(0)]
     scores = {
         name: float(score)
         for kind, name, score in zip(kinds[1:], names, best, strict=True)

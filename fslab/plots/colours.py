@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fslab.records import VOID, FslabError, voc_palette
+from fslab.records import VOID, WIDE_VOID, FslabError, voc_palette
 
 SEGMENT_COLOURS = np.array(
     [
@@ -34,11 +34,15 @@ def segment_colours(count: int) -> np.ndarray:
 
 
 def class_colours(colours: np.ndarray | None = None) -> np.ndarray:
-    """Return a colour for each label 0..255, u8 [256, 3]: VOC's, or those given in front.
+    """Return a colour for each label, u8 [65536, 3]: VOC's, or those given in front.
 
-    Raises FslabError where `colours` is not u8 [K, 3] with at most 255 rows (255 is void).
+    VOC has 256, the last of which is void's; those of its classes repeat from there on, and the
+    last of all is void's again. Raises FslabError where `colours` is not u8 [K, 3] with at most
+    255 rows.
     """
-    palette = voc_palette()
+    voc = voc_palette()
+    palette = np.concatenate([voc, voc[1 + np.arange(WIDE_VOID - VOID) % (VOID - 1)]])
+    palette[WIDE_VOID] = voc[VOID]
     if colours is None:
         return palette
     given = getattr(colours, "dtype", type(colours).__name__), list(np.shape(colours))

@@ -14,7 +14,16 @@ from fslab.datasets import PictureLike, read
 from fslab.plots.colours import class_colours, is_light, segment_colours
 from fslab.plots.lettering import font_for, warn_of
 from fslab.plots.places import middle, spread
-from fslab.records import VOID, FslabError, LabelMap, Picture, Segments, check_numbers
+from fslab.records import (
+    VOID,
+    WIDE_VOID,
+    FslabError,
+    LabelMap,
+    Picture,
+    Segments,
+    check_numbers,
+    void_of,
+)
 
 READABLE = 320
 """The shorter side in pixels that a drawing has at least, so that names on it can be read."""
@@ -28,7 +37,8 @@ def overlay(
 ) -> np.ndarray:
     """Draw named masks on a picture: u8 [nH, nW, 3], n = 1 unless the picture is small.
 
-    labels: a label map, or truth as u8 [H, W] with the names of its labels; 255 is void.
+    labels: a label map, or truth as u8 or u16 [H, W] with the names of its labels; 255, or of u16
+    65535, is void.
     The background stays as it is; each class has its colour, an outline and its name once.
     Small pictures are enlarged by a whole n until their shorter side has 320 pixels, unless
     the longer side would pass 1,600.
@@ -36,10 +46,11 @@ def overlay(
     picture = read(picture)
     labels, names = _named(labels, names)
     check_size(picture, labels.shape, "label map")
-    present = [int(label) for label in np.unique(labels) if label not in (0, VOID)]
+    void = void_of(labels)
+    present = [int(label) for label in np.unique(labels) if label not in (0, void)]
     palette = class_colours(colours)
-    strength = np.where(np.isin(labels, (0, VOID)), 0.0, 0.55)
-    strength[labels == VOID] = 0.8
+    strength = np.where(np.isin(labels, (0, void)), 0.0, 0.55)
+    strength[labels == void] = 0.8
     drawn = _tinted(picture, labels, palette, strength)
     words = [name_of(label, names) for label in present]
     return _written(drawn, labels, present, words, palette)
@@ -97,9 +108,9 @@ def colours_and_share(value: np.ndarray) -> tuple[np.ndarray, float]:
 
 def name_of(label: int, names: Sequence[str]) -> str:
     """Name a label; one beyond the names is called by its number."""
-    if label == VOID:
-        return "void"
-    return names[label] if label < len(names) else f"class {label}"
+    if label < len(names):
+        return names[label]
+    return "void" if label in (VOID, WIDE_VOID) else f"class {label}"
 
 
 def check_size(picture: Picture, size: tuple[int, ...], kind: str) -> None:
@@ -120,12 +131,15 @@ def data_uri(pixels: np.ndarray, kind: str = "PNG") -> str:
 
 
 def _named(labels: LabelMap | np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, Sequence[str]]:
-    """Return labels u8 [H, W] and their names; FslabError for what holds none."""
+    """Return labels u8 or u16 [H, W] and their names; FslabError for what holds none."""
     if isinstance(labels, LabelMap):
         return labels.labels, labels.names
-    if not isinstance(labels, np.ndarray) or labels.dtype != np.uint8 or labels.ndim != 2:
+    types = (np.uint8, np.uint16)
+    if not isinstance(labels, np.ndarray) or labels.dtype not in types or labels.ndim != 2:
         kind = getattr(labels, "dtype", type(labels).__name__)
-        raise FslabError(f"labels are {kind} {list(np.shape(labels))}; they must be uint8 [H, W]")
+        raise FslabError(
+            f"labels are {kind} {list(np.shape(labels))}; they must be uint8 or uint16 [H, W]"
+        )
     return labels, names
 
 

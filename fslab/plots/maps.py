@@ -75,12 +75,12 @@ def stage_panel(
         return _segment_panel(picture, stage)
     if isinstance(stage, LabelMap):
         return _label_panel(picture, stage.labels, stage, class_colours(colours))
-    if isinstance(stage, np.ndarray) and stage.dtype == np.uint8 and stage.ndim == 2:
+    if isinstance(stage, np.ndarray) and stage.dtype in (np.uint8, np.uint16) and stage.ndim == 2:
         truth = LabelMap(stage, tuple(names))
         return _label_panel(picture, stage, truth, class_colours(colours), "truth")
     raise FslabError(
         f"show has no picture for {type(stage).__name__}; it draws Picture, Segments, LabelMap "
-        "and truth as uint8 [H, W]"
+        "and truth as uint8 or uint16 [H, W]"
     )
 
 

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from fslab.plots.colours import css, is_light
 from fslab.plots.draw import data_uri
 from fslab.plots.places import middle, spread
-from fslab.records import VOID
+from fslab.records import void_of
 
 WIDTH = 700
 """Width of every figure in pixels: a notebook's column."""
@@ -150,7 +150,9 @@ def _write_names(
     figure: go.Figure, panel: Panel, labels: np.ndarray, at: Mapping[str, int], scale: float
 ) -> None:
     """Write each shown name on its mask; `scale` is picture pixels a screen pixel."""
-    present = [label for label in panel.shown if label != VOID and (labels == label).any()]
+    present = [
+        label for label in panel.shown if label != void_of(labels) and (labels == label).any()
+    ]
     centres = [middle(labels == label) for label in present]
     sizes = [(18 * scale, (7.2 * len(panel.shown[label]) + 6) * scale) for label in present]
     boxes = spread(centres, sizes, labels.shape)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from fslab.plots.colours import css, segment_colours
 from fslab.plots.draw import name_of
 from fslab.plots.panels import WIDTH, finish, plain
-from fslab.records import VOID, FslabError
+from fslab.records import VOID, WIDE_VOID, FslabError
 
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
 """Shapes beside colours, for readers and printers that cannot tell the colours apart."""
@@ -54,7 +54,7 @@ def scatter(
 
 def _marker(label: int, count: int, colours: np.ndarray | None) -> dict[str, object]:
     palette = segment_colours(max(count, label + 1)) if colours is None else colours
-    colour = _VOID_GREY if label == VOID else css(palette[label])
+    colour = _VOID_GREY if label in (VOID, WIDE_VOID) and label >= count else css(palette[label])
     return {
         "color": colour, "symbol": _SYMBOLS[label % len(_SYMBOLS)], "size": 7, "opacity": 0.85,
         "line": {"color": "white", "width": 0.5},

@@ -32,8 +32,12 @@ class ScoreLike(Protocol):
         """Its name."""
 
     @property
-    def miou(self) -> float:
+    def figure(self) -> float:
         """The figure, 0..1."""
+
+    @property
+    def miou(self) -> float:
+        """The same, where it is a mean IoU."""
 
     @property
     def iou(self) -> Mapping[str, float | None]:
@@ -116,7 +120,7 @@ def iou_bars(score: ScoreLike, subject: str = "", colours: np.ndarray | None = N
     """
     names = list(score.iou)
     if not names:
-        raise FslabError(f"{score.metric} has no figures by class; it is {score.miou:.3f} in all")
+        raise FslabError(f"{score.metric} has no IoU by class; it is {score.figure:.3f} in all")
     first = 1 if colours is None and names[0] != "background" else 0
     palette = class_colours(colours)
     bars = [

@@ -7,11 +7,16 @@ K clusters, classes or segments. Pictures are u8 [H, W, 3], maps are f32 [C, h, 
 from fslab.errors import FslabError, FslabWarning, OutOfMemory, Unwritable
 from fslab.records.base import (
     VOID,
+    WIDE_VOID,
     check_kind,
     check_numbers,
     check_unicode,
     digest_of,
+    label_type,
+    some_labels,
+    typed_labels,
     voc_palette,
+    void_of,
     words_of,
 )
 from fslab.records.checks import Precision
@@ -71,6 +76,7 @@ __all__ = [
     "COCO_THINGS",
     "STAGES",
     "VOID",
+    "WIDE_VOID",
     "Agglomerative",
     "Caption",
     "Captioning",
@@ -118,8 +124,12 @@ __all__ = [
     "check_unicode",
     "clustering",
     "digest_of",
+    "label_type",
     "points_of",
     "refinement",
+    "some_labels",
+    "typed_labels",
     "voc_palette",
+    "void_of",
     "words_of",
 ]

@@ -11,7 +11,42 @@ import numpy as np
 from fslab.errors import FslabError
 
 VOID = 255
-"""The label of pixels that no score counts: VOC's boundaries, COCO's crowds."""
+"""The label of pixels that no score counts, in maps of u8: VOC's boundaries, COCO's crowds."""
+
+WIDE_VOID = 65535
+"""The same in maps of u16, which hold the labels of more than 255 names."""
+
+
+def void_of(labels: np.ndarray) -> int:
+    """Return the label of a map, u8 or u16 [H, W], that no score counts: its type's largest."""
+    return VOID if labels.dtype.itemsize == 1 else WIDE_VOID
+
+
+def label_type(names: int) -> type[np.uint8] | type[np.uint16]:
+    """Return the type of a map with so many names, the background among them, beside void."""
+    return np.uint8 if names <= VOID else np.uint16
+
+
+def typed_labels(labels: np.ndarray, names: int) -> np.ndarray:
+    """Return labels, u8 or u16 [H, W], in the type of so many names; void stays void."""
+    wanted = label_type(names)
+    if labels.dtype == wanted:
+        return labels
+    void = labels == void_of(labels)
+    typed = labels.astype(wanted)
+    typed[void] = np.iinfo(wanted).max
+    return typed
+
+
+_SAID = 12
+"""So many labels stand in a refusal; of more, the first and the last."""
+
+
+def some_labels(labels: np.ndarray) -> str:
+    """Say which labels, ascending; of many, the first and the last."""
+    if len(labels) <= _SAID:
+        return str(labels.tolist())
+    return f"{labels[0]} to {labels[-1]} ({len(labels)} of them)"
 
 
 def voc_palette() -> np.ndarray:

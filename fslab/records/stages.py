@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fslab.errors import FslabError
 from fslab.html import line, table
 from fslab.names import spelt, written_as_one
-from fslab.records.base import VOID, check_unicode, described, is_array, words_of
+from fslab.records.base import VOID, WIDE_VOID, check_unicode, described, is_array, words_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -328,6 +328,7 @@ class Caption:
 class LabelMap:
     """Named pixels: `labels` is u8 [H, W], indices into `names`; 0 is the background.
 
+    Of more than 255 names `labels` is u16. The type's largest number, 255 or 65535, is void.
     scores: the matching probability of each class that was found. beliefs: where segments
     voted, how probable each label that stood to choice is at each pixel: label -> f32 [H, W].
     """
@@ -339,23 +340,32 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         labels = whole_numbers(self.labels, "a label map")
-        if labels.min() < 0 or labels.max() > VOID:
-            raise FslabError(
-                f"a label map holds {int(labels.min())} to {int(labels.max())}; labels are 0 to "
-                f"{VOID}"
-            )
-        object.__setattr__(self, "labels", labels.astype(np.uint8, copy=False))
         object.__setattr__(self, "names", words_of(self.names, "a label map's names"))
+        least, most = int(labels.min()), int(labels.max())
+        wide = len(self.names) > VOID or (
+            labels.dtype in (np.uint16, np.dtype(">u2")) and most > VOID
+        )
+        if least < 0 or most > (WIDE_VOID if wide else VOID):
+            raise FslabError(
+                f"a label map of {len(self.names)} names holds {least} to {most}; labels are 0 to "
+                f"{WIDE_VOID if wide else VOID}"
+            )
+        kind = np.uint16 if wide else np.uint8
+        object.__setattr__(self, "labels", labels.astype(kind, copy=False))
         if not isinstance(self.beliefs, Mapping):
             raise FslabError(f"beliefs are {described(self.beliefs)}; give a dict, label -> f32")
         for label, belief in self.beliefs.items():
-            if not _is_label(label):
-                raise FslabError(f"a belief is in label {label!r}; labels are 0 to {VOID}")
+            if not _is_label(label, self._largest):
+                raise FslabError(f"a belief is in label {label!r}; labels are 0 to {self._largest}")
             if not is_array(belief) or belief.dtype.kind != "f" or belief.shape != self.size:
                 raise FslabError(
                     f"the belief in label {label} is {described(belief)}; it must be f32 "
                     f"{list(self.labels.shape)}, a probability for each pixel"
                 )
+
+    @property
+    def _largest(self) -> int:
+        return int(np.iinfo(self.labels.dtype).max)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -422,10 +432,10 @@ def _size(name: str, given: Iterable[SupportsIndex]) -> tuple[int, int]:
     return height, width
 
 
-def _is_label(given: object) -> bool:
+def _is_label(given: object, largest: int) -> bool:
     if isinstance(given, bool) or not isinstance(given, (int, np.integer)):
         return False
-    return 0 <= int(given) <= VOID
+    return 0 <= int(given) <= largest
 
 
 def whole_numbers(labels: object, what: str) -> np.ndarray:

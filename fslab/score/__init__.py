@@ -3,15 +3,16 @@
 from fslab.score.contours import Contours, boundary
 from fslab.score.count import UnknownLabels, best_overlap, confusion, hungarian, oracle
 from fslab.score.figures import Score, count_pairs, score_pairs, summarise, summarise_all
-from fslab.score.image import ImageScore, score_image
+from fslab.score.image import Count, ImageScore, score_image
 from fslab.score.intervals import Difference, Interval, bootstrap, paired_bootstrap
 from fslab.score.keypoints import KeypointScore, keypoint_errors
-from fslab.score.protocols import METRICS, Metric, applicable, find_metric, metric
+from fslab.score.protocols import METRICS, Metric, applicable, find_metric, metric, usual_metric
 from fslab.score.terms import Terms
 
 __all__ = [
     "METRICS",
     "Contours",
+    "Count",
     "Difference",
     "ImageScore",
     "Interval",
@@ -36,4 +37,5 @@ __all__ = [
     "score_pairs",
     "summarise",
     "summarise_all",
+    "usual_metric",
 ]

@@ -8,7 +8,7 @@ from math import floor, isqrt
 
 import numpy as np
 
-from fslab.records import VOID
+from fslab.records import void_of
 from fslab.score.count import check_map, check_sizes
 
 NEAR = 2
@@ -83,7 +83,7 @@ class Contours:
 
 
 class TruthContours:
-    """The contours of one truth, u8 [H, W], to hold several label maps against.
+    """The contours of one truth, u8 or u16 [H, W], to hold several label maps against.
 
     Void pixels have no label, and VOC's void lies just where the contours are. So a void pixel is
     given the label of the nearest pixel that counts, and every map that is compared is continued
@@ -94,7 +94,8 @@ class TruthContours:
     def __init__(self, truth: np.ndarray) -> None:
         check_map(truth, "truth")
         radii = (NEAR**2, floor(SHARE**2 * sum(side**2 for side in truth.shape)))
-        self._void, counted = truth == VOID, truth != VOID
+        self._void = truth == void_of(truth)
+        counted = ~self._void
         self._rows = _Rows(truth.shape, max(RIM, isqrt(max(radii))))
         self._pixels = int(np.count_nonzero(counted))
         self._known = self._rows.dilated(self._rows.packed(counted), RIM**2)
@@ -168,7 +169,7 @@ class _Rows:
 
 
 def boundary(truth: np.ndarray, labels: np.ndarray) -> Contours:
-    """Compare where labels change in a truth, u8 [H, W] with 255 for void, and in any label map.
+    """Compare where labels change in a truth, u8 or u16 [H, W], and in any label map.
 
     Class-agnostic: a contour pixel counts as found where the other map has one within the
     tolerance. Precision and recall of that kind are Martin et al.'s (PAMI 2004) and DAVIS's

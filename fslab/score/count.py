@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from fslab.records import VOID, Confusion, FslabError, LabelMap, Segments
+from fslab.records import (
+    WIDE_VOID,
+    Confusion,
+    FslabError,
+    LabelMap,
+    Segments,
+    label_type,
+    some_labels,
+    void_of,
+)
 
 _SHORT_RUN = 8
 """Pixels in a run, on average, below which counting runs is not worth it."""
@@ -22,9 +31,10 @@ class UnknownLabels(FslabError):
 
 
 def confusion(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> Confusion:
-    """Count pixels, rows truth and columns guess; truth and guess are u8 [H, W].
+    """Count pixels, rows truth and columns guess; truth and guess are u8 or u16 [H, W].
 
-    VOC marks boundaries 255 in the truth; those pixels are left out, whatever the guess there.
+    VOC marks boundaries 255 in the truth; those pixels are left out, whatever the guess there. In
+    a truth of u16 it is 65535.
     Sum over images before dividing: VOC's IoU is per data set (Everingham et al., IJCV 2015).
 
     Raises FslabError where sizes differ, the truth holds a label that is not a class, or the guess
@@ -34,15 +44,15 @@ def confusion(truth: np.ndarray, guess: np.ndarray, names: Sequence[str]) -> Con
     check_map(guess, "guess")
     check_sizes(truth.shape, guess.shape, "guess")
     _check_names(names)
-    table = _count(guess, truth, int(guess.max()) + 1)
+    table, void = _count(guess, truth, int(guess.max()) + 1, len(names))
     known = min(len(table), len(names))
     counts = np.zeros((len(names), len(names)), np.int64)
     counts[:, :known] = table[:known, : len(names)].T
-    if counts.sum() + table[:, VOID].sum() < truth.size:
-        _check_truth(table, names)
-        unknown = np.flatnonzero(table[len(names) :, :VOID].any(1)) + len(names)
+    if counts.sum() + void.sum() < truth.size:
+        _check_truth(table, names, truth)
+        unknown = np.flatnonzero(table[len(names) :].any(1)) + len(names)
         raise UnknownLabels(
-            f"the guess holds labels {unknown.tolist()} on pixels that count; "
+            f"the guess holds labels {some_labels(unknown)} on pixels that count; "
             f"there are 0 to {len(names) - 1}"
         )
     return Confusion(counts, tuple(names))
@@ -82,10 +92,10 @@ def best_overlap(segments: Segments, truth: np.ndarray) -> tuple[tuple[int, floa
 
 
 def check_map(labels: np.ndarray, role: str) -> None:
-    """Refuse anything but a u8 [H, W] array with pixels."""
+    """Refuse anything but a u8 or u16 [H, W] array with pixels."""
     given = (getattr(labels, "dtype", type(labels).__name__), list(getattr(labels, "shape", ())))
-    if given[0] != np.uint8 or len(given[1]) != 2 or 0 in given[1]:
-        raise FslabError(f"the {role} is {given[0]} {given[1]}; it must be uint8 [H, W]")
+    if given[0] not in (np.uint8, np.uint16) or len(given[1]) != 2 or 0 in given[1]:
+        raise FslabError(f"the {role} is {given[0]} {given[1]}; it must be uint8 [H, W], or uint16")
 
 
 def check_sizes(truth: tuple[int, ...], other: tuple[int, ...], role: str) -> None:
@@ -96,22 +106,29 @@ def check_sizes(truth: tuple[int, ...], other: tuple[int, ...], role: str) -> No
 
 
 def _check_names(names: Sequence[str]) -> None:
-    if not 2 <= len(names) <= VOID:
-        raise FslabError(f"{len(names)} names; labels are 0 to {VOID - 1}, the background first")
-
-
-def _check_truth(table: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse columns, the truth's labels, that are neither a class nor void."""
-    unknown = np.flatnonzero(table[:, len(names) : VOID].any(0)) + len(names)
-    if unknown.size:
+    if not 2 <= len(names) <= WIDE_VOID:
         raise FslabError(
-            f"the truth holds labels {unknown.tolist()}; there are 0 to {len(names) - 1}, "
-            f"and {VOID} for void"
+            f"{len(names)} names; labels are 0 to {WIDE_VOID - 1}, the background first"
         )
 
 
-def _count(labels: np.ndarray, truth: np.ndarray, rows: int) -> np.ndarray:
-    """Count the pixels that a label, below `rows`, and one of the truth share: int64 [rows, 256].
+def _check_truth(table: np.ndarray, names: Sequence[str], truth: np.ndarray) -> None:
+    """Refuse columns, the labels of the truth, that are not a class."""
+    unknown = np.flatnonzero(table[:, len(names) :].any(0)) + len(names)
+    if unknown.size:
+        raise FslabError(
+            f"the truth holds labels {some_labels(unknown)}; there are 0 to {len(names) - 1}, "
+            f"and {void_of(truth)} for void"
+        )
+
+
+def _count(
+    labels: np.ndarray, truth: np.ndarray, rows: int, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count the pixels that a label, below `rows`, and one of the truth share.
+
+    Returns int64 [rows, columns], of as many columns as there are classes at least, and those of
+    void, int64 [rows].
 
     Maps are flat over long runs of pixels, and a run is counted at once; where runs are short,
     as in noise, pixel by pixel is faster.
@@ -123,15 +140,15 @@ def _count(labels: np.ndarray, truth: np.ndarray, rows: int) -> np.ndarray:
         breaks |= second[1:] != second[:-1]
         ends = np.append(np.flatnonzero(breaks), first.size - 1)
         first, second, lengths = first[ends], second[ends], np.diff(ends, prepend=-1)
-    shifted = second + np.uint8(1)  # void, 255, becomes 0: so few columns are in use
+    shifted = second + second.dtype.type(1)  # void, the largest, becomes 0: few columns are used
     columns = int(shifted.max()) + 1
-    codes: np.ndarray = first.astype(np.uint16 if rows <= VOID + 1 else np.int64)
+    codes: np.ndarray = first.astype(np.uint16 if rows * columns <= WIDE_VOID + 1 else np.int64)
     codes *= columns
     codes += shifted
     counts = np.bincount(codes, lengths, rows * columns).reshape(rows, columns)
-    table = np.zeros((rows, VOID + 1), np.int64)
-    table[:, : columns - 1], table[:, VOID] = counts[:, 1:], counts[:, 0]
-    return table
+    table = np.zeros((rows, max(columns - 1, classes)), np.int64)
+    table[:, : columns - 1] = counts[:, 1:]
+    return table, counts[:, 0].astype(np.int64)
 
 
 def _has_long_runs(flat: np.ndarray) -> bool:
@@ -146,27 +163,27 @@ def overlaps_of(
     """Count the pixels that segment and class share, void left out: int64 [segments, classes]."""
     check_map(truth, "truth")
     check_sizes(truth.shape, segments.labels.shape, "segments")
-    table = _count(segments.labels, truth, segments.count)
     if names is None:
-        return table[:, :VOID]
+        return _count(segments.labels, truth, segments.count, 1)[0]
     _check_names(names)
-    _check_truth(table, names)
+    table = _count(segments.labels, truth, segments.count, len(names))[0]
+    _check_truth(table, names, truth)
     return table[:, : len(names)]
 
 
-def oracle_classes(table: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return each segment's majority class: u8 [segments]."""
-    classes: NDArray[np.uint8] = table.argmax(1).astype(np.uint8)
+def oracle_classes(table: NDArray[np.int64]) -> np.ndarray:
+    """Return each segment's majority class: u8 [segments], or u16 of more than 255 classes."""
+    classes: np.ndarray = table.argmax(1).astype(label_type(table.shape[1]))
     return classes
 
 
 def hungarian_classes(table: np.ndarray, segments: Segments) -> np.ndarray:
-    """Return each segment's matched class, 0 where there is none: u8 [segments]."""
+    """Return each segment's matched class, 0 where there is none: as `oracle_classes`."""
     order = np.argsort(_first_pixels(segments))
     present = np.flatnonzero(table.any(0))
     rows, columns = linear_sum_assignment(table[np.ix_(order, present)], maximize=True)
     matched, labels = order[rows], present[columns]
-    classes = np.zeros(len(table), np.uint8)
+    classes = np.zeros(len(table), label_type(table.shape[1]))
     classes[matched] = np.where(table[matched, labels] > 0, labels, 0)
     return classes
 

@@ -11,7 +11,7 @@ import numpy as np
 from fslab.process import memory_refused
 from fslab.records import FslabError, Segments
 from fslab.score.count import check_map
-from fslab.score.image import ImageScore, score_image
+from fslab.score.image import CONTOURS, ImageScore, score_image
 from fslab.score.intervals import Interval, intervals_of, terms_of
 from fslab.score.protocols import METRICS, Metric, applicable, find_metric
 from fslab.score.terms import Terms
@@ -21,19 +21,38 @@ from fslab.score.terms import Terms
 class Score:
     """A figure with its protocol in words.
 
-    miou: the figure, 0..1: a mean IoU, or the mean F of contours; iou: by class, None where the
-    class does not occur; images: how many; note: the protocol; interval: 95 % over resampled
-    images, None where it was not asked for or there is one image; sides: a contour figure's
-    precision and recall, which has no classes.
+    figure: the number, 0..1, which the metric says what it is: mostly a mean IoU, of contours a
+    mean F; iou: of a mean IoU the values by class, None where the class does not occur; images: how
+    many; note: the protocol; interval: 95 % over resampled images, None where it was not asked for
+    or there is one image; sides: of another figure the values beside it, such as precision and
+    recall.
     """
 
     metric: str
-    miou: float
+    figure: float
     iou: Mapping[str, float | None]
     images: int
     note: str
     interval: Interval | None = None
     sides: Mapping[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise FslabError(f"there is no metric {self.metric!r}; {METRICS.offer(self.metric)}")
+        if not isinstance(self.images, int) or self.images < 1:
+            raise FslabError(f"images is {self.images!r}; it must be a whole number from 1 up")
+        if not np.isfinite(self.figure):
+            raise FslabError(f"the figure of {self.metric!r} is {self.figure}; it must be finite")
+
+    @property
+    def miou(self) -> float:
+        """The figure of a metric that is a mean IoU; FslabError for another, such as contours'."""
+        how = METRICS[self.metric]
+        if not how.is_iou:
+            raise FslabError(
+                f"metric {self.metric!r} is no mean IoU but a {how.figure}; read score.figure"
+            )
+        return self.figure
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -51,9 +70,11 @@ class Score:
         metric = METRICS[self.metric]
         if metric.needs == "segments":
             return "none: segments have no names, the truth gives them"
-        if not metric.has_classes:
+        if metric.part in CONTOURS:
             return "no name counts, only where names change"
-        if METRICS[self.metric].background.startswith("void"):
+        if not metric.is_iou:
+            return "as the protocol says"
+        if metric.background.startswith("void"):
             return f"{len(self.iou)} classes"
         return f"{len(self.iou) - 1} classes and the background"
 
@@ -62,15 +83,18 @@ class Score:
         data: dict[str, Any] = {
             "metric": self.metric,
             "protocol": self.note,
-            "miou": self.miou,
+            "figure": self.figure,
+            "figure_is": METRICS[self.metric].figure,
+            "miou": self.figure if METRICS[self.metric].is_iou else None,
             "interval": [self.interval.low, self.interval.high] if self.interval else None,
             "images": self.images,
             "background": self.background,
             "vocabulary": self.vocabulary,
             "iou": dict(self.iou),
             "absent": list(self.absent),
+            "sides": dict(self.sides),
         }
-        return {**data, **self.sides}
+        return {**self.sides, **data}
 
 
 def summarise(metric: str, per_image: Sequence[ImageScore], draws: int = 0, seed: int = 0) -> Score:
@@ -106,7 +130,7 @@ def count_pairs(
     names: Sequence[str],
     metric: str | None = None,
 ) -> list[ImageScore]:
-    """Count (name, truth, guess) triples of u8 [H, W], one pass over each.
+    """Count (name, truth, guess) triples of u8 or u16 [H, W], one pass over each.
 
     The guess's labels are names, and its distinct values are segments too; the contours of both
     are the same, and are counted once, as the segments'. metric: count only what this one needs;
@@ -129,10 +153,9 @@ def _count_pair(
     truth: np.ndarray, guess: np.ndarray, names: Sequence[str], how: Metric | None
 ) -> ImageScore:
     if how is not None:
-        contours = not how.has_classes
-        if how.needs == "guess":
-            return score_image(truth, names, guess, contours=contours)
-        return score_image(truth, names, segments=_segments_of(guess), contours=contours)
+        named = guess if how.needs == "guess" else None
+        segments = None if how.needs == "guess" else _segments_of(guess)
+        return score_image(truth, names, named, segments, how.part in CONTOURS, how.counts)
     named = score_image(truth, names, guess, contours=False)
     agnostic = score_image(truth, names, segments=_segments_of(guess))
     return ImageScore({**named.parts, **agnostic.parts}, agnostic.overlaps)
@@ -143,7 +166,7 @@ def score_pairs(
     names: Sequence[str],
     metric: str = "voc21",
 ) -> Score:
-    """Score (name, truth, guess) triples of u8 [H, W] by one metric; see `count_pairs`."""
+    """Score (name, truth, guess) triples of u8 or u16 [H, W] by one metric; see `count_pairs`."""
     return summarise(metric, count_pairs(pairs, names, metric))
 
 
@@ -165,14 +188,18 @@ def _score(
     how = METRICS[metric]
     known = {name: value if np.isfinite(value) else None for name, value in values.items()}
     nothing: dict[str, float | None] = {}
-    classes, sides = (known, nothing) if how.has_classes else (nothing, known)
+    classes, sides = (known, nothing) if how.is_iou else (nothing, known)
     return Score(metric, figure, classes, images, how.note, interval, sides)
 
 
 def _segments_of(labels: np.ndarray) -> Segments:
-    """Number the values of a u8 map 0, 1, ..."""
+    """Number the values of a u8 or u16 map 0, 1, ..."""
     check_map(labels, "guess")
     flat = labels.ravel()
+    if labels.dtype != np.uint8:
+        return Segments(
+            np.unique(flat, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
+        )
     used = np.zeros(256, bool)
     used[flat[np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)]] = True
     numbers = (np.cumsum(used) - 1).astype(np.uint8)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from fslab.parts import versioned
-from fslab.records import VOID, Confusion, Segments
+from fslab.parts import call, qualified, versioned
+from fslab.records import Confusion, FslabError, Segments, void_of
 from fslab.score.contours import Contours, TruthContours
 from fslab.score.count import (
     best_overlaps,
@@ -22,6 +22,38 @@ from fslab.score.count import (
 
 TALLIES = ("named", "named_with_void", "oracle", "hungarian")
 CONTOURS = ("named_boundary", "boundary")
+PARTS = (*TALLIES, *CONTOURS)
+"""What is counted of every picture that has it; a metric may count more (`Count`)."""
+
+_OWN = "own"
+"""Where a stored score has what metrics count by themselves, by their names."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a metric counts of one picture by itself, beside `PARTS`.
+
+    part: the name that an `ImageScore` has it by, which is the metric's. of: the labels that are
+    looked at. function: `function(truth, labels, names)` of a truth u8 or u16 [H, W], of the guess
+    likewise or the segments int32 [H, W], and of the classes' names returns finite numbers, as many
+    and in such a shape as the metric's sums read.
+    """
+
+    part: str
+    of: Literal["guess", "segments"]
+    function: Callable[..., Any]
+
+    def numbers(self, truth: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Return what the function counts, f64; FslabError for what are no finite numbers."""
+        found = call(self.function, truth, labels, names)
+        by = f"{qualified(self.function)}, which counts for the metric {self.part!r},"
+        try:
+            numbers = np.array(found, np.float64)
+        except (TypeError, ValueError) as error:
+            raise FslabError(f"{by} returned {type(found).__name__}; give numbers") from error
+        if not numbers.size or not np.isfinite(numbers).all():
+            raise FslabError(f"{by} returned {found!r:.60}; give finite numbers, one at least")
+        return numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +88,11 @@ class ImageScore:
     parts: tallies of the guessed label map ("named"), of the same with the truth's void pixels
     as background ("named_with_void"), and of the segments named by the truth ("oracle",
     "hungarian"); contours of the guess and of the segments against the truth's
-    ("named_boundary", "boundary"). overlaps: (class, best IoU) of each region.
+    ("named_boundary", "boundary"); and, by a metric's name, what it counts by itself, f64.
+    overlaps: (class, best IoU) of each region.
     """
 
-    parts: Mapping[str, Tally | Contours] = field(default_factory=dict)
+    parts: Mapping[str, Tally | Contours | np.ndarray] = field(default_factory=dict)
     overlaps: tuple[tuple[int, float], ...] = ()
 
     @property
@@ -91,11 +124,15 @@ class ImageScore:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a small JSON-able dict: confusions as [row, column, count] of what occurs."""
-        parts = {
-            key: part.cells.tolist() if isinstance(part, Tally) else part.to_list()
-            for key, part in self.parts.items()
-        }
-        return {**parts, "overlaps": [list(pair) for pair in self.overlaps]}
+        parts: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        for key, part in self.parts.items():
+            if isinstance(part, np.ndarray):
+                own[key] = part.tolist()
+            else:
+                parts[key] = part.cells.tolist() if isinstance(part, Tally) else part.to_list()
+        parts["overlaps"] = [list(pair) for pair in self.overlaps]
+        return {**parts, **({_OWN: own} if own else {})}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], names: Sequence[str]) -> ImageScore:
@@ -106,8 +143,9 @@ class ImageScore:
         """
         tallies = {key: _tally_of(data[key], names) for key in TALLIES if key in data}
         contours = {key: Contours.from_list(data[key]) for key in CONTOURS if key in data}
+        own = {key: np.array(part, np.float64) for key, part in data.get(_OWN, {}).items()}
         pairs = tuple((int(label), float(overlap)) for label, overlap in data["overlaps"])
-        return cls({**tallies, **contours}, pairs)
+        return cls({**tallies, **contours, **own}, pairs)
 
     def tally(self, part: str) -> Tally:
         """Return a part that counts pixels by class."""
@@ -116,6 +154,10 @@ class ImageScore:
     def contours(self, part: str) -> Contours:
         """Return a part that counts contours."""
         return cast("Contours", self.parts[part])
+
+    def counts(self, part: str) -> np.ndarray:
+        """Return what the metric of that name counted by itself, f64."""
+        return cast("np.ndarray", self.parts[part])
 
     def _confusion(self, part: str) -> Confusion | None:
         found = self.parts.get(part)
@@ -129,14 +171,15 @@ def score_image(
     guess: np.ndarray | None = None,
     segments: Segments | None = None,
     contours: bool = True,
+    counts: Sequence[Count] = (),
 ) -> ImageScore:
-    """Count one image: a guess, u8 [H, W], by names; segments by what the truth makes of them.
+    """Count one image: a guess, u8 or u16 [H, W], by names; segments by what truth makes of them.
 
     Every figure there is can be made of the result, so an image is looked at once. contours:
-    whether boundary figures are wanted; they take most of the time. Raises FslabError as
-    `confusion` does.
+    whether boundary figures are wanted; they take most of the time. counts: what metrics count by
+    themselves, beside. Raises FslabError as `confusion` does.
     """
-    parts: dict[str, Tally | Contours] = {}
+    parts: dict[str, Tally | Contours | np.ndarray] = {}
     if guess is not None:
         counted = confusion(truth, guess, names)
         parts["named"] = Tally.of(counted)
@@ -151,6 +194,11 @@ def score_image(
             parts["named_boundary"] = traced.against(guess)
         if segments is not None:
             parts["boundary"] = traced.against(segments.labels)
+    looked = {"guess": guess, "segments": None if segments is None else segments.labels}
+    for each in counts:
+        labels = looked[each.of]
+        if labels is not None:
+            parts[each.part] = each.numbers(truth, labels, names)
     return ImageScore(parts, overlaps)
 
 
@@ -159,8 +207,8 @@ def _with_void(counted: Confusion, truth: np.ndarray, guess: np.ndarray) -> Conf
 
     There a guess that is not a class, such as 255, is background too.
     """
-    void = np.bincount(guess[truth == VOID], minlength=256)
     known = len(counted.names)
+    void = np.bincount(guess[truth == void_of(truth)], minlength=known)
     counts = counted.counts.copy()
     counts[0] += void[:known]
     counts[0, 0] += void[known:].sum()

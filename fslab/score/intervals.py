@@ -56,8 +56,9 @@ def terms_of(name: str, per_image: Sequence[ImageScore]) -> Terms:
             f"metric {name!r} needs {metric.needs} of every image; "
             f"{missing} of {len(per_image)} images have none"
         )
-    if metric.has_classes:
-        find_metric(name, _names_of(metric, per_image))
+    names = _names_of(metric, per_image)
+    if names:
+        find_metric(name, names)
     found = metric.function(per_image, metric.part)
     if not isinstance(found, Terms) or len(found.hits) != len(per_image):
         raise FslabError(
@@ -146,10 +147,12 @@ def _middle(metric: str, values: np.ndarray) -> tuple[float, float]:
 
 
 def _names_of(metric: Metric, per_image: Sequence[ImageScore]) -> tuple[str, ...]:
-    names = dict.fromkeys(image.tally(metric.part).names for image in per_image)
+    """Return the classes that a metric's part counts; none where it counts no classes."""
+    parts = [image.parts[metric.part] for image in per_image]
+    names = dict.fromkeys(part.names for part in parts if isinstance(part, Tally))
     if len(names) > 1:
         raise FslabError("scores over different classes cannot be put in one figure")
-    return next(iter(names))
+    return next(iter(names), ())
 
 
 def _check_same_images(
@@ -168,8 +171,12 @@ def _check_same_images(
 
 
 def _truth_of(image: ImageScore, part: str) -> np.ndarray:
-    """Return what a score tells of the truth: pixels by class, or of its contours."""
-    found = image.parts[part]
+    """Return what a score tells of the truth: pixels by class, or of its contours.
+
+    What a metric counts by itself says nothing of it, and what is counted beside does.
+    """
+    known = [image.parts[part], *image.parts.values()]
+    found = next((each for each in known if not isinstance(each, np.ndarray)), None)
     if isinstance(found, Tally):
         return np.bincount(found.cells[:, 0], found.cells[:, 2], len(found.names))
-    return np.array([found.pixels, found.truth])
+    return np.array([] if found is None else [found.pixels, found.truth])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fslab.parts import Part, Registry
 from fslab.records import COCO_THINGS, FslabError
-from fslab.score.image import ImageScore, Tally
+from fslab.score.image import PARTS, Count, ImageScore, Tally
 from fslab.score.terms import (
     by_contour,
     by_contour_relative,
@@ -18,27 +18,59 @@ from fslab.score.terms import (
     over_object_pixels,
 )
 
+MEAN_IOU = "mean IoU"
+
+_MEAN_F = "mean F of contours"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Part):
-    """How one figure is computed.
+    """A protocol: what it counts of an image, how that is summed, its figure and its words.
 
     run: its sums, `run(per_image, part)` of `ImageScore`s returns `Terms`; needs: what an image
-    must bring, a "guess" (named pixels) or "segments" (no names at all); part: what of an
-    ImageScore it reads; note: the protocol in words; background: the rule for it; family: whose
-    classes it is meant for, None where any will do.
+    must bring, a "guess" (named pixels) or "segments" (no names at all); part: which of
+    `fslab.score.image.PARTS` it reads; count: in its place a function of one's own, which counts
+    what is not counted yet, see `Count`, and then part is the metric's name; figure: what the
+    number is, "mean IoU", or another; note: the protocol in words; background: the rule for it;
+    family: whose classes it is meant for, None where any will do.
     """
 
     needs: Literal["guess", "segments"]
-    part: Literal["named", "named_with_void", "oracle", "hungarian", "named_boundary", "boundary"]
     note: str
     background: str
+    part: str = ""
+    count: Callable[..., Any] | None = None
+    figure: str = "mean IoU"
     family: Literal["voc", "coco"] | None = None
 
+    def __post_init__(self) -> None:
+        if self.needs not in ("guess", "segments"):
+            raise FslabError(
+                f"metric {self.name!r} needs {self.needs!r}; it must be 'guess' or 'segments'"
+            )
+        if self.count is None:
+            if self.part not in PARTS:
+                raise FslabError(
+                    f"metric {self.name!r} reads the part {self.part!r}; it must be one of "
+                    f"{', '.join(PARTS)}, or count= a function of its own"
+                )
+            return
+        if self.part not in ("", self.name) or self.name in PARTS:
+            raise FslabError(
+                f"metric {self.name!r} counts by itself, by its own name; leave part= out"
+                + (", and give it another name" if self.name in PARTS else "")
+            )
+        object.__setattr__(self, "part", self.name)
+
     @property
-    def has_classes(self) -> bool:
-        """Whether it has a value for each class; contours have none."""
-        return self.part not in ("named_boundary", "boundary")
+    def is_iou(self) -> bool:
+        """Whether it is a mean of IoUs by class; contours have none."""
+        return self.figure == MEAN_IOU
+
+    @property
+    def counts(self) -> tuple[Count, ...]:
+        """What it counts by itself."""
+        return () if self.count is None else (Count(self.name, self.needs, self.count),)
 
 
 def find_metric(name: str, names: Sequence[str] | None = None) -> Metric:
@@ -87,6 +119,11 @@ def _others(names: Sequence[str]) -> str:
     """Name a class that is not COCO's, where their number is that of COCO's."""
     beyond = [name for name in names[1:] if name not in COCO_THINGS]
     return f", such as {beyond[0]!r}" if beyond and len(names) == len(COCO_THINGS) + 1 else ""
+
+
+def usual_metric(names: Sequence[str]) -> str:
+    """Return the metric that a vocabulary's figures are known by: of COCO's things coco-object."""
+    return "coco-object" if _are_coco_s(names) else "voc21"
 
 
 def lacking(metric: Metric, per_image: Sequence[ImageScore]) -> int:
@@ -146,11 +183,13 @@ METRICS.add(
 )  # fmt: skip
 METRICS.add(
     "boundary-named", by_contour, version=1, needs="guess", part="named_boundary",
+    figure=_MEAN_F,
     note=f"named pixels: {_NEAR}",
     background=_ANY_LABEL,
 )  # fmt: skip
 METRICS.add(
     "boundary-named-relative", by_contour_relative, version=1, needs="guess", part="named_boundary",
+    figure=_MEAN_F,
     note=f"named pixels: {_RELATIVE}",
     background=_ANY_LABEL,
 )  # fmt: skip
@@ -176,11 +215,13 @@ METRICS.add(
 )  # fmt: skip
 METRICS.add(
     "boundary", by_contour, version=1, needs="segments", part="boundary",
+    figure=_MEAN_F,
     note=f"class-agnostic: {_NEAR}",
     background=_ANY_LABEL,
 )  # fmt: skip
 METRICS.add(
     "boundary-relative", by_contour_relative, version=1, needs="segments", part="boundary",
+    figure=_MEAN_F,
     note=f"class-agnostic: {_RELATIVE}",
     background=_ANY_LABEL,
 )  # fmt: skip

@@ -9,10 +9,11 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
+from fslab.evaluate import within
 from fslab.lab import Lab
 from fslab.plots import overlay
 from fslab.plots.colours import class_colours, grey
-from fslab.records import VOID, LabelMap, Recipe, Unrefined
+from fslab.records import LabelMap, Recipe, Unrefined, void_of
 from fslab.score import score_image, summarise
 from fslab.widgets.board import Board
 from fslab.widgets.controls import Knob, row
@@ -150,7 +151,7 @@ def difference(result: RefinementResult) -> np.ndarray:
         colours[after == truth], colours[before == truth] = _WON, _LOST
     strength = np.where(result.changed, 255, 0)
     if truth is not None:
-        strength[truth == VOID] = 0
+        strength[truth == void_of(truth)] = 0
     return np.dstack([colours, strength]).astype(np.uint8)
 
 
@@ -158,7 +159,7 @@ def _miou(subject: Subject, labels: LabelMap) -> float | None:
     if subject.truth is None:
         return None
     names = subject.vocabulary.names
-    guess = np.where(labels.labels < len(names), labels.labels, 0).astype(np.uint8)
+    guess = within(labels.labels, subject.vocabulary)
     return summarise("voc21", [score_image(subject.truth, names, guess)]).miou
 
 

@@ -16,7 +16,7 @@ from fslab.datasets import Dataset
 from fslab.evaluate import ImageResult, Report
 from fslab.lab import Lab, Result
 from fslab.plots import overlay, segment_picture
-from fslab.records import VOID, Confusion, FslabError, Recipe
+from fslab.records import Confusion, FslabError, Recipe, void_of
 from fslab.widgets.board import TITLE, Board
 from fslab.widgets.controls import FULL, STYLE, Knob, check_value, choice, row
 from fslab.widgets.explorer import Explorer
@@ -178,7 +178,7 @@ class ResultBrowser(Explorer[BrowseResult]):
         if truth is None:
             raise FslabError(f"{subject.name} has no truth; give the data set that was evaluated")
         counted = _confusion(each).counts.sum(1)
-        here = np.bincount(truth[truth != VOID], minlength=len(counted))
+        here = np.bincount(truth[truth != void_of(truth)], minlength=len(counted))
         if not np.array_equal(here, counted):
             raise FslabError(
                 f"{subject.spoken} has another truth than the picture that was scored; give the "
@@ -263,10 +263,11 @@ def rows_of(report: Report | str | os.PathLike[str]) -> Rows:
 
 
 def _rows(data: Mapping[str, Any], names: Sequence[str], rows: Sequence[ImageResult]) -> Rows:
+    figure = data.get("figure", data["miou"])  # which a report of before 0.2 has alone
     title = (
         f"{data['dataset']} {data['split']}, {data['method']} on {data['backbone']}: "
-        f"{data['metric']} {100 * data['miou']:.1f} % over {data['images']} pictures; the IoUs "
-        "below are each of one picture"
+        f"{data['metric']} {100 * figure:.1f} % over {data['images']} pictures; the IoUs below are "
+        "each of one picture"
     )
     kept = tuple(each for each in rows if each.score is not None)
     return Rows(
