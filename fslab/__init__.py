@@ -55,13 +55,18 @@ _HOMES = {
     "agglomerative": "cluster",
     "checkout": "datasets",
     "crf": "refine",
+    "editing": "edits",
     "fetch": "lab.fetch",
     "kmeans": "cluster",
+    "mean_over": "edits",
     "merge": "cluster",
     "ncut": "cluster",
     "read": "datasets",
+    "scale": "edits",
     "show": "plots",
     "spectral": "cluster",
+    "swap": "edits",
+    "zero": "edits",
 }
 
 __all__ = [
@@ -105,14 +110,19 @@ __all__ = [
     "checkout",
     "clustering",
     "crf",
+    "editing",
     "fetch",
     "kmeans",
+    "mean_over",
     "merge",
     "ncut",
     "read",
     "refinement",
+    "scale",
     "show",
     "spectral",
+    "swap",
+    "zero",
 ]
 
 
@@ -129,6 +139,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from fslab.cluster import agglomerative, kmeans, merge, ncut, spectral
     from fslab.datasets import COCO_OBJECT, VOC, checkout, read
+    from fslab.edits import editing, mean_over, scale, swap, zero
     from fslab.lab import METHODS, PRESETS, Lab, Result
     from fslab.lab.fetch import fetch
     from fslab.plots import show

@@ -185,7 +185,9 @@ def _filed_layers(backbone: Backbone, store: Store) -> tuple[Layer, ...]:
     if entry is None:
         layers = backbone.layers()
         paths = json.dumps([layer.path for layer in layers]).encode()
-        shapes = np.array([(layer.channels, layer.stride, layer.entry) for layer in layers])
+        shapes = np.array(
+            [(layer.channels, layer.stride, layer.entry, layer.heads) for layer in layers]
+        )
         store.put(key, {"paths": np.frombuffer(paths, np.uint8), "shapes": shapes})
         return layers
     paths = json.loads(entry["paths"].tobytes())

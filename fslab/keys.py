@@ -116,7 +116,7 @@ class OfBackbone(Protocol):
 def layers_key(backbone: OfBackbone) -> str:
     """Name the list of a backbone's layers."""
     side, weights = backbone.resolution, backbone.fingerprint
-    return key(type(backbone), "", {}, of="layers", weights=weights, side=side)
+    return key(type(backbone), "", {}, of="layers, heads", weights=weights, side=side)
 
 
 def map_key(

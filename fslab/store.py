@@ -260,6 +260,17 @@ def decode(data: bytes | memoryview, key: str = "") -> Mapping[str, np.ndarray]:
     return read_entry(data, key).arrays
 
 
+class Unkept(Store):
+    """A store that has nothing and keeps nothing, for what no key can name."""
+
+    def entry(self, key: str) -> Stored | None:
+        """Return None."""
+        return None
+
+    def put(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep nothing."""
+
+
 def read_entry(data: bytes | memoryview, key: str = "") -> Stored:
     """Return what `encode` filed, arrays as read-only views of `data`.
 

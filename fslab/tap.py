@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
+from fslab.heads import check_head, count_heads, head_of, part_of_head, whole_of
 from fslab.overtaking import giving_way
 from fslab.records import FslabError
 
@@ -82,7 +83,8 @@ def tap(
 
     net: any module; patterns: as in `layer_paths`, or a path with ".input" behind it for what that
     module is given, or with one of ATTENTION for `attention_probabilities` of the attention within
-    it, of which `pick`, given path and matrix, says what is kept. A layer that fires more than once
+    it, of which `pick`, given path and matrix, says what is kept. "#3" behind a path of queries,
+    keys, values or attention reads that head alone. A layer that fires more than once
     keeps its last output, or its first with stop=True. A layer that returns several things gives
     its first tensor: a UNet block's hidden states come before its skip connections; entries: by
     path, the place of another one.
@@ -98,19 +100,20 @@ def tap(
         if stop and path in seen:
             return
         place = (entries or {}).get(path, 0)
-        seen[path] = first_tensor(entries_of(value)[place:] if place else value, path)
+        found = first_tensor(entries_of(value)[place:] if place else value, path)
+        seen[path] = wanted[path].part(path, found)
         if stop and len(seen) == len(wanted):
             raise _AllSeen(seen)
 
     with alone(net), ExitStack() as hooks:
         watched: dict[nn.Module, list[str]] = {}
-        for path, (module, how) in wanted.items():
+        for path, (module, how, _) in wanted.items():
             if how in ATTENTION:
                 watched.setdefault(module, []).append(path)
         if watched:
             looks = {each: partial(_look, paths, keep, pick) for each, paths in watched.items()}
             hooks.enter_context(attending(looks))
-        for path, (module, how) in wanted.items():
+        for path, (module, how, _) in wanted.items():
             if how not in ATTENTION:
                 hooks.callback(_hook(module, how, partial(keep, path)).remove)
         try:
@@ -136,9 +139,12 @@ def _look(
     *given: Any,
     **named: Any,
 ) -> None:
-    matrix = attention_probabilities(*given, **named)
+    found: dict[int | None, Tensor] = {}
     for path in paths:
-        keep(path, matrix if pick is None else pick(path, matrix))
+        head = head_of(path)
+        if head not in found:
+            found[head] = partial(attention_probabilities, head=head)(*given, **named)
+        keep(path, found[head] if pick is None else pick(path, found[head]))
 
 
 class Attending(TorchFunctionMode):
@@ -194,23 +200,25 @@ def attention_probabilities(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    head: int | None = None,
 ) -> Tensor:
     """Return where `scaled_dot_product_attention` looks, head mean: f32 [B, queries, keys].
 
     Its own arguments: query [B, heads, queries, D], key [B, heads or fewer, keys, D]; value,
-    dropout_p and enable_gqa change nothing here. Head by head: all at once need `heads` times the
-    memory, gigabytes for the finest layer of Stable Diffusion.
+    dropout_p and enable_gqa change nothing here. head: where that one alone looks. Head by head:
+    all at once need `heads` times the memory, gigabytes for the finest layer of Stable Diffusion.
     """
     heads, (rows, columns) = query.shape[1], (query.shape[2], key.shape[2])
     each = heads // key.shape[1]
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if is_causal:
         attn_mask = torch.ones(rows, columns, dtype=torch.bool, device=query.device).tril()
+    wanted = range(heads) if head is None else [head]
     total = torch.zeros(len(query), rows, columns, device=query.device)
-    for head in range(heads):
-        scores = query[:, head].float() @ key[:, head // each].float().transpose(1, 2) * scale
-        total += _masked(scores, attn_mask, head).softmax(-1)
-    return total / heads
+    for one in wanted:
+        scores = query[:, one].float() @ key[:, one // each].float().transpose(1, 2) * scale
+        total += _masked(scores, attn_mask, one).softmax(-1)
+    return total / len(wanted)
 
 
 def _masked(scores: Tensor, mask: Tensor | None, head: int) -> Tensor:
@@ -229,23 +237,44 @@ def alone(net: nn.Module) -> threading.RLock:
         return _taps.setdefault(net, threading.RLock())
 
 
-def _modules(net: nn.Module, patterns: Sequence[str]) -> dict[str, tuple[nn.Module, str]]:
+class _Wanted(NamedTuple):
+    """What is read of a module: what it outputs or another thing; heads: of which one is named."""
+
+    module: nn.Module
+    how: str = ""
+    heads: int = 0
+
+    def part(self, path: str, value: Tensor) -> Tensor:
+        """Return a head's channels where a path names one; attention is computed by head."""
+        if not self.heads or self.how in ATTENTION:
+            return value
+        return value[..., part_of_head(value, path, self.heads)]
+
+
+def _modules(net: nn.Module, patterns: Sequence[str]) -> dict[str, _Wanted]:
     """Return modules that any pattern fits, and what is read of each; whole paths are not searched
     for."""
     try:
         paths = patterns if all(patterns) else layer_paths(net, patterns)
         return {path: _module(net, path) for path in paths}
     except AttributeError:
-        return {path: (net.get_submodule(path), "") for path in layer_paths(net, patterns)}
+        return {path: _Wanted(net.get_submodule(path)) for path in layer_paths(net, patterns)}
 
 
-def _module(net: nn.Module, path: str) -> tuple[nn.Module, str]:
+def _module(net: nn.Module, path: str) -> _Wanted:
     """Return the module of a path, and what is read of it where no module is called so."""
     try:
-        return net.get_submodule(path), ""
+        return _Wanted(net.get_submodule(path))
     except AttributeError:
-        how = next((each for each in (INPUT, *ATTENTION) if path.endswith(each)), "")
-        return net.get_submodule(path.removesuffix(how)), how
+        whole = whole_of(path)
+        how = next((each for each in (INPUT, *ATTENTION) if whole.endswith(each)), "")
+        place = whole.removesuffix(how)
+        module = net.get_submodule(place)
+    if head_of(path) is None:
+        return _Wanted(module, how)
+    heads = 0 if how == INPUT else count_heads(net, place, how in ATTENTION)
+    check_head(path, heads)
+    return _Wanted(module, how, heads)
 
 
 def first_tensor(output: Any, path: str) -> Tensor:

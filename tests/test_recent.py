@@ -71,13 +71,13 @@ def test_texts_are_encoded_anew_only_once_they_are_forgotten(tiny, monkeypatch):
 
 
 def loaded(lab):
-    return {"backbone", "text_model", "captioner", "matcher"} & set(vars(lab))
+    return {"clean_backbone", "text_model", "captioner", "matcher"} & set(vars(lab))
 
 
 def test_a_lab_that_is_closed_holds_no_model_and_can_be_used_again(tiny, picture):
     with Lab(tiny) as lab:
         before = lab.segment(picture, "freeseg-diff")
-        assert loaded(lab) == {"backbone", "text_model", "captioner", "matcher"}
+        assert loaded(lab) == {"clean_backbone", "text_model", "captioner", "matcher"}
         assert len(lab.recent)
     assert loaded(lab) == set()
     assert len(lab.recent) == 0
@@ -104,7 +104,7 @@ def test_models_are_freed_when_a_lab_is_closed(tiny, picture):
 ELSEWHERE = """
 import pickle, sys
 lab, picture, recipe = pickle.load(sys.stdin.buffer)
-assert not {"backbone", "captioner", "matcher"} & set(vars(lab))
+assert not {"clean_backbone", "captioner", "matcher"} & set(vars(lab))
 lab.store = type(lab.store)(sys.argv[1])
 result = lab.segment(picture, recipe)
 sys.stdout.buffer.write(pickle.dumps((dict(result.features), result.labels.labels)))

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fslab.backbones.base import Layer, TextBackbone, pick_layers
+from fslab.backbones.base import Layer, LayersByPath, TextBackbone, pick_layers
 from fslab.backbones.reading import fold_layer
+from fslab.heads import whole_of
 from fslab.parts import versioned
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, FslabError, Picture
@@ -40,7 +41,7 @@ def word_attention(
     together over both; a word's is the sum over its own tokens, averaged over heads, noise draws,
     timesteps and layers, on the grid of the finest.
     settings.layers: patterns of cross-attention queries (paths that end in attn2.to_q), or of what
-    cells give to text (paths that end in to_text).
+    cells give to text (paths that end in to_text); "#3" behind one for that head alone.
     compounds: by word, phrases of the prompt that hold it and mean something else ("hot dog").
     nouns: nouns that follow each other there ("dog house"), whose parts are the last choice.
     Raises FslabError for a word that the prompt does not hold, and for other layers.
@@ -80,18 +81,23 @@ def word_attentions(
 
 def _text_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
     """Return where cells look at text, by cross-attention's queries or by their own paths."""
-    by_path = {layer.path: layer for layer in layers}
-    paths = [layer.path for layer in pick_layers(patterns, layers)]
-    found = [
-        path if path.endswith(TO_TEXT) else path.removesuffix(".to_q") + TO_TEXT for path in paths
-    ]
-    for path, asked in zip(found, paths, strict=True):
-        if path not in by_path:
+    by_path = LayersByPath((layer.path, layer) for layer in layers)
+    picked = pick_layers(patterns, layers)
+    found = [_to_text(layer) for layer in picked]
+    for path, asked in zip(found, [layer.path for layer in picked], strict=True):
+        if whole_of(path) not in by_path:
             raise FslabError(
                 f"{asked!r} is not a cross-attention query and shows no attention to text; paths "
                 f"of such queries end in attn2.to_q, and of any attention to text in {TO_TEXT}"
             )
     return [by_path[path] for path in dict.fromkeys(found)]
+
+
+def _to_text(layer: Layer) -> str:
+    """Return where a query's cells, or one head's, look at text; a path that says so as it is."""
+    if layer.whole.endswith(TO_TEXT):
+        return layer.path
+    return layer.whole.removesuffix(".to_q") + TO_TEXT + layer.path.removeprefix(layer.whole)
 
 
 def _columns_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fslab.backbones.precision import dtype_of
+from fslab.heads import HEAD, check_head, parted, whole_of
 from fslab.records import Extraction, FslabError, Picture, Precision
 from fslab.store import Store
 from fslab.tap import ATTENTION, INPUT, unknown_layer
@@ -25,13 +27,37 @@ LONGEST = 4
 class Layer:
     """One layer with a spatial output: module path, channels, stride in picture pixels.
 
-    entry: which of the things that the module returns it is.
+    entry: which of the things that the module returns it is. heads: how many it has, each of them
+    a layer of its own, "PATH#0" and so on, that is not listed; 0 for what has none.
     """
 
     path: str
     channels: int
     stride: int
     entry: int = 0
+    heads: int = 0
+
+    @property
+    def whole(self) -> str:
+        """The path of the layer that this is a head of, or its own."""
+        return whole_of(self.path)
+
+    def head(self, name: str) -> Layer:
+        """Return one head as a layer; FslabError for one that is not there."""
+        path = f"{self.path}{HEAD}{name}"
+        check_head(path, self.heads)
+        channels = self.channels if self.path.endswith(ATTENTION) else self.channels // self.heads
+        return Layer(path, channels, self.stride, self.entry)
+
+
+class LayersByPath(dict[str, Layer]):
+    """Layers by their path; a head's path gives that head."""
+
+    def __missing__(self, path: str) -> Layer:
+        whole, head = parted(path)
+        if head is None:
+            raise KeyError(path)
+        return self[whole].head(head)
 
 
 @dataclass(frozen=True)
@@ -131,9 +157,9 @@ class Backbone(ABC):
         """Return what a recipe's precision means here; None is the backbone's own."""
         return dtype_of(precision or self.precision, self.device)
 
-    def layers_by_path(self) -> dict[str, Layer]:
-        """Return the layers by their path."""
-        return {layer.path: layer for layer in self.layers()}
+    def layers_by_path(self) -> LayersByPath:
+        """Return the layers by their path, and their heads by theirs."""
+        return LayersByPath((layer.path, layer) for layer in self.layers())
 
 
 class TextBackbone(Backbone):
@@ -162,6 +188,11 @@ class TextBackbone(Backbone):
     def module(self, path: str, precision: str | None = None) -> nn.Module:
         """Return a module of the network."""
 
+    @contextmanager
+    def edited_module(self, path: str, precision: str | None = None) -> Iterator[nn.Module]:
+        """Give a module to be called by itself, with what edits do to its output."""
+        yield self.module(path, precision)
+
     @abstractmethod
     def passes(
         self,
@@ -189,24 +220,60 @@ def pick_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> tuple[Layer
     "last:" before a pattern picks the last layer that it fits: "last:down_blocks.*.attn1" is the
     encoder's last self-attention, however many blocks it has. What is read beside modules' outputs
     is picked only by a pattern that ends like it: in "probs" (gigabytes for fine layers),
-    "to_text", "from_text" or "input".
-    Raises FslabError for a pattern that fits no layer with a spatial output.
+    "to_text", "from_text" or "input". "#3" behind a pattern picks that head of the layers that it
+    fits, and "#*" each of their heads.
+    Raises FslabError for a pattern that fits no layer with a spatial output, or no head.
     """
-    paths = [layer.path for layer in layers]
-    picked = {path for pattern in patterns for path in _fitting(pattern, paths)}
-    return tuple(layer for layer in layers if layer.path in picked)
+    picked: dict[str, dict[str, Layer]] = {}
+    for pattern in patterns:
+        whole, head = parted(pattern)
+        fitting = layers if head is None else _with_heads(whole, head, layers)
+        for layer in _fitting(whole, fitting):
+            found = [layer] if head is None else _heads(layer, head)
+            picked.setdefault(layer.path, {}).update((each.path, each) for each in found)
+    return tuple(
+        each for layer in layers for each in sorted(picked.get(layer.path, {}).values(), key=_place)
+    )
 
 
-def _fitting(pattern: str, paths: Sequence[str]) -> list[str]:
+def _place(layer: Layer) -> int:
+    """Return where a layer stands among its heads: before them all."""
+    head = parted(layer.path)[1]
+    return -1 if head is None else int(head)
+
+
+def _heads(layer: Layer, pattern: str) -> list[Layer]:
+    names = map(str, range(layer.heads))
+    return [layer.head(name) for name in names if fnmatchcase(name, pattern)]
+
+
+def _with_heads(pattern: str, head: str, layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers with such a head; FslabError where a pattern fits none of them."""
+    found = [layer for layer in layers if _heads(layer, head)]
+    fitting = _fitting(pattern.removeprefix(LAST), layers)
+    if not any(layer in found for layer in fitting):
+        most = max(fitting, key=lambda layer: layer.heads)
+        check_head(f"{most.path}{HEAD}{head}", most.heads)
+    return found
+
+
+def _fitting(pattern: str, layers: Sequence[Layer]) -> list[Layer]:
     plain = pattern.removeprefix(LAST)
     others = tuple(each for each in DERIVED if not plain.endswith(each.lstrip(".")))
-    found = [path for path in paths if fnmatchcase(path, plain) and not path.endswith(others)]
+    found = [
+        layer
+        for layer in layers
+        if fnmatchcase(layer.path, plain) and not layer.path.endswith(others)
+    ]
     if not found:
-        raise FslabError(unknown_layer(plain, paths))
+        raise FslabError(unknown_layer(plain, [layer.path for layer in layers]))
     return found[-1:] if pattern.startswith(LAST) else found
 
 
 def written_for_unet(patterns: Sequence[str]) -> bool:
     """Return whether all patterns, of which there is one at least, name parts of a UNet."""
-    words = [set(pattern.removeprefix(LAST).replace("*", ".").split(".")) for pattern in patterns]
+    words = [
+        set(whole_of(pattern).removeprefix(LAST).replace("*", ".").split("."))
+        for pattern in patterns
+    ]
     return bool(words) and all(each & UNET_WORDS for each in words)

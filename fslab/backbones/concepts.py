@@ -67,7 +67,9 @@ def concept_maps(
     net = backbone.network(settings.precision)
     listeners = {net.get_submodule(_stem(layer)): keep for layer in layers}
     for row in backbone.rows(picture, size, settings):
-        with alone(net), attending(listeners, mode):
+        said = (settings.prompt, *concepts)
+        edited = backbone.edited_pass(net, [row], wider, size, settings, said)
+        with edited, alone(net), attending(listeners, mode):
             backbone.call(net, [row], wider, size, dtype)
     return torch.stack(found).mean(0).reshape(-1, h, w).cpu()
 

@@ -8,9 +8,10 @@ families of networks is said in `fslab.backbones.families`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,25 +19,39 @@ from torch import Tensor, nn
 
 from fslab.backbones.base import TextBackbone
 from fslab.backbones.components import Components
+from fslab.backbones.edited import Editable
 from fslab.backbones.families import Family, Text
 from fslab.backbones.latents import Latents, noises
-from fslab.backbones.listing import MetaListing
 from fslab.backbones.reading import check_read, cut, fold_layer
 from fslab.backbones.schedule import Schedule
 from fslab.backbones.understood import tiny_config
 from fslab.backbones.weights import check_finite, fingerprint
+from fslab.edits import OfPictures, check_unedited, hooked
+from fslab.heads import whole_of
+from fslab.keys import PASS
 from fslab.parts import identity, versioned
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, FslabError, Picture, check_unicode
-from fslab.tap import tap
+from fslab.tap import alone, tap
 from fslab.weights import name_of
 
 _PROMPTS = 64
 """Prompts whose states are kept at hand: many words in a row share few prompts."""
 
 
+class Row(NamedTuple):
+    """One row of a batch: its timestep, which of the noise draws it has, and what is read.
+
+    given: f32 [1, C, h, w].
+    """
+
+    timestep: int
+    draw: int
+    given: Tensor
+
+
 @versioned(1)
-class Diffusion(MetaListing, TextBackbone):
+class Diffusion(Editable, TextBackbone):
     """A folder in diffusers' format; each part is loaded at its first use.
 
     folder: holds unet/ or transformer/, vae/, scheduler/, and the text encoders and tokenizers
@@ -170,29 +185,29 @@ class Diffusion(MetaListing, TextBackbone):
         """
         self._check_timesteps(wanted)
         starts = self._starts(asked, size)
-        layers: dict[tuple[str, ...], list[tuple[int, int, Tensor]]] = {}
+        layers: dict[tuple[str, ...], list[tuple[int, Row]]] = {}
         for timestep, paths in wanted.items():
             layers.setdefault(tuple(paths), []).extend(
-                (place, timestep, self._given(latent, noise, timestep, asked[place][1]))
+                (place, Row(timestep, draw, self._given(latent, noise, timestep, asked[place][1])))
                 for place, (latent, noises) in enumerate(starts)
-                for noise in noises
+                for draw, noise in enumerate(noises)
             )
         for paths, rows in layers.items():
             for some in self._together(rows, asked, most):
-                prompts = [asked[place][1].prompt for place, _, _ in some]
-                seen = self._pass(some, prompts, paths, size, asked[0][1].precision)
-                for row, (place, timestep, _) in enumerate(some):
-                    yield place, timestep, {path: each[[row]] for path, each in seen.items()}
+                prompts = [asked[place][1].prompt for place, _ in some]
+                seen = self._pass([row for _, row in some], prompts, paths, size, asked[0][1])
+                for at, (place, row) in enumerate(some):
+                    yield place, row.timestep, {path: each[[at]] for path, each in seen.items()}
 
     def _together(
         self,
-        rows: Sequence[tuple[int, int, Tensor]],
+        rows: Sequence[tuple[int, Row]],
         asked: Sequence[tuple[Picture, Extraction]],
         most: int,
-    ) -> Iterator[Sequence[tuple[int, int, Tensor]]]:
+    ) -> Iterator[Sequence[tuple[int, Row]]]:
         """Yield rows that pass at once: `most` at most, with texts that the family has alike."""
         dtype = self.dtype(asked[0][1].precision)
-        lengths: dict[int, list[tuple[int, int, Tensor]]] = {}
+        lengths: dict[int, list[tuple[int, Row]]] = {}
         for row in rows:
             text = self.text(asked[row[0]][1].prompt, dtype)
             lengths.setdefault(self.family.alike(text), []).append(row)
@@ -208,6 +223,20 @@ class Diffusion(MetaListing, TextBackbone):
         """Return the network that is passed, in the backbone's own precision if none is named."""
         found: nn.Module = self.components.load(self.components.network, self.dtype(precision))
         return found
+
+    @contextmanager
+    def edited_module(self, path: str, precision: str | None = None) -> Iterator[nn.Module]:
+        """Give a module to be called by itself; text gives the same for any picture swapped in."""
+        net = self.network(precision)
+        check_unedited(net)
+        edits: list[tuple[str, Any]] = []
+        for each, edit in self.edits:
+            if isinstance(edit, OfPictures):
+                edits = [one for one in edits if one[0] != each]
+            elif whole_of(each) == path:
+                edits.append((each, edit))
+        with alone(net), hooked(net, edits):
+            yield net.get_submodule(path)
 
     @stage
     def latent(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Tensor:
@@ -280,46 +309,82 @@ class Diffusion(MetaListing, TextBackbone):
     @torch.no_grad()
     def _pass(
         self,
-        rows: Sequence[tuple[int, int, Tensor]],
+        rows: Sequence[Row],
         prompts: Sequence[str],
         paths: Sequence[str],
         size: tuple[int, int],
-        precision: str | None,
+        settings: Extraction,
     ) -> dict[str, Tensor]:
-        """Pass rows of (place, timestep, what the network reads) through it, with their prompts."""
-        dtype, layers = self.dtype(precision), self.layers_by_path()
+        """Pass rows through the network, with their prompts."""
+        dtype, layers = self.dtype(settings.precision), self.layers_by_path()
         text = Text.joined([self.text(prompt, dtype) for prompt in prompts])
         entries = {path: layers[path].entry for path in paths}
-        net = self.network(precision)
+        net = self.network(settings.precision)
 
         def pick(path: str, matrix: Tensor) -> Tensor:
             return cut(matrix, layers[path], size, self.order)
 
-        with tap(net, *paths, stop=True, entries=entries, pick=pick) as seen:
-            self.call(net, [(timestep, one) for _, timestep, one in rows], text, size, dtype)
+        with (
+            self.edited_pass(net, rows, text, size, settings, tuple(prompts)),
+            tap(net, *paths, stop=True, entries=entries, pick=pick) as seen,
+        ):
+            self.call(net, rows, text, size, dtype)
         return check_read(check_finite(seen, self.folder), paths)
 
-    def rows(
-        self, picture: Picture, size: tuple[int, int], settings: Extraction
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Yield (timestep, what the network reads, f32 [1, C, h, w]) of all noise draws."""
+    def edited_pass(
+        self,
+        net: nn.Module,
+        rows: Sequence[Row],
+        text: Text,
+        size: tuple[int, int],
+        settings: Extraction,
+        said: tuple[str, ...],
+    ) -> AbstractContextManager[None]:
+        """Edit the network for a `call` with these rows; said: what names the text."""
+        others = partial(self._others_of, net, rows, text, size, settings)
+        alike = tuple(getattr(settings, name) for name in PASS) if self.edits else ()
+        asked = tuple((row.timestep, row.draw) for row in rows), size, alike, said
+        return self.editing(net, len(rows), others, asked)
+
+    def _others_of(
+        self,
+        net: nn.Module,
+        rows: Sequence[Row],
+        text: Text,
+        size: tuple[int, int],
+        settings: Extraction,
+        picture: Picture,
+        paths: Sequence[str],
+    ) -> dict[str, Tensor]:
+        """Return what modules output for another picture with the rows' timesteps and noise."""
+        latent, noises = self._start(picture, size, settings)
+        given = [
+            row._replace(given=self._given(latent, noises[row.draw], row.timestep, settings))
+            for row in rows
+        ]
+        with tap(net, *paths, stop=True, entries=self._entries(paths)) as seen:
+            self.call(net, given, text, size, self.dtype(settings.precision))
+        return seen
+
+    def rows(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Iterator[Row]:
+        """Yield what the network reads of a picture, for all timesteps and noise draws."""
         self._check_timesteps(settings.timesteps)
         latent, noises = self._start(picture, size, settings)
         for timestep in settings.timesteps:
-            for noise in noises:
-                yield timestep, self._given(latent, noise, timestep, settings)
+            for draw, noise in enumerate(noises):
+                yield Row(timestep, draw, self._given(latent, noise, timestep, settings))
 
     def call(
         self,
         net: nn.Module,
-        rows: Sequence[tuple[int, Tensor]],
+        rows: Sequence[Row],
         text: Text,
         size: tuple[int, int],
         dtype: torch.dtype,
     ) -> None:
-        """Call a network of `network` with rows of (timestep, what it reads), and as many texts."""
-        given = torch.cat([one for _, one in rows]).to(self.device, dtype)
-        steps = torch.tensor([timestep for timestep, _ in rows], device=self.device)
+        """Call a network of `network` with rows, and as many texts."""
+        given = torch.cat([row.given for row in rows]).to(self.device, dtype)
+        steps = torch.tensor([row.timestep for row in rows], device=self.device)
         self.family.call(net, given, steps, text, size)
 
     def text(self, prompt: str, dtype: torch.dtype) -> Text:

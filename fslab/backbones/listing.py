@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from torch import nn
 
 from fslab.backbones.base import QUERIES, Backbone, Layer
 from fslab.backbones.weights import UNBUILT
+from fslab.heads import count_heads
 from fslab.records import FslabError
-from fslab.tap import FROM_TEXT, INPUT, PROBABILITIES, TO_TEXT, attending, entries_of
+from fslab.tap import ATTENTION, FROM_TEXT, INPUT, PROBABILITIES, TO_TEXT, attending, entries_of
 
 Shape = tuple[int, ...]
 
@@ -94,7 +96,15 @@ def spatial_layers(
             if one := _layer(path, *shapes, sides, place):
                 found.append(one)
                 break
-    return tuple(found)
+    return tuple(replace(layer, heads=_heads(net, layer.path)) for layer in found)
+
+
+def _heads(net: nn.Module, path: str) -> int:
+    """Return how many heads a layer has."""
+    if path.endswith(INPUT):
+        return 0
+    place = path.removesuffix(next((each for each in ATTENTION if path.endswith(each)), ""))
+    return count_heads(net, place, place != path)
 
 
 def _layer(

@@ -38,10 +38,10 @@ def cut(matrix: Tensor, layer: Layer, size: tuple[int, int], order: Order) -> Te
     own = _place(rows, cells, order.attended)
     others = torch.ones(rows, dtype=torch.bool, device=matrix.device)
     others[own] = False
-    if layer.path.endswith(FROM_TEXT):
+    if layer.whole.endswith(FROM_TEXT):
         return matrix[:, others][:, :, own].clone()
     found = matrix[:, own]
-    if layer.path.endswith(PROBABILITIES):
+    if layer.whole.endswith(PROBABILITIES):
         found = found[:, :, own]
     elif bool(others.any()):  # else text is all that there is
         found = found[:, :, others]
@@ -57,10 +57,10 @@ def fold_layer(value: Tensor, layer: Layer, size: tuple[int, int], order: Order)
     if value.ndim == 4:
         return value[0]
     h, w = size[0] // layer.stride, size[1] // layer.stride
-    if layer.path.endswith(FROM_TEXT):
+    if layer.whole.endswith(FROM_TEXT):
         return value[0].reshape(-1, h, w)
     tokens = value[0]
-    if not layer.path.endswith(ATTENTION):
+    if not layer.whole.endswith(ATTENTION):
         tokens = tokens[_place(len(tokens), h * w, order.tokens)]
     return tokens.transpose(0, 1).reshape(-1, h, w)
 

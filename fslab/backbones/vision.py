@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fslab.backbones.colours import Colours, read_colours
-from fslab.backbones.listing import MetaListing
+from fslab.backbones.edited import Editable
 from fslab.backbones.reading import check_read, cut, fold_layer
 from fslab.backbones.towers import Tower
 from fslab.backbones.weights import check_finite, fingerprint, load_finite, one_at_a_time, seeded
@@ -26,7 +26,7 @@ from fslab.weights.trust import check_shapes, read_config
 
 
 @versioned(1)
-class VisionTransformer(MetaListing):
+class VisionTransformer(Editable):
     """A transformers folder of a vision transformer; its default layer is the last one."""
 
     batches = True
@@ -102,7 +102,11 @@ class VisionTransformer(MetaListing):
                 def pick(path: str, matrix: Tensor) -> Tensor:
                     return cut(matrix, layers[path], size, self.order)
 
-                with tap(net, *paths, stop=True, entries=entries, pick=pick) as tapped:
+                others = partial(self._others_of, net, size, dtype)
+                with (
+                    self.editing(net, len(some), others, (size, dtype)),
+                    tap(net, *paths, stop=True, entries=entries, pick=pick) as tapped,
+                ):
                     self._tower.call(net, pixels.to(self.device, dtype))
                 seen = check_read(check_finite(tapped, self.folder), paths)
                 for row, one in enumerate(maps):
@@ -112,6 +116,19 @@ class VisionTransformer(MetaListing):
                         one[path, timestep] = value.float().cpu()
             found += maps
         return found
+
+    def _others_of(
+        self,
+        net: nn.Module,
+        size: tuple[int, int],
+        dtype: torch.dtype,
+        picture: Picture,
+        paths: Sequence[str],
+    ) -> dict[str, Tensor]:
+        """Return what modules output for another picture."""
+        with tap(net, *paths, stop=True, entries=self._entries(paths)) as seen:
+            self._tower.call(net, self.prepare(picture, size).to(self.device, dtype))
+        return seen
 
     def prepare(self, picture: Picture, size: tuple[int, int]) -> Tensor:
         """Return a picture as f32 [1, 3, H, W], resized bicubically, in the model's colours."""

@@ -35,9 +35,11 @@ def word_keys(
     but takes the prompt's first ones, which stand before the class, and in a causal text encoder
     know nothing of it.
     """
-    attention: Any = backbone.module(layer.removesuffix(".to_q"), precision)
+    place = layer.removesuffix(".to_q")
+    attention: Any = backbone.module(place, precision)
     states = torch.stack([_own_state(backbone, word, precision) for word in words])
-    keys = attention.to_k(states).float().reshape(len(words), attention.heads, -1)
+    with backbone.edited_module(f"{place}.to_k", precision) as to_k:
+        keys = to_k(states).float().reshape(len(words), attention.heads, -1)
     scaled: Tensor = keys.transpose(0, 1) * attention.scale
     return scaled.cpu()
 

@@ -325,7 +325,10 @@ def layers(
     pattern: Annotated[str, typer.Option(help="only layers that this fits, such as '*to_q'")] = "*",
     as_json: JsonOption = False,
 ) -> None:
-    """List a backbone's layers with channels and stride."""
+    """List a backbone's layers with channels, heads and stride.
+
+    A head is a layer of its own by its number, PATH#0; --pattern '*to_q#*' lists them.
+    """
     from fslab.backbones import pick_layers
     from fslab.lab import Lab
 
@@ -339,11 +342,12 @@ def layers(
     print(
         f"{lab.backbone.name}: {len(found)} layers; cells at {side} x {side} px; * read by default"
     )
-    print(f"{'channels':>9} {'stride':>7} {'cells':>9}  path")
+    print(f"{'channels':>9} {'heads':>6} {'stride':>7} {'cells':>9}  path")
     for layer in found:
         cells = f"{side // layer.stride} x {side // layer.stride}"
         mark = "*" if layer.path in read else " "
-        print(f"{layer.channels:9d} {layer.stride:7d} {cells:>9} {mark}{layer.path}")
+        heads = layer.heads or ""
+        print(f"{layer.channels:9d} {heads:>6} {layer.stride:7d} {cells:>9} {mark}{layer.path}")
 
 
 @app.command()

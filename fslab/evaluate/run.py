@@ -275,7 +275,9 @@ def _sample_map(lab: Lab, job: Job, client: Client | None, processes: int) -> Sa
     if client is None:
         return partial(score_samples, lab, job, processes=processes)
     from fslab.evaluate.workers import map_samples
+    from fslab.lab.editing import check_no_edit
 
+    check_no_edit(lab, "a cluster")
     return partial(map_samples, client, lab, job)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,7 +60,7 @@ def run_many(
     batch: int,
     processes: int,
     on_stage: Callable[[str], object] | None = None,
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Yield what the order makes of each picture, in theirs; FslabError for one that fails.
 
     Raises Unwritable where there is no place for what the order writes.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
-from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
@@ -101,9 +102,29 @@ class Lab(Two):
     are missing or not whole.
     """
 
-    @cached_property
+    @property
     def _memory(self) -> Memory:
         return Memory(self.store, self.recent)
+
+    @contextmanager
+    def edit(self, edits: Mapping[str, Any]) -> Iterator[Self]:
+        """Change what modules of the backbone output, for all that this thread asks inside.
+
+        edits: by a module's path or pattern, as in `fslab.editing`, or by a head's
+        ("attn1.to_v#3"): `fslab.zero`, `fslab.scale(0.5)`, `fslab.swap(picture)` and
+        `fslab.mean_over(pictures)`, what the module outputs for other pictures, or a function of
+        your own, tensor [B, ...] -> tensor of the same shape. Of a module that returns several
+        things the one that is listed as its layer is changed. Edits may stand within each other.
+
+        Results are kept under keys that name the edits, never as those of the lab without them;
+        where nothing tells a callable from others they are not kept. Text encoders, VAE, captioner
+        and CLIP are not edited. Other threads see the lab as it is; explorers, and evaluations on a
+        cluster, are refused inside. Raises FslabError for a module or a head that is not there.
+        """
+        from fslab.lab.editing import edited_backbone, held
+
+        with held(self, edited_backbone(self, edits)):
+            yield self
 
     def caveat(self, picture: PictureLike) -> str:
         """Return what must be said of this picture with these models; "" where nothing.

@@ -71,6 +71,7 @@ class Many(Models):
         go on.
         """
         from fslab.lab.courses import each_picture, run_many
+        from fslab.lab.editing import as_begun
         from fslab.lab.processes import chosen_processes
         from fslab.lab.together import Order
 
@@ -81,4 +82,5 @@ class Many(Models):
         self.check_text_side(recipe, candidates is None)
         given = None if candidates is None else words_of(candidates, "candidates")
         order = Order(recipe, vocabulary, given)
-        return run_many(cast("Lab", self), each_picture(pictures), order, batch, processes)
+        lab, sources = cast("Lab", self), each_picture(pictures)
+        return as_begun(self, run_many(lab, sources, order, batch, processes))

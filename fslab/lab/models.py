@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from fslab.lab.words import check_reads_text
 from fslab.parts import named_object
 from fslab.recent import Recent, once
 from fslab.records import FslabError, Own, Precision, Recipe
-from fslab.store import Store
+from fslab.store import Store, Unkept
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 PRESETS_OWN = "preset"
 """As captioner or CLIP: the one that belongs to the preset."""
 
-_HELD = ("backbone", "text_model", "captioner", "matcher")
+_HELD = ("clean_backbone", "text_model", "captioner", "matcher")
 """What a lab loads and holds until it is closed."""
 
 RANDOM_SEED = 0
@@ -64,6 +65,7 @@ class Models:
         given["encoder"] = encoder
         _check_sources(given)
         self.preset: Preset = _with_text_side(find_preset(preset), captioner, clip)
+        self._held = _Held()
         self.store = store if isinstance(store, Store) else Store(store)
         if backbone is not None and not os.fspath(backbone).strip():
             raise FslabError("backbone is empty; give a folder, rgb, handmade or random")
@@ -188,9 +190,31 @@ class Models:
         """
         return self._precision or ("fp32" if on_processors(self.device) else "fp16")
 
-    @once
+    @property
     def backbone(self) -> Backbone:
-        """What features come from."""
+        """What features come from; inside `Lab.edit`, with what is edited."""
+        return self._held.backbone or self.clean_backbone
+
+    @backbone.setter
+    def backbone(self, backbone: Backbone) -> None:
+        self.clean_backbone = backbone
+
+    @property
+    def store(self) -> Store:
+        """Where what was computed is kept; nowhere inside an edit that nothing tells from others.
+
+        The location stays that of the lab's own.
+        """
+        kept = getattr(self._held.backbone, "kept", True)
+        return self._store if kept else Unkept(self._store.location)
+
+    @store.setter
+    def store(self, store: Store) -> None:
+        self._store = store
+
+    @once
+    def clean_backbone(self) -> Backbone:
+        """What features come from while nothing is edited."""
         from fslab.backbones import open_backbone
 
         if "backbone" in self._objects:
@@ -209,7 +233,7 @@ class Models:
     def text_model(self) -> Backbone:
         """The preset's own diffusion model, whose text encoder compares nouns and classes."""
         if self._backbone_source is None:
-            return self.backbone
+            return self.clean_backbone
         return self._open_diffusion()
 
     @once
@@ -329,6 +353,12 @@ class Models:
 
         folder = self._clip_folder
         return self._computed(_print_of(folder, type(matcher_family(folder)), self.store))
+
+
+class _Held(threading.local):
+    """What this thread has in the place of the lab's backbone, None for nothing."""
+
+    backbone: Backbone | None = None
 
 
 def _check_sources(given: dict[str, str | os.PathLike[str] | None]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fslab.datasets import COCO_OBJECT, VOC
+from fslab.heads import head_of, whole_of
 from fslab.keys import word_keys_key
 from fslab.lab.memory import Memory
 from fslab.parts import versioned
@@ -93,7 +94,7 @@ def with_words(
     from fslab.backbones import word_keys, word_maps
 
     reader = check_reads_text(backbone)
-    queries = [key for key in features if key.partition("@")[0].endswith("attn2.to_q")]
+    queries = [key for key in features if whole_of(key.partition("@")[0]).endswith("attn2.to_q")]
     if not queries:
         raise FslabError(
             f"attention to words is read at cross-attention queries (paths that end in "
@@ -104,10 +105,13 @@ def with_words(
     maps = dict(features)
     for key in queries:
         path, at, timestep = key.partition("@")
-        named = word_keys_key(word_keys, backbone, path, words, settings.precision)
-        compute = partial(_word_keys, reader, path, words, settings)
+        whole, head = whole_of(path), head_of(path)
+        named = word_keys_key(word_keys, backbone, whole, words, settings.precision)
+        compute = partial(_word_keys, reader, whole, words, settings)
         keys = memory.shared(named, compute)
-        maps[f"{path.removesuffix('to_q')}words{at}{timestep}"] = word_maps(features[key], keys)
+        keys = keys if head is None else keys[[head]]
+        joined = f"{whole.removesuffix('to_q')}words{path.removeprefix(whole)}{at}{timestep}"
+        maps[joined] = word_maps(features[key], keys)
     return Features(maps, features.size, features.name)
 
 

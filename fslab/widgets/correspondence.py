@@ -28,7 +28,7 @@ from fslab.records import (
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import WIDTH, Board, Box
 from fslab.widgets.controls import HALF, STYLE, Knob, number, row, whole
-from fslab.widgets.layers import LayerPicker, first_layer
+from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
 from fslab.widgets.panel import Panel, in_a_row
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.points import PointExplorer, within
@@ -80,7 +80,7 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
     many mutual nearest neighbours are joined, of the picture and the first of the others).
     """
 
-    layer = Knob("_layers.list", "The layer's module path.")
+    layer = LayerKnob("_layers", "The layer's module path, or one with a head's number behind it.")
     timestep = Knob("_timestep", "The timestep, 0..999; 0 where the backbone has none.")
     temperature = Knob("_temperature", "The softmax's temperature; 0 is the most like pixel.")
     lines = Knob("_lines", "How many mutual nearest neighbours are joined.")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 import ipywidgets as widgets
 
 from fslab.lab import Lab
+from fslab.lab.editing import check_no_edit
 from fslab.process import memory_refused
 from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.controls import FULL, Hush, Knob
@@ -48,6 +49,8 @@ class Explorer(widgets.VBox, Generic[Seen]):
         super().__init__(layout={"width": "700px", "max_width": "100%"})
         self._given = lab
         self._hush, self._worker = Hush(), Worker()
+        if lab is not None:
+            check_no_edit(lab, "an explorer")
         self._drawing = threading.RLock()
         self._own = object()  # names what is this explorer's in the memory of the lab
         self._before: Seen | None = None

@@ -17,7 +17,7 @@ from fslab.records import Extraction, FslabError, Picture, Point, Recipe
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import TITLE, Board
 from fslab.widgets.controls import Knob, choice, row, show_only, whole
-from fslab.widgets.layers import LayerPicker, first_layer
+from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.points import PointExplorer, within
@@ -70,11 +70,11 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
     ("mean" or "highest" over several points), `compare`, `other_layer`, `other_timestep`.
     """
 
-    layer = Knob("_layers.list", "The layer's module path.")
+    layer = LayerKnob("_layers", "The layer's module path, or one with a head's number behind it.")
     timestep = Knob("_timestep", "The timestep, 0..999; 0 where the backbone has none.")
     joined = Knob("_joined", 'How several points count: "mean" or "highest".')
     compare = Knob("_compare", "Whether a second layer or timestep stands below.")
-    other_layer = Knob("_others.list", "The second layer's module path.")
+    other_layer = LayerKnob("_others", "The second layer's module path.")
     other_timestep = Knob("_other_timestep", "The second timestep.")
 
     def __init__(self, lab: Lab, pictures: Given | Iterable[Given]) -> None:
