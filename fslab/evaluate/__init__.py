@@ -8,6 +8,7 @@ from fslab.evaluate.log import Log
 from fslab.evaluate.page import report_page, write_page
 from fslab.evaluate.pictures import Drawn, draw
 from fslab.evaluate.run import Report, SampleMap, evaluate
+from fslab.evaluate.worth import Worth, head_reports, layer_worth, map_shares, word_shares
 
 __all__ = [
     "Ablation",
@@ -20,9 +21,13 @@ __all__ = [
     "Report",
     "SampleMap",
     "Variant",
+    "Worth",
     "ablate",
     "draw",
     "evaluate",
+    "head_reports",
+    "layer_worth",
+    "map_shares",
     "plan",
     "read_experiment",
     "read_table",
@@ -32,5 +37,6 @@ __all__ = [
     "score_sample",
     "score_samples",
     "within",
+    "word_shares",
     "write_page",
 ]

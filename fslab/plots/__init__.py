@@ -5,7 +5,7 @@ from fslab.plots.cells import cell_maps
 from fslab.plots.draw import label_picture, overlay, pca_colours, segment_picture
 from fslab.plots.gallery import GalleryRow, gallery
 from fslab.plots.grid import grid
-from fslab.plots.heat import heat_map
+from fslab.plots.heat import head_map, heat_map
 from fslab.plots.layers import layer_map
 from fslab.plots.likeness import similarities
 from fslab.plots.lines import grouped_bars, lines
@@ -24,6 +24,7 @@ __all__ = [
     "gallery",
     "grid",
     "grouped_bars",
+    "head_map",
     "heat_map",
     "interval_bars",
     "iou_bars",

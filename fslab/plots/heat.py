@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
+from fslab.heads import head_of, whole_of
+from fslab.plots.maps import short_path
 from fslab.plots.panels import WIDTH, finish, plain
 from fslab.records import FslabError
 
@@ -52,6 +54,28 @@ def heat_map(
         _frame(figure, int(row), int(column))
     _lay_out(figure, title, [down, across], axes)
     return figure
+
+
+def head_map(figures: Mapping[str, float], title: str, colour_title: str) -> go.Figure:
+    """Show a figure of each head as colours: a row for each layer, a column for each head.
+
+    figures: by the head's path, "....attn1.to_q#3"; layers stand in the mapping's order, and a head
+    that is not in it stays empty. Raises FslabError for a path that names no head.
+    """
+    if not figures or any(head_of(path) is None for path in figures):
+        raise FslabError(
+            f"figures are of {', '.join(list(figures)[:2]) or 'nothing'}; give them by the paths "
+            "of heads, ....attn1.to_q#0"
+        )
+    layers = list(dict.fromkeys(map(whole_of, figures)))
+    heads = [head_of(path) or 0 for path in figures]
+    values = np.full((len(layers), max(heads) + 1), np.nan)
+    for (path, value), head in zip(figures.items(), heads, strict=True):
+        values[layers.index(whole_of(path)), head] = value
+    names = [short_path(layer) for layer in layers]
+    rows = names if len(set(names)) == len(names) else layers
+    columns = [str(head) for head in range(values.shape[1])]
+    return heat_map(values, rows, columns, title, colour_title, axes=("layer", "head"))
 
 
 def _cells(
