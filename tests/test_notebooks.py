@@ -40,7 +40,7 @@ def outputs_of(path):
 
 def test_there_are_notebooks():
     numbers = [path.stem[:2] for path in NOTEBOOKS]
-    assert numbers == [f"{number:02d}" for number in range(15)]
+    assert numbers == [f"{number:02d}" for number in range(16)]
 
 
 def test_the_readme_speaks_of_every_notebook_and_of_no_other():
