@@ -54,7 +54,7 @@ class Worth:
         found: dict[str, float] = {}
         for metric in self.metrics:
             change = self.change(part, metric)
-            found |= {metric: report.scores[metric].miou, f"{metric}_change": change.value}
+            found |= {metric: report.scores[metric].figure, f"{metric}_change": change.value}
             found |= {f"{metric}_low": change.low, f"{metric}_high": change.high}
         return found
 
