@@ -243,5 +243,8 @@ def _check_changed(edit: Edit, path: str, found: Any, given: Tensor) -> None:
     if not isinstance(found, Tensor) or found.shape != given.shape:
         kind = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise FslabError(f"{called} returned {kind}; it must return a tensor {list(given.shape)}")
+    if found.dtype != given.dtype or found.device != given.device or found.layout != given.layout:
+        kinds = [f"{one.dtype}, {one.device}, {one.layout}" for one in (found, given)]
+        raise FslabError(f"{called} returned a tensor of {kinds[0]}; it must be of {kinds[1]}")
     if bool(torch.isfinite(given).all()) and not bool(torch.isfinite(found).all()):
         raise FslabError(f"{called} returned numbers that are not finite")

@@ -465,3 +465,28 @@ def test_the_name_of_an_edit_is_what_it_does(other):
     assert named(fslab.mean_over([other])) == named(fslab.swap(other))
     with pytest.raises(FslabError, match="cannot be told from another"):
         named(Nameless())
+
+
+class Gain:
+    """An edit whose state may change."""
+
+    def __init__(self, gain: float) -> None:
+        self.gain = gain
+
+    def __call__(self, output):
+        return output * self.gain
+
+
+def test_an_edit_that_changes_while_it_is_in_force_is_refused(tiny, tmp_path):
+    lab, picture, edit = Lab(tiny, store=tmp_path), noise_picture(24, 32), Gain(1.0)
+    with lab.edit({"mid_block": edit}):
+        edit.gain = 0.25
+        with pytest.raises(FslabError, match="has changed since"):
+            lab.extract(picture, "up_blocks.1")
+
+
+@pytest.mark.parametrize("change", [lambda x: x > 0, lambda x: x.double(), lambda x: x * 1j])
+def test_an_edit_keeps_the_kind_of_numbers(tiny, change):
+    lab = Lab(tiny)
+    with lab.edit({"mid_block": change}), pytest.raises(FslabError, match="it must be of torch"):
+        lab.extract(noise_picture(24, 32), "up_blocks.1")

@@ -309,9 +309,9 @@ def test_a_family_with_a_network_of_its_own(family_package, data, tmp_path, brou
     lab, picture = Lab(folder, captioner=MINI / "blip", clip=MINI / "clip"), noise_picture(64, 96)
     assert [each.path for each in lab.layers()] == ["patches", "attn.to_q.input", "attn.to_q"]
     net, backbone = lab.backbone.network(), lab.backbone
-    ((_, noised),) = backbone.rows(picture, (64, 96), Extraction(timesteps=(300,)))
+    (row,) = backbone.rows(picture, (64, 96), Extraction(timesteps=(300,)))
     with torch.no_grad():
-        plain = net(noised, torch.tensor([300]))[0].T.reshape(-1, 8, 12)
+        plain = net(row.given, torch.tensor([300]))[0].T.reshape(-1, 8, 12)
     assert np.array_equal(lab.extract(picture, "attn.to_q", 300)["attn.to_q"], plain.numpy())
     assert lab.segment(picture, "fslab").segments.count == 6
     recipe = fslab.Recipe(cluster=fslab.KMeans(k=3))

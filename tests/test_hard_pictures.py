@@ -337,7 +337,7 @@ def test_an_outline_that_is_none_is_refused(region):
 # Fuzzing, a little of it
 
 
-@pytest.mark.filterwarnings("ignore:.*is not all as it should be:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*is not all as it should be")
 @pytest.mark.parametrize(("what", "inputs"), [("pictures", 250), ("coco", 400), ("store", 400)])
 def test_damaged_input_is_refused_and_nothing_else(tmp_path, monkeypatch, what, inputs):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # targets lower it

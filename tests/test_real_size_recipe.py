@@ -111,9 +111,10 @@ def test_the_layers_of_the_recipe_are_found_in_the_true_configurations(tmp_path,
         layers=known.layers,
     )  # fmt: skip
     assert backbone.resolution == {"sd14": 512, "sd21": 768}[preset]
+    heads = {"sd14": 8, "sd21": 20}[preset]
     for patterns in (settings.extract.layers, settings.match.attention_layers):
         found = pick_layers(patterns, backbone.layers())
-        assert found == tuple(Layer(path, 1280, 32) for path in QUERIES)
+        assert found == tuple(Layer(path, 1280, 32, heads=heads) for path in QUERIES)
 
 
 RUN = """

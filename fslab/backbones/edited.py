@@ -33,6 +33,7 @@ class Editable(MetaListing):
     edits: Edits = ()
     kept: bool = True
     _unedited: str = ""
+    _said: tuple[Any, ...] = ()
     _others: Recent
 
     def edited(self, edits: Mapping[str, Any]) -> Self:
@@ -51,6 +52,7 @@ class Editable(MetaListing):
         other._others = Recent()
         try:
             said: Any = [[path, named(edit)] for path, edit in more]
+            other._said = (*self._said, *said)
         except FslabError:
             said, other.kept = uuid4().hex, False
         vars(other)["fingerprint"] = digest_of({"edited": self.fingerprint, "by": said})
@@ -67,6 +69,7 @@ class Editable(MetaListing):
         if not self.edits:
             yield
             return
+        self._check_as_named()
         entries = self._entries([path for path, _ in self.edits])
         made: list[tuple[str, Any]] = []
         for path, edit in self.edits:
@@ -77,6 +80,17 @@ class Editable(MetaListing):
             made.append((path, edit))
         with alone(net), hooked(net, made, entries):
             yield
+
+    def _check_as_named(self) -> None:
+        """Refuse an edit that is another one than its keys say."""
+        if not self.kept:
+            return
+        for (path, edit), (_, said) in zip(self.edits, self._said, strict=True):
+            if named(edit) != said:
+                raise FslabError(
+                    f"the edit of {path!r} has changed since lab.edit began, by which all inside "
+                    "is kept; leave lab.edit, and begin it again with the edit as it is now"
+                )
 
     def _entries(self, paths: Sequence[str]) -> dict[str, int]:
         """Return which of the things that a module returns is its layer, by path."""

@@ -33,7 +33,7 @@ def edited_backbone(lab: Models, edits: Mapping[str, Any]) -> Backbone:
         warnings.warn(
             "an edit cannot be told from another by name or source, so nothing that is computed "
             "inside is kept; write it as a function in a file or a cell",
-            FslabWarning, stacklevel=5,
+            FslabWarning, stacklevel=4,
         )  # fmt: skip
     return edited
 

@@ -62,7 +62,7 @@ class Pictures(Target):
         path.write_bytes(data)
         _refused(picture_size, path)
         mask = _refused(read_mask, path)
-        assert mask is None or (mask.dtype == np.uint8 and mask.ndim == 2)
+        assert mask is None or (mask.dtype in (np.uint8, np.uint16) and mask.ndim == 2)
         picture = _refused(read, path)
         if picture is None:
             return "refused"
