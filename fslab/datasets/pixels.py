@@ -34,7 +34,7 @@ def of_array(given: np.ndarray) -> NDArray[np.uint8]:
 
 
 def of_lists(given: Sequence[Any]) -> NDArray[np.uint8]:
-    """Return lists of whole numbers, [H][W][3], as pixels; FslabError for what is none."""
+    """Return lists of whole numbers, nested H x W x 3, as pixels; FslabError for what is none."""
     expected = "give lists [H][W][3] of whole numbers from 0 to 255, or an array uint8 [H, W, 3]"
     try:
         numbers = np.asarray(given)

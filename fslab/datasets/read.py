@@ -80,8 +80,8 @@ def read(given: PictureLike) -> Picture:
     given: a path or an fsspec url, and the picture is named by the file's stem as `shown_name`; a
     PIL image, or an array [H, W], [H, W, 1], [H, W, 2], [H, W, 3] or [H, W, 4] (grey, grey and
     alpha, RGB, RGB and alpha) of u8, of u16, of floats of 0 to 1 or of truth values; or lists of
-    whole numbers of 0 to 255, [H][W][3]. A `Picture` is returned as it is. All that takes a picture
-    takes these.
+    whole numbers of 0 to 255, nested H x W x 3. A `Picture` is returned as it is. All that takes a
+    picture takes these.
 
     EXIF orientation is applied. Transparency is laid over white, as viewers show it; 16-bit
     grey is divided by 257, so its whole range counts, and of 16-bit colours the high byte is taken;
