@@ -180,6 +180,8 @@ def test_the_command_line_scores_them(run, data, tmp_path):
     code, _, said = run("score", guesses, truths, "--vocabulary", tmp_path / "no.txt")
     assert code == 2
     assert "a text file with a class a line, the background first" in said
+    listed.write_text("\n".join(NAMES), encoding="utf-8-sig")  # as Windows' Notepad saves it
+    assert json.loads(run(*words)[1].splitlines()[-1])["figures"] == found
     listed.write_bytes(b"\xff\xfe\x00")
     assert (
         "cannot be read as text in UTF-8"

@@ -32,7 +32,7 @@ def vocabulary_of(given: str) -> Vocabulary:
             "class a line, the background first"
         )
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FslabError(f"{given!r} cannot be read as text in UTF-8: {error}") from error
     try:
