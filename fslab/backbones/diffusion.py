@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -341,30 +341,20 @@ class Diffusion(Editable, TextBackbone):
         said: tuple[str, ...],
     ) -> AbstractContextManager[None]:
         """Edit the network for a `call` with these rows; said: what names the text."""
-        others = partial(self._others_of, net, rows, text, size, settings)
+
+        def others(picture: Picture, paths: Sequence[str]) -> dict[str, Tensor]:
+            latent, noises = self._start(picture, size, settings)
+            given = [
+                row._replace(given=self._given(latent, noises[row.draw], row.timestep, settings))
+                for row in rows
+            ]
+            with tap(net, *paths, stop=True, entries=self._entries(paths)) as seen:
+                self.call(net, given, text, size, self.dtype(settings.precision))
+            return seen
+
         alike = tuple(getattr(settings, name) for name in PASS) if self.edits else ()
         asked = tuple((row.timestep, row.draw) for row in rows), size, alike, said
         return self.editing(net, len(rows), others, asked)
-
-    def _others_of(
-        self,
-        net: nn.Module,
-        rows: Sequence[Row],
-        text: Text,
-        size: tuple[int, int],
-        settings: Extraction,
-        picture: Picture,
-        paths: Sequence[str],
-    ) -> dict[str, Tensor]:
-        """Return what modules output for another picture with the rows' timesteps and noise."""
-        latent, noises = self._start(picture, size, settings)
-        given = [
-            row._replace(given=self._given(latent, noises[row.draw], row.timestep, settings))
-            for row in rows
-        ]
-        with tap(net, *paths, stop=True, entries=self._entries(paths)) as seen:
-            self.call(net, given, text, size, self.dtype(settings.precision))
-        return seen
 
     def rows(self, picture: Picture, size: tuple[int, int], settings: Extraction) -> Iterator[Row]:
         """Yield what the network reads of a picture, for all timesteps and noise draws."""

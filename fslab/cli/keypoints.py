@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from fslab.cli.text import aligned
+from fslab.evaluate.ablation import csv_of
 from fslab.files import write_or_refuse
 from fslab.lab import Lab
 from fslab.records import FslabError, KeypointPair
@@ -67,7 +66,7 @@ def score_preset(
         rows = _rows(lab.backbone.name, scores)
     rows += [row for name in FLOORS for row in _floor(name, drawn, order)]
     if out is not None:
-        write_or_refuse(out, _csv(rows).encode())
+        write_or_refuse(out, csv_of([_rounded(row) for row in rows]))
     kind = "designs that no training showed" if hard else "designs of training"
     points = sum(len(pair.points) for pair in drawn)
     head = f"{count} pairs of mini scenes (seed {seed}, {kind}), {points} points; {NOTE}"
@@ -135,12 +134,7 @@ def _said(row: Mapping[str, Any], column: str) -> str:
     return f"{words} {100 * gain:+.1f}{'*' if clear else ''}"
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    written = StringIO()
-    table = csv.DictWriter(written, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(
-        {name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()}
-        for row in rows
-    )
-    return written.getvalue()
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()
+    }

@@ -113,10 +113,16 @@ def read(given: PictureLike) -> Picture:
     )
 
 
+def is_one(given: object) -> bool:
+    """Tell what stands for one picture from a list of pictures; lists of numbers are not told."""
+    if isinstance(given, np.ndarray):
+        return given.ndim < 4
+    return isinstance(given, (str, os.PathLike, Url, Picture, Image.Image))
+
+
 def check_several(pictures: Iterable[PictureLike]) -> None:
     """Refuse one picture where several are taken: its letters or rows would be taken for them."""
-    one = isinstance(pictures, (str, bytes, os.PathLike, Url, Picture, Image.Image))
-    if one or (isinstance(pictures, np.ndarray) and pictures.ndim < 4):
+    if is_one(pictures) or isinstance(pictures, bytes):
         raise FslabError(f"pictures are one {described(pictures)}; give a list of pictures, [it]")
     if not isinstance(pictures, Iterable):
         raise FslabError(f"pictures are {described(pictures)}; give a list of pictures or paths")

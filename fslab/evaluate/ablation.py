@@ -73,7 +73,7 @@ class Ablation:
         from fslab.evaluate.ablation_page import ablation_page
 
         page, folder = ablation_page(self), local(folder)
-        write_or_refuse(folder / TABLE, _csv(self.table()))
+        write_or_refuse(folder / TABLE, csv_of(self.table()))
         write_or_refuse(folder / FIGURE, page.encode())
 
     def _flat(self, row: AblationRow) -> dict[str, Any]:
@@ -286,7 +286,8 @@ def _spread(
     return {key: None if end is None else round(end, _PLACES) for key, end in entries}
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+def csv_of(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Return rows, the first of which names the columns, as `read_table` reads them."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

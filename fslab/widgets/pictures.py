@@ -16,7 +16,7 @@ from PIL import Image
 
 from fslab.datasets import VOC, PictureLike, read
 from fslab.datasets.places import Url, place
-from fslab.datasets.read import shown_name
+from fslab.datasets.read import is_one, shown_name
 from fslab.datasets.samples import SPOKEN, Dataset, Sample
 from fslab.records import FslabError, Picture, Vocabulary
 from fslab.records.base import described
@@ -63,8 +63,7 @@ def subjects_of(pictures: Given | Iterable[Given]) -> dict[str, Subject]:
 
     Raises FslabError where nothing is given, or anything but pictures.
     """
-    one = isinstance(pictures, (Dataset, Picture, Sample, str, os.PathLike, Url, Image.Image))
-    one = one or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
+    one = isinstance(pictures, (Dataset, Sample)) or is_one(pictures)
     if not one and not isinstance(pictures, Iterable):
         raise FslabError(
             f"pictures are {described(pictures)}; give a data set, pictures, samples or paths"
