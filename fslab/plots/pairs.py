@@ -17,6 +17,8 @@ from fslab.records import Correspondence, Neighbours, Picture, check_kind
 
 _STRONG = 0.55
 """How strongly the colours of likeness cover the picture below them."""
+_ROOM = 0.2
+"""Of a picture's height, what a number above a mark takes."""
 _GAP = 0.04
 """Of the pictures' width, what stays free between two of them."""
 
@@ -43,12 +45,10 @@ def correspondences(
     colours = [css(colour) for colour in segment_colours(len(found.points))]
     rows, columns = np.array(found.points).T
     names = [str(number) for number in range(1, len(found.points) + 1)]
-    _marks(figure, 0, (rows, columns), colours, "cross", names)
+    _marks(figure, 0, (rows, columns), colours, "cross", names, _ROOM * a.size[0])
     for place, match in enumerate(found.matches):
-        at = (match[:1], match[1:])
-        _marks(
-            figure, place + 1, at, colours[place : place + 1], "circle", names[place : place + 1]
-        )
+        at, only = (match[:1], match[1:]), slice(place, place + 1)
+        _marks(figure, place + 1, at, colours[only], "circle", names[only], _ROOM * b.size[0])
     figure.add_trace(scale("highest"))
     return figure
 
@@ -106,12 +106,17 @@ def _marks(
     colours: list[str],
     symbol: str,
     names: list[str],
+    room: float,
 ) -> None:
-    """Mark (rows, columns) in a panel, each in its colour, with its number beside it."""
+    """Mark (rows, columns) in a panel, each in its colour, with its number above it.
+
+    It stands below where less than `room` pixels are above.
+    """
     figure.add_trace(
         go.Scatter(
             x=at[1], y=at[0], mode="markers+text", showlegend=False,
-            text=[f"<b>{name}</b>" for name in names], textposition="top center",
+            text=[f"<b>{name}</b>" for name in names],
+            textposition=["top center" if row > room else "bottom center" for row in at[0]],
             textfont={"size": 14, "color": "white", "shadow": "0 0 3px black, 0 0 3px black"},
             marker={
                 "symbol": symbol, "size": 11, "color": colours,
