@@ -7,6 +7,7 @@ does (Tang et al., NeurIPS 2023). The cosines of several layers or timesteps are
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +64,8 @@ def mutual_neighbours(a: Features, b: Features, most: int | None = None) -> Neig
     """
     for one in (a, b):
         check_kind(one, Features, "features")
-    if most is not None and most < 1:
-        raise FslabError(f"most is {most}; it must be a whole number from 1 up, or None for all")
+    if most is not None and (not isinstance(most, Integral) or most < 1):
+        raise FslabError(f"most is {most!r}; it must be a whole number from 1 up, or None for all")
     maps = list(_maps_of(a, b))
     firsts, seconds = (_joined([pair[side] for pair in maps]) for side in (0, 1))
     ours, theirs, cosines = _nearest(_cells(firsts), _cells(seconds))

@@ -111,6 +111,8 @@ def editing(net: nn.Module, edits: Mapping[str, Edit]) -> Iterator[nn.Module]:
     `Lab.edit`, whose keys say so, and a lab refuses a network that is edited by this.
     Raises FslabError for a module or a head that is not there, and for what is no edit.
     """
+    if not isinstance(net, nn.Module):
+        raise FslabError(f"net is {type(net).__name__}; give an nn.Module, such as pipe.unet")
     found = planned(net, edits)
     for path, edit in found:
         if isinstance(edit, OfPictures):

@@ -165,10 +165,13 @@ def test_features_that_cannot_be_compared_are_refused():
         correspond(a, (0, 0), broken)
     with pytest.raises(FslabError, match=r"features is .*; give an fslab.Features"):
         correspond(noise_picture(8, 8), (0, 0), a)
-    for most in (0, -1):
+    for points in ([(1, 2), (3,)], "ab", [[[1, 2]]]):
+        with pytest.raises(FslabError, match=r"points of picture are .*; give one pixel"):
+            correspond(a, points, a)
+    for most in (0, -1, 1.5, "all"):
         with pytest.raises(FslabError, match="most is"):
             mutual_neighbours(a, a, most=most)
-    for temperature in (-0.1, float("nan"), float("inf")):
+    for temperature in (-0.1, float("nan"), float("inf"), "a", None):
         with pytest.raises(FslabError, match="temperature is"):
             correspond(a, (0, 0), a, temperature)
 

@@ -232,6 +232,21 @@ def test_edits_within_each_other_are_done_in_turn(tiny, picture):
         assert np.array_equal(2 * read(lab, picture, BLOCK), twice)
 
 
+def test_edits_that_end_in_another_order_leave_the_lab_clean(tiny, picture):
+    lab = Lab(tiny)
+    clean, first, second = read(lab, picture), lab.edit({BLOCK: fslab.zero}), None
+    first.__enter__()
+    second = lab.edit({"mid_block": fslab.scale(3)})
+    second.__enter__()
+    both = read(lab, picture)
+    first.__exit__(None, None, None)
+    assert np.array_equal(read(lab, picture), both)
+    second.__exit__(None, None, None)
+    assert np.array_equal(read(lab, picture), clean)
+    assert not np.array_equal(both, clean)
+    assert "edited" not in lab.backbone.name
+
+
 def test_hooks_go_when_a_pass_fails(tiny, picture):
     def broken(output):
         raise RuntimeError("broken edit")
@@ -441,6 +456,14 @@ def test_an_edit_changes_no_input_in_place():
     with fslab.editing(net, {"0": spoil}):
         assert net(given).tolist() == [[5, 5]]
     assert given.tolist() == [[1, 1]]
+
+
+def test_what_is_edited_is_a_network():
+    with (
+        pytest.raises(FslabError, match="net is NoneType; give"),
+        fslab.editing(None, {"conv": fslab.zero}),
+    ):
+        pass
 
 
 def test_networks_alone_know_no_pictures_and_labs_no_edits_of_others(tiny, picture, other):

@@ -40,13 +40,16 @@ def edited_backbone(lab: Models, edits: Mapping[str, Any]) -> Backbone:
 
 @contextmanager
 def held(lab: Models, backbone: Backbone | None) -> Iterator[None]:
-    """Have a backbone in the place of the lab's in this thread; None for the lab's own."""
-    before = lab._held.backbone
-    lab._held.backbone = backbone
+    """Have a backbone in the place of the lab's in this thread; None for the lab's own.
+
+    Of several the one that began last is there, in whatever order they end.
+    """
+    entry = [backbone]
+    lab._held.entries.append(entry)
     try:
         yield
     finally:
-        lab._held.backbone = before
+        lab._held.entries[:] = [each for each in lab._held.entries if each is not entry]
 
 
 def as_begun(lab: Models, made: Generator[T]) -> Iterator[T]:

@@ -356,9 +356,15 @@ class Models:
 
 
 class _Held(threading.local):
-    """What this thread has in the place of the lab's backbone, None for nothing."""
+    """What this thread has in the place of the lab's backbone, one entry within the other."""
 
-    backbone: Backbone | None = None
+    def __init__(self) -> None:
+        self.entries: list[list[Backbone | None]] = []
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """What is in its place now, None for nothing."""
+        return self.entries[-1][0] if self.entries else None
 
 
 def _check_sources(given: dict[str, str | os.PathLike[str] | None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,10 @@ def points_of(given: Points, size: tuple[int, int], what: str) -> tuple[Point, .
     size: height and width of their picture. Raises FslabError for what is no whole number, lies
     outside, or is no point at all.
     """
-    found = np.asarray(given)
+    try:
+        found = np.asarray(given)
+    except ValueError:  # of different lengths
+        found = np.empty(0, np.intp)
     if found.dtype.kind not in "iu" or found.ndim not in (1, 2) or found.shape[-1] != 2:
         raise FslabError(
             f"{what} are {given!r}; give one pixel (row, column), or a list of them, in whole "
@@ -64,7 +68,7 @@ class Correspondence:
             raise FslabError(f"likeness is {described(maps)}; it must be f32 [P, H, W]")
         if len(self.points) != len(maps):
             raise FslabError(f"{len(self.points)} points with {len(maps)} maps; each has one")
-        if not 0 <= self.temperature < float("inf"):
+        if not isinstance(self.temperature, Real) or not 0 <= self.temperature < float("inf"):
             raise FslabError(
                 f"temperature is {self.temperature!r}; it must be 0 for the most "
                 "like pixel, or more"
