@@ -25,6 +25,7 @@ from fslab.records import (
     LabelMap,
     Matching,
     Picture,
+    Reading,
     Recipe,
     Segments,
     Vocabulary,
@@ -165,6 +166,23 @@ def attention_key(
     return key(
         [maker, type(backbone)], backbone.device,
         changed(settings, (*PASS, "layers", "timesteps")),
+        weights=backbone.fingerprint, picture=picture.digest, size=size, words=tuple(words),
+    )  # fmt: skip
+
+
+def reading_key(
+    maker: Maker,
+    backbone: OfBackbone,
+    picture: Picture,
+    size: tuple[int, int],
+    words: Sequence[str],
+    asked: tuple[Extraction, Reading],
+) -> str:
+    """Name where words look by a reading; asked: how the pass is made, and how it is read."""
+    settings, reading = asked
+    return key(
+        [maker, type(backbone)], backbone.device,
+        {"pass": changed(settings, (*PASS, "layers", "timesteps")), "reading": changed(reading)},
         weights=backbone.fingerprint, picture=picture.digest, size=size, words=tuple(words),
     )  # fmt: skip
 

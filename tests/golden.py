@@ -23,7 +23,15 @@ import torch
 from conftest import CELL_METHODS, clustering_by
 
 import fslab
-from fslab.backbones import Diffusion, Handmade, Rgb, concept_maps, word_attentions, word_keys
+from fslab.backbones import (
+    Diffusion,
+    Handmade,
+    Rgb,
+    concept_maps,
+    word_attentions,
+    word_keys,
+    word_readings,
+)
 from fslab.backbones.vision import VisionTransformer
 from fslab.captions import candidates, load_captioner
 from fslab.cluster import cluster
@@ -31,7 +39,7 @@ from fslab.datasets import VOC
 from fslab.keys import default_of
 from fslab.lab import Lab
 from fslab.lab.words import evidence_asked
-from fslab.match import load_matcher, name_segments, score_segments
+from fslab.match import load_matcher, name_segments, score_segments, spread_beliefs, walk_beliefs
 from fslab.parts import Registry, identity
 from fslab.records import (
     Captioning,
@@ -41,12 +49,13 @@ from fslab.records import (
     LabelMap,
     Matching,
     Picture,
+    Reading,
     Refinement,
     Segments,
     clustering,
     refinement,
 )
-from fslab.refine import refine
+from fslab.refine import refine, walk
 from fslab.score import score_image
 from fslab.weights.digests import file_digest
 
@@ -164,6 +173,18 @@ def _attention(folder: Path) -> Outputs:
     return {"dog": some(maps)}
 
 
+@case(word_readings, Reading)
+def _readings(folder: Path) -> Outputs:
+    prompt = "a photo of a dog and a sky"
+    asked = Extraction(layers=("*attn2.to_q",), timesteps=(300,), prompt=prompt, precision="fp32")
+    whole = Reading(("sky",), "words", "agreement", "likeness", 1.0, True, 2)
+    found = {}
+    for name, reading in {"usual": Reading(("sky",)), "whole": whole}.items():
+        (maps,) = word_readings(lab().backbone, [(picture(), ["dog"], asked, reading)], (64, 64))
+        found[name] = some(maps)
+    return found
+
+
 @case(concept_maps, Extraction)
 def _concepts(folder: Path) -> Outputs:
     import transformers_tiny
@@ -251,6 +272,29 @@ def _names(folder: Path) -> Outputs:
     }  # fmt: skip
 
 
+@case(spread_beliefs, Matching)
+def _spread(folder: Path) -> Outputs:
+    cells = features()["up"].reshape(5, -1).T
+    alike = np.exp(-((cells[:, None] - cells[None]) ** 2).sum(-1) * 8)
+    looks = (alike / alike.sum(1, keepdims=True)).astype(np.float32).reshape(64, 8, 8)
+    dog = np.where(truth() == 2, 0.8, 0.3).astype(np.float32)
+    dog[20:30, 20:30] = 0.4
+    labels = (12 * (dog > 0.5)).astype(np.uint8)
+    given = LabelMap(labels, VOC.names, {"dog": 0.8}, {0: 1 - dog, 12: dog})
+    settings = Matching(assignment="vote", spread_layers=("attn1.probs",))
+    found = spread_beliefs(given, Features({"attn1.probs": looks}, (64, 64)), settings)
+    return {"beliefs": some(found.beliefs[12])}
+
+
+@case(walk_beliefs, Matching)
+def _walked_beliefs(folder: Path) -> Outputs:
+    dog = np.where(truth() == 2, 0.8, 0.3).astype(np.float32)
+    labels = (12 * (dog > 0.5)).astype(np.uint8)
+    given = LabelMap(labels, VOC.names, {"dog": 0.8}, {0: 1 - dog, 12: dog})
+    settings = Matching(assignment="vote", spread_trust=0.05)
+    return {"beliefs": some(walk_beliefs(picture(), given, settings).beliefs[12])}
+
+
 @case(cluster, clustering)
 def _clusters(folder: Path) -> Outputs:
     given, cells = features(), features()["up"].reshape(5, -1).T
@@ -283,6 +327,13 @@ def _refined(folder: Path) -> Outputs:
         method: refine(picture(), labels, Refinement.of(method)).labels[::4, ::4].tolist()
         for method in methods
     }
+
+
+@case(walk)
+def _walked(folder: Path) -> Outputs:
+    belief = np.full((64, 64), 0.2, np.float32)
+    belief[12:44, 20:52] = 0.9
+    return {"beliefs": some(walk(picture().pixels, np.stack([1 - belief, belief]), grid=32)[1])}
 
 
 @case(score_image)

@@ -27,6 +27,7 @@ from fslab.records import (
     Features,
     LabelMap,
     Matching,
+    Reading,
     Recipe,
     Segments,
     Vocabulary,
@@ -108,6 +109,18 @@ KINDS = {
          "settings": [replace(PLAIN, **{name: value}) for name, value in {
              "layers": ("x",), "timesteps": (5,), "draws": 2, "seed": 1, "prompt": "dog",
              "noise": "none", "posterior": "sample", "precision": "fp16"}.items()]},
+    ),
+    keys.reading_key: (
+        {"maker": made, "backbone": backbone(), "picture": PICTURE, "size": (64, 64),
+         "words": ["dog"], "asked": (PLAIN, Reading())},
+        {"maker": [made_otherwise], "backbone": [backbone(fingerprint="v"), backbone(device="cuda")],
+         "picture": [OTHER_PICTURE], "size": [(64, 96)], "words": [["dog", "cat"], ["cat"]],
+         "asked": [*((replace(PLAIN, **{name: value}), Reading()) for name, value in {
+             "layers": ("x",), "timesteps": (5,), "draws": 2, "seed": 1, "prompt": "dog",
+             "noise": "none", "posterior": "sample", "precision": "fp16"}.items()),
+                   *((PLAIN, Reading(**{name: value})) for name, value in {
+             "beside": ("sky",), "over": "words", "heads": "agreement", "layers": "likeness",
+             "blur": 1.0, "scaled": True, "spread": 2}.items())]},
     ),
     keys.word_keys_key: (
         {"maker": made, "backbone": backbone(), "path": "up", "words": ["dog"], "precision": "fp32"},

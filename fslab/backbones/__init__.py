@@ -5,6 +5,7 @@ from fslab.backbones.base import Backbone, Layer, TextBackbone, pick_layers, wri
 from fslab.backbones.baselines import Handmade, Rgb
 from fslab.backbones.concepts import concept_maps
 from fslab.backbones.diffusion import Diffusion
+from fslab.backbones.evidence import word_readings
 from fslab.backbones.open import open_backbone
 from fslab.backbones.vision import VisionTransformer
 from fslab.backbones.weights import locate
@@ -26,5 +27,6 @@ __all__ = [
     "word_attentions",
     "word_keys",
     "word_maps",
+    "word_readings",
     "written_for_unet",
 ]

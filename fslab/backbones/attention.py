@@ -65,7 +65,7 @@ def word_attentions(
     seen at one size, and their settings differ in the prompt at most.
     """
     settings = asked[0][2]
-    layers = _text_layers(settings.layers, backbone.layers())
+    layers = text_layers(settings.layers, backbone.layers())
     columns = [_columns_of(backbone, *how) for _, *how in asked]
     paths = [layer.path for layer in layers]
     found: list[dict[str, list[Tensor]]] = [{path: [] for path in paths} for _ in asked]
@@ -79,7 +79,7 @@ def word_attentions(
     return [_mean_over(each) for each in found]
 
 
-def _text_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
+def text_layers(patterns: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
     """Return where cells look at text, by cross-attention's queries or by their own paths."""
     by_path = LayersByPath((layer.path, layer) for layer in layers)
     picked = pick_layers(patterns, layers)

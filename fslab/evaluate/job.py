@@ -16,7 +16,7 @@ from fslab.lab.courses import run_many
 from fslab.lab.together import Order
 from fslab.lab.words import evidence_asked
 from fslab.process import memory_refused
-from fslab.records import FslabError, OutOfMemory, Picture, Recipe, Vocabulary, label_type
+from fslab.records import FslabError, OutOfMemory, Picture, Reading, Recipe, Vocabulary, label_type
 from fslab.score import Count, ImageScore, find_metric, score_image
 from fslab.versions import Versions, noting
 
@@ -69,23 +69,32 @@ def base_of(lab: Lab, job: Job) -> str:
     """Name all that changes a job's results beside the picture and its truth, with a lab."""
     weights = [lab.backbone.fingerprint]
     weights += [lab.text_fingerprint(job.recipe)] if job.named else []
-    makers = [*_makers(lab, job.named), *(count.function for count in job.counts)]
+    makers = [*_makers(lab, job.named, job.recipe), *(count.function for count in job.counts)]
     how = (job.recipe, job.vocabulary, job.named, job.batch > 1)
     return run_key(makers, lab.device, weights, *how)
 
 
-def _makers(lab: Lab, named: bool) -> list[Any]:
-    """Return all that has a hand in a result."""
-    from fslab.backbones import word_attentions, word_keys
+def _makers(lab: Lab, named: bool, recipe: Recipe) -> list[Any]:
+    """Return all that has a hand in a result; the later ones only where the recipe asks them."""
+    from fslab.backbones import word_attentions, word_keys, word_readings
     from fslab.captions import candidates, load_captioner
     from fslab.cluster import cluster
-    from fslab.match import load_matcher, name_segments, score_segments
+    from fslab.match import (
+        load_matcher,
+        name_segments,
+        score_segments,
+        spread_beliefs,
+        walk_beliefs,
+    )
     from fslab.refine import refine
 
     makers: list[Any] = [type(lab.backbone), word_keys, cluster, score_image]
     if named:
         makers += [candidates, load_captioner, score_segments, load_matcher, name_segments]
         makers += [evidence_asked, word_attentions, refine]
+        makers += [word_readings] if recipe.match.reading != Reading() else []
+        makers += [spread_beliefs] if recipe.match.spread_layers else []
+        makers += [walk_beliefs] if recipe.match.spread_trust else []
     own = type(lab).__module__.partition(".")[0] == "fslab"
     return makers if own else [type(lab), *makers]  # whose stages may be others
 

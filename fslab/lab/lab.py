@@ -16,6 +16,7 @@ from fslab.keys import (
     caption_key,
     changed,
     match_key,
+    reading_key,
     refined_key,
     segments_key,
     text_key,
@@ -40,7 +41,9 @@ from fslab.lab.words import (
     check_reads_text,
     compounds_by_word,
     evidence_for,
+    fitting_beside,
     looked_for,
+    looks_asked,
     sentence_of,
     with_words,
     word_layers,
@@ -60,6 +63,7 @@ from fslab.records import (
     OwnExtraction,
     OwnMatching,
     Picture,
+    Reading,
     Recipe,
     Refinement,
     Segments,
@@ -212,7 +216,7 @@ class Lab(Two):
         prompt: str | None = None,
         layers: Sequence[str] = ("*attn2.to_q",),
         timesteps: int | Sequence[int] | None = None,
-        reading: Literal["attention", "concepts"] = "attention",
+        reading: Literal["attention", "concepts"] | Reading = "attention",
         **settings: Any,
     ) -> dict[str, np.ndarray]:
         """Return where each word looks: f32 [h, w] of 0..1 by word, on the finest layer's grid.
@@ -220,20 +224,30 @@ class Lab(Two):
         prompt: a sentence that holds the words, else "a photo of" them. layers: cross-attention
         queries, or paths that end in "to_text", which stand for a UNet's queries in other networks.
         timesteps: one, or several, which are averaged.
-        reading: "concepts" for `fslab.backbones.concept_maps`, by which cells choose among the
-        words, where text and picture attend jointly. settings: the rest of `Extraction`. Raises
-        FslabError for a word that the prompt does not hold, or only inside a compound of another
-        meaning ("dog" in "hot dog"), and for a backbone that reads no text.
+        reading: how maps are made of attention, a `Reading`; "attention" is its defaults. Words
+        beside join the prompt where none is given, as far as there is room. "concepts" is
+        `fslab.backbones.concept_maps`, by which cells choose among the words, where text and
+        picture attend jointly. settings: the rest of `Extraction`. Raises FslabError for a word
+        that the prompt does not hold, or only inside a compound of another meaning ("dog" in "hot
+        dog"), for a backbone that reads no text, and as `fslab.backbones.word_readings` does.
         """
         from fslab.captions import noun_runs
 
         check_reads_text(self.backbone)
         picture, words = read(picture), asked_for(words)
-        if reading not in ("attention", "concepts"):
-            raise FslabError(f"reading is {reading!r}; it must be 'attention' or 'concepts'")
+        if reading not in ("attention", "concepts") and not isinstance(reading, Reading):
+            raise FslabError(
+                f"reading is {reading!r}; it must be 'attention', 'concepts' or a Reading"
+            )
         if reading == "concepts":
             return self._concepts(picture, words, prompt, layers, timesteps, settings)
         given = (picture, words, prompt, layers, timesteps, settings)
+        if isinstance(reading, Reading) and reading != Reading():
+            (one, size, key) = self._reading_asked(*given, reading)
+            maps = self._memory.array(
+                key, lambda: self._read_words([(picture, words, *one)], size)[0]
+            )
+            return dict(zip(words, maps, strict=True))
         part, size, key = self._attention_asked(*given)
         beside = (compounds_by_word(prompt, words), noun_runs(prompt)) if prompt else ()
         asked = [(picture, words, part, *beside)]
@@ -259,6 +273,39 @@ class Lab(Two):
         part = complete(extraction(layers, timesteps, prompt=said, **settings), backbone)
         size = backbone.input_size(picture, part)
         return part, size, attention_key(word_attentions, backbone, picture, size, words, part)
+
+    def _reading_asked(
+        self,
+        picture: Picture,
+        words: Sequence[str],
+        prompt: str | None,
+        layers: Sequence[str],
+        timesteps: int | Sequence[int] | None,
+        settings: dict[str, Any],
+        reading: Reading,
+    ) -> tuple[tuple[Extraction, Reading], tuple[int, int], str]:
+        """Return how words are looked for and read, at which size, and the key of the maps."""
+        from fslab.backbones import word_readings
+
+        if prompt is None:
+            beside = fitting_beside(words, reading.beside, check_reads_text(self.backbone))
+            reading = replace(reading, beside=beside)
+            prompt = sentence_of([*words, *beside])
+        part, size, _ = self._attention_asked(picture, words, prompt, layers, timesteps, settings)
+        asked = part, reading
+        return (
+            asked, size,
+            reading_key(word_readings, self.backbone, picture, size, words, asked),
+        )  # fmt: skip
+
+    def _read_words(
+        self, asked: Sequence[tuple[Any, ...]], size: tuple[int, int], most: int = 1
+    ) -> list[np.ndarray]:
+        """Return `fslab.backbones.word_readings` of pictures of one size as arrays."""
+        from fslab.backbones import word_readings
+
+        backbone = check_reads_text(self.backbone)
+        return [maps.numpy() for maps in word_readings(backbone, asked, size, most)]
 
     def _concepts(
         self, picture: Picture, words: Sequence[str], prompt: str | None, *how: Any
@@ -537,7 +584,14 @@ class Lab(Two):
             picture, segments, vocabulary, candidates, settings,
             lambda one: self._score(picture, one, vocabulary, candidates, settings, patches),
             lambda: evidence_for(*asked, self.backbone, read),
+            lambda: self._extract(picture, self._looks_asked(settings, read)),
         )  # fmt: skip
+
+    def _looks_asked(self, settings: Matching, read: Extraction) -> Extraction:
+        """Return how the self-attention is read by which beliefs are spread."""
+        from fslab.extract import complete
+
+        return complete(looks_asked(settings, self.backbone, read), self.backbone)
 
     def _patches(self, picture: Picture) -> Patches:
         from fslab.match import Patches

@@ -14,7 +14,13 @@ from fslab.batches import Batch, Entry
 from fslab.devices import on_processors
 from fslab.lab.clock import Clock
 from fslab.lab.memory import match_entry, match_of, text_entry, text_of
-from fslab.lab.words import evidence_asked, looked_for, spoken
+from fslab.lab.words import (
+    evidence_asked,
+    looked_for,
+    named_evidence,
+    reads_evidence,
+    spoken,
+)
 from fslab.process import memory_refused, ordinary
 from fslab.records import (
     Caption,
@@ -26,6 +32,7 @@ from fslab.records import (
     OwnExtraction,
     OwnMatching,
     Picture,
+    Reading,
     Recipe,
     Segments,
     Unrefined,
@@ -69,6 +76,7 @@ class Course:
     caption: Caption = field(default_factory=lambda: Caption("", (), ()))
     features: Features | None = None
     evidence: dict[str, np.ndarray] = field(default_factory=dict)
+    looks: Features | None = None
     segments: Segments | None = None
     matches: list[Match] = field(default_factory=list)
     named: LabelMap | None = None
@@ -106,7 +114,9 @@ class Course:
             if isinstance(settings, OwnMatching):
                 self.named = lab._match(*given)
             else:
-                self.named = name_segments(*given, lambda one: next(scored), lambda: self.evidence)
+                self.named = name_segments(
+                    *given, lambda one: next(scored), lambda: self.evidence, lambda: self.looks
+                )
         with clock.stage("refine"):
             self.labels = lab._refine(self.picture, self.named, order.recipe.refine)
         self.noted.add(clock.noted.versions)
@@ -137,9 +147,12 @@ class Networks:
                 self._caption(courses)
         with self._stage("extract", courses):
             self._extract(_left(courses))
-        if recipe.match.attention and recipe.match.assignment == "vote" and self._order.named:
+        if reads_evidence(recipe.match) and self._order.named:
             with self._stage("match", courses):
                 self._evidence([each for each in _left(courses) if each.caption.candidates])
+        if recipe.match.spread_layers and self._order.named:
+            with self._stage("match", courses):
+                self._looks([each for each in _left(courses) if each.caption.candidates])
 
     @ordinary()
     def match(self, courses: Sequence[Course]) -> None:
@@ -150,7 +163,7 @@ class Networks:
         if not self._order.named:
             return
         recipe = self._order.recipe
-        if not isinstance(recipe.match, OwnMatching):
+        if not isinstance(recipe.match, OwnMatching) and recipe.match.assignment != "evidence":
             with self._stage("match", courses):
                 self._match([course for course in courses if course.caption.candidates])
         by_crf = isinstance(recipe.refine, (DenseCrf, Unrefined))
@@ -224,6 +237,20 @@ class Networks:
                 words = looked_for(settings, course.vocabulary, course.caption.candidates)
                 course.features = lab._with_words(features, settings, words)
 
+    def _looks(self, courses: Sequence[Course]) -> None:
+        """Read the self-attention by which beliefs are spread."""
+        from fslab.extract import extract_many
+
+        lab, recipe = self._lab, self._order.recipe
+        pictures = [course.picture for course in courses]
+        asked = lab._looks_asked(recipe.match, recipe.extract)
+        found = extract_many(pictures, asked, lab.backbone, lab.store, self._batch)
+        for course, looks in zip(courses, found, strict=True):
+            if isinstance(looks, FslabError):
+                course.refused = looks
+            else:
+                course.looks = looks
+
     def _evidence(self, courses: Sequence[Course]) -> None:
         """Look for the candidates' words; pictures of one size pass together."""
         sizes: dict[tuple[int, int], list[tuple[Course, list[Any]]]] = {}
@@ -236,14 +263,20 @@ class Networks:
 
     def _evidence_asked(self, course: Course) -> tuple[list[Any], tuple[int, int]]:
         """Return what each prompt asks, ((words, settings), key), and the pictures' size."""
-        lab, recipe, found, size = self._lab, self._order.recipe, [], (0, 0)
+        lab, recipe, size = self._lab, self._order.recipe, (0, 0)
+        found: list[tuple[tuple[Any, ...], str]] = []
         words = spoken(course.caption.candidates, course.vocabulary).values()
         for together, how in evidence_asked(words, recipe.match, lab.backbone, recipe.extract):
             how = dict(how)
             layers, step = how.pop("layers"), how.pop("timesteps")
+            reading = how.pop("reading", None)
             given = (course.picture, together, None, layers, step, how)
-            part, size, key = lab._attention_asked(*given)
-            found.append(((together, part), key))
+            if reading is None:
+                part, size, key = lab._attention_asked(*given)
+                found.append(((together, part), key))
+            else:
+                read, size, key = lab._reading_asked(*given, reading)
+                found.append(((together, *read), key))
         return found, size
 
     def _look(self, size: tuple[int, int], group: list[tuple[Course, list[Any]]]) -> None:
@@ -252,7 +285,9 @@ class Networks:
                 (group[place][0].picture, *how) for place in places for how, _ in group[place][1]
             ]
             most = self._batch.size if len(places) > 1 else 1
-            maps = iter(self._lab._look(asked, size, most))
+            plain = self._order.recipe.match.reading == Reading()
+            look = self._lab._look if plain else self._lab._read_words
+            maps = iter(look(asked, size, most))
             return [[{"array": next(maps)} for _ in group[place][1]] for place in places]
 
         keys = [[key for _, key in asked] for _, asked in group]
@@ -264,9 +299,9 @@ class Networks:
                 continue
             words = spoken(course.caption.candidates, course.vocabulary)
             maps: dict[str, np.ndarray] = {}
-            for ((together, _), _), entry in zip(asked, entries, strict=True):
-                maps |= zip(together, entry["array"], strict=True)
-            course.evidence = {name: maps[word] for name, word in words.items()}
+            for ((together, *_), _), entry in zip(asked, entries, strict=True):
+                maps = {**dict(zip(together, entry["array"], strict=True)), **maps}
+            course.evidence = named_evidence(maps, words, self._order.recipe.match)
 
     def _match(self, courses: Sequence[Course]) -> None:
         from fslab.match import encode_views, read_together, score_segments

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,10 +22,12 @@ from fslab.records import (
     FslabError,
     Matching,
     Picture,
+    Reading,
     Recipe,
     Vocabulary,
     words_of,
 )
+from fslab.tap import PROBABILITIES
 
 if TYPE_CHECKING:
     from fslab.backbones import Backbone, TextBackbone
@@ -132,8 +135,8 @@ def evidence_for(
     words = spoken(candidates, vocabulary)
     maps: dict[str, np.ndarray] = {}
     for together, how in evidence_asked(words.values(), settings, backbone, read):
-        maps |= attention(picture, together, **how)
-    return {name: maps[word] for name, word in words.items() if maps}
+        maps = {**attention(picture, together, **how), **maps}
+    return named_evidence(maps, words, settings) if maps else {}
 
 
 def spoken(candidates: Sequence[str], vocabulary: Vocabulary) -> dict[str, str]:
@@ -150,7 +153,7 @@ def evidence_asked(
     read: how features are taken, whose size, noise, or none, and precision the evidence has too.
     """
     asked = list(dict.fromkeys(words))
-    if not settings.attention or not asked:
+    if not reads_evidence(settings) or not asked:
         return []
     reader = check_reads_text(backbone)
     how = {
@@ -162,7 +165,89 @@ def evidence_asked(
         "resolution": read.resolution,
         "squash": read.squash,
     }
-    return [(together, how) for together in _prompts(asked, reader)]
+    prompts = _prompts(asked, reader)
+    reading = settings.reading
+    if reading == Reading():
+        return [(together, how) for together in prompts]
+    return [_with_beside(together, reading, settings, reader, how) for together in prompts]
+
+
+def reads_evidence(settings: Matching) -> bool:
+    """Tell whether names are given by the diffusion model's evidence too, or by that alone."""
+    return settings.assignment == "evidence" or bool(settings.attention)
+
+
+def looks_asked(settings: Matching, backbone: Backbone, read: Extraction = AS_USUAL) -> Extraction:
+    """Return how the self-attention is read by which beliefs are spread: without a prompt.
+
+    read: how features are taken, whose size and precision it has. A UNet's layers mean the last
+    one's elsewhere. Raises FslabError for a backbone that shows no self-attention.
+    """
+    from fslab.backbones import written_for_unet
+
+    if not any(layer.path.endswith(PROBABILITIES) for layer in backbone.layers()):
+        raise FslabError(
+            f"{backbone.name} shows no self-attention, by which matching.spread_layers spreads "
+            "beliefs; leave it empty"
+        )
+    layers = settings.spread_layers
+    if not backbone.has_unet and written_for_unet(layers):
+        layers = (f"last:*{PROBABILITIES}",)
+    timeless = backbone.timestep is None
+    return Extraction(
+        layers=layers,
+        timesteps=() if timeless else (settings.spread_timestep,),
+        noise="added" if timeless else settings.spread_noise,
+        resolution=read.resolution,
+        squash=read.squash,
+        precision=read.precision,
+    )
+
+
+def named_evidence(
+    maps: Mapping[str, np.ndarray], words: Mapping[str, str], settings: Matching
+) -> dict[str, np.ndarray]:
+    """Return each candidate's map, and each background word's where these are labels too.
+
+    maps: by word; words: by candidate, see `spoken`.
+    """
+    found = {name: maps[word] for name, word in words.items()}
+    if settings.assignment == "evidence":
+        found |= {word: maps[word] for word in settings.background if word in maps}
+    return found
+
+
+def _with_beside(
+    words: list[str],
+    reading: Reading,
+    settings: Matching,
+    backbone: TextBackbone,
+    how: dict[str, Any],
+) -> tuple[list[str], dict[str, Any]]:
+    """Return a prompt's words and how they are read, with words beside as the prompt has room.
+
+    Where background words are labels themselves they are asked for, not only named beside.
+    """
+    beside = fitting_beside(words, reading.beside, backbone)
+    if settings.assignment == "evidence":
+        return [*words, *beside], {**how, "reading": replace(reading, beside=())}
+    return words, {**how, "reading": replace(reading, beside=beside)}
+
+
+def fitting_beside(
+    words: Sequence[str], beside: Sequence[str], backbone: TextBackbone
+) -> tuple[str, ...]:
+    """Return which words the prompt that lists the others has room for, the first first."""
+    found: list[str] = []
+    for word in beside:
+        if word not in words and _is_read(sentence_of([*words, *found, word]), backbone):
+            found.append(word)
+    return tuple(found)
+
+
+def _is_read(prompt: str, backbone: TextBackbone) -> bool:
+    """Tell whether the text encoder reads a prompt to its end."""
+    return max(end for _, end in backbone.token_spans(prompt)) == len(prompt)
 
 
 def compounds_by_word(prompt: str, words: Sequence[str]) -> dict[str, list[str]]:
@@ -205,7 +290,7 @@ def _prompts(words: Sequence[str], backbone: TextBackbone) -> list[list[str]]:
     for word in words:
         longer = [*parts[-1], word] if parts else [word]
         prompt = sentence_of(longer)
-        if parts and max(end for _, end in backbone.token_spans(prompt)) == len(prompt):
+        if parts and _is_read(prompt, backbone):
             parts[-1] = longer
         else:
             parts.append([word])

@@ -4,23 +4,34 @@ from fslab.match.families import MATCHERS, matcher_family
 from fslab.match.matcher import Matcher, load_matcher
 from fslab.match.naming import Match, encode_views, paint, score_segments, text_scores
 from fslab.match.patches import Patches, read_together
+from fslab.match.spreading import (
+    doubly_normalised,
+    markov_chain,
+    spread_beliefs,
+    walk_beliefs,
+)
 from fslab.match.views import views
-from fslab.match.vote import match, name_segments, vote
+from fslab.match.vote import by_evidence, match, name_segments, vote
 
 __all__ = [
     "MATCHERS",
     "Match",
     "Matcher",
     "Patches",
+    "by_evidence",
+    "doubly_normalised",
     "encode_views",
     "load_matcher",
+    "markov_chain",
     "match",
     "matcher_family",
     "name_segments",
     "paint",
     "read_together",
     "score_segments",
+    "spread_beliefs",
     "text_scores",
     "views",
     "vote",
+    "walk_beliefs",
 ]

@@ -11,10 +11,12 @@ from fslab.datasets import PictureLike, read
 from fslab.match.matcher import Matcher
 from fslab.match.naming import Match, check_count, paint, resolve, score_segments
 from fslab.match.patches import Patches
+from fslab.match.spreading import spread_beliefs, walk_beliefs
 from fslab.match.views import check_size
 from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import (
+    Features,
     FslabError,
     LabelMap,
     Matching,
@@ -39,6 +41,7 @@ def match(
     recipe: Matching,
     matcher: Matcher,
     evidence: Mapping[str, np.ndarray] | None = None,
+    looks: Features | None = None,
 ) -> LabelMap:
     """Name segments among the candidates; what no candidate takes is background.
 
@@ -46,9 +49,11 @@ def match(
     class keeps only its best segment, each segment takes the best that is left to it, and a
     segment left with nothing is background. "argmax" lets several segments share a class.
     "vote" is `vote` over the segments and their `others`, with the evidence that it speaks of.
+    "evidence" is `by_evidence`, which asks neither CLIP nor the segments.
     Background words compete in all and mean background. Without candidates all is
-    background, and CLIP is not asked. Errors are those of `score_segments`, and FslabError for a
-    recipe that weighs attention where there is no evidence.
+    background, and CLIP is not asked. looks: self-attention by which beliefs are spread, where the
+    recipe names layers of it. Errors are those of `score_segments`, and FslabError for a recipe
+    that needs evidence or looks where there are none.
     """
     picture = read(picture)
     patches = Patches(picture, matcher)
@@ -57,14 +62,19 @@ def match(
         return score_segments(picture, one, vocabulary, candidates, recipe, matcher, patches)
 
     def given() -> Mapping[str, np.ndarray] | None:
-        if recipe.attention and evidence is None:
+        if evidence is None and (recipe.attention or recipe.assignment == "evidence"):
             raise FslabError(
                 f"matching.attention is {recipe.attention}, and there is no evidence; give each "
                 "candidate's attention map, or let a Lab match"
+                if recipe.attention
+                else "matching.assignment is 'evidence', and there is none; give each candidate's "
+                "attention map, or let a Lab match"
             )
         return evidence
 
-    return name_segments(picture, segments, vocabulary, candidates, recipe, score, given)
+    return name_segments(
+        picture, segments, vocabulary, candidates, recipe, score, given, lambda: looks
+    )
 
 
 @versioned(1)
@@ -76,11 +86,13 @@ def name_segments(
     recipe: Matching,
     score: Callable[[Segments], Match],
     evidence: Callable[[], Mapping[str, np.ndarray] | None],
+    looks: Callable[[], Features | None] = lambda: None,
 ) -> LabelMap:
     """Name segments by the recipe's rule, as `match` does.
 
     score: gives the matrix of one segmentation; evidence: gives the diffusion model's, and is
-    asked only where segments vote. Neither is asked where there are no candidates.
+    asked only where segments vote, or it names pixels itself; looks: gives its self-attention, and
+    is asked only where beliefs are spread. None is asked where there are no candidates.
     """
     picture = read(picture)
     check_kind(segments, Segments, "segments")
@@ -88,11 +100,27 @@ def name_segments(
         check_size(picture, segments)
         check_count(vocabulary)
         return LabelMap(np.zeros(segments.size, np.uint8), vocabulary.names)
-    if recipe.assignment != "vote":
+    if recipe.assignment == "evidence":
+        check_size(picture, segments)
+        named = by_evidence(evidence() or {}, vocabulary, candidates, segments.size)
+    elif recipe.assignment == "vote":
+        found, voters = evidence(), (segments, *segments.others)
+        scored = [score(one) for one in voters]
+        named = vote(voters, scored, vocabulary, candidates, found, recipe.attention)
+    else:
         return paint(segments, score(segments), vocabulary)
-    found, voters = evidence(), (segments, *segments.others)
-    scored = [score(one) for one in voters]
-    return vote(voters, scored, vocabulary, candidates, found, recipe.attention)
+    if recipe.spread_layers:
+        named = spread_beliefs(named, _seen(looks(), recipe), recipe)
+    return walk_beliefs(picture, named, recipe) if recipe.spread_trust else named
+
+
+def _seen(looks: Features | None, recipe: Matching) -> Features:
+    if looks is None:
+        raise FslabError(
+            f"matching.spread_layers is {list(recipe.spread_layers)}, and there is no "
+            "self-attention; give looks, the features of these layers, or let a Lab match"
+        )
+    return looks
 
 
 def vote(
@@ -135,6 +163,48 @@ def vote(
     scores = {
         name: float(score)
         for kind, name, score in zip(kinds[1:], names, best, strict=True)
+        if (labels == kind).any()
+    }
+    return LabelMap(labels, vocabulary.names, scores, dict(zip(kinds, beliefs, strict=True)))
+
+
+def by_evidence(
+    evidence: Mapping[str, np.ndarray],
+    vocabulary: Vocabulary,
+    candidates: Sequence[str],
+    size: tuple[int, int],
+) -> LabelMap:
+    """Give each pixel the label that the diffusion model looks there for most.
+
+    evidence: for each candidate where it looks for it, f32 [h, w] from 0 up, and likewise for
+    words that mean background. A map is scaled to a peak of 1; the background has the strongest of
+    its words, or what the strongest candidate leaves over where none is given. `beliefs` are
+    shares of their sum. Raises FslabError for a candidate without evidence.
+    """
+    check_count(vocabulary)
+    names = sorted(resolve(candidates, vocabulary), key=vocabulary.names.index)
+    by_name: dict[str, np.ndarray] = {}
+    grounds: list[np.ndarray] = []
+    for given, each in evidence.items():
+        name = given if given in vocabulary.classes else vocabulary.find(given)
+        if name in names:
+            by_name[name] = each
+        else:
+            grounds.append(each)
+    if lacking := [name for name in names if name not in by_name]:
+        raise FslabError(
+            f"there is no evidence for the candidates {', '.join(lacking)}; give a map of each"
+        )
+    maps = _prior([*(by_name[name] for name in names), *grounds], size)
+    things, others = maps[: len(names)], maps[len(names) :]
+    ground = others.max(0) if len(others) else 1 - things.max(0)
+    beliefs = np.concatenate([ground[None], things]).astype(np.float32)
+    beliefs /= np.maximum(beliefs.sum(0), np.float32(1e-12))
+    kinds = [0, *(vocabulary.names.index(name) for name in names)]
+    labels = np.array(kinds, label_type(len(vocabulary.names)))[beliefs.argmax(0)]
+    scores = {
+        name: float(beliefs[place, labels == kind].mean())
+        for place, (kind, name) in enumerate(zip(kinds[1:], names, strict=True), 1)
         if (labels == kind).any()
     }
     return LabelMap(labels, vocabulary.names, scores, dict(zip(kinds, beliefs, strict=True)))

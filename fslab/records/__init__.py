@@ -40,6 +40,7 @@ from fslab.records.correspondence import (
     Points,
     points_of,
 )
+from fslab.records.reading import Reading
 from fslab.records.recipe import (
     STAGES,
     Captioning,
@@ -56,6 +57,7 @@ from fslab.records.refinements import (
     MaskCrfs,
     OwnRefinement,
     Pamr,
+    RandomWalk,
     Refinement,
     Unrefined,
     refinement,
@@ -111,6 +113,8 @@ __all__ = [
     "Point",
     "Points",
     "Precision",
+    "RandomWalk",
+    "Reading",
     "Recipe",
     "Refinement",
     "Segments",

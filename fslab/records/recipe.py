@@ -13,12 +13,15 @@ from fslab.parts import named_object
 from fslab.records.base import described, digest_of
 from fslab.records.checks import (
     Precision,
+    check_most,
     check_positive,
+    check_range,
     check_seed,
     check_timestep,
     check_types,
 )
 from fslab.records.clusterings import Clustering, KMeans, OwnClustering, clustering
+from fslab.records.reading import Reading
 from fslab.records.refinements import MaskCrfs, OwnRefinement, Refinement, refinement
 from fslab.records.stage import Methods, Own, Settings, Stage
 
@@ -152,12 +155,25 @@ class Matching(Stage):
     probabilities: "softmax" over those texts, or "sigmoid": each text by itself, as SigLIP was
     trained; CLIP has none. A segment's best text is the same in both; shares, and so the best
     segment of a class and votes, are not.
-    assignment: "one-per-class" (a class keeps only its best segment, as the paper), "argmax", or
-    "vote": a pixel's class is the most probable one on the mean of all its segments.
+    assignment: "one-per-class" (a class keeps only its best segment, as the paper), "argmax",
+    "vote": a pixel's class is the most probable one on the mean of all its segments, or
+    "evidence": the diffusion model's evidence alone names pixels, and CLIP is not asked.
     attention: with "vote", the weight of the diffusion model's own evidence, cross-attention to
     the candidates' words, beside CLIP's; 0 leaves it out. attention_layers, attention_timestep,
     attention_draws: where it is read, and how many draws of noise are averaged; the picture's size,
     the precision and whether there is noise are as for the features.
+    attention_background: the prompt names the background words too. attention_over,
+    attention_heads, attention_weights (of layers), attention_blur, attention_scaled,
+    attention_spread: how maps are made of it, see `Reading`.
+    spread_layers: self-attention (paths that end in probs) by which the beliefs of a vote or of
+    evidence are spread over the picture, `fslab.match.spread_beliefs`; none where it is empty.
+    spread_timestep, spread_noise: of its pass, which has no prompt. spread_confident: cells start
+    with their "strongest" label alone, or with "all". spread_steps: of the Markov chain, at most;
+    spread_change: it ends before where a step changes a map by less than this share of it.
+    spread_soonest: labels that settle sooner count for more, by one over their steps.
+    spread_share: of the spread beliefs, the rest is of the beliefs as they were.
+    spread_trust: beliefs spread over the picture's colours too, as `fslab.refine.walk` has it with
+    this trust in them beside their neighbours'; 0 leaves it out.
     """
 
     stage: ClassVar[str] = "matching"
@@ -171,11 +187,27 @@ class Matching(Stage):
     background: tuple[str, ...] = ()
     compete: Literal["vocabulary", "candidates"] = "vocabulary"
     probabilities: Literal["softmax", "sigmoid"] = "softmax"
-    assignment: Literal["one-per-class", "argmax", "vote"] = "one-per-class"
+    assignment: Literal["one-per-class", "argmax", "vote", "evidence"] = "one-per-class"
     attention: float = 0.0
     attention_layers: tuple[str, ...] = ("*attn2.to_q",)
     attention_timestep: int = 300
     attention_draws: int = 1
+    attention_background: bool = False
+    attention_over: Literal["text", "words"] = "text"
+    attention_heads: Literal["mean", "agreement"] = "mean"
+    attention_weights: Literal["mean", "likeness"] = "mean"
+    attention_blur: float = 0.0
+    attention_scaled: bool = False
+    attention_spread: int = 0
+    spread_layers: tuple[str, ...] = ()
+    spread_timestep: int = 0
+    spread_noise: Literal["added", "none"] = "none"
+    spread_confident: Literal["strongest", "all"] = "strongest"
+    spread_steps: int = 50
+    spread_change: float = 0.3
+    spread_soonest: bool = True
+    spread_share: float = 1.0
+    spread_trust: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -183,6 +215,7 @@ class Matching(Stage):
         check_timestep(self.attention_timestep)
         if not 0 <= self.attention < float("inf"):
             raise FslabError(f"matching.attention is {self.attention!r}; it must be 0 or more")
+        self._check_beliefs()
         if self.attention and self.assignment != "vote":
             raise FslabError(
                 f"matching.attention is {self.attention!r}; it counts with assignment='vote' only, "
@@ -203,6 +236,33 @@ class Matching(Stage):
             raise FslabError(
                 f"matching.views_up_to is {self.views_up_to}; it must be a whole number from 0 up"
             )
+
+    def _check_beliefs(self) -> None:
+        """Refuse readings out of range, and a spread where there are no beliefs."""
+        check_range(self, 0, "attention_blur", "attention_spread", "spread_change", "spread_trust")
+        check_most(self, "attention_spread", "spread_steps")
+        check_positive(self, "spread_steps")
+        check_timestep(self.spread_timestep)
+        if not 0 <= self.spread_share <= 1:
+            raise FslabError(
+                f"matching.spread_share is {self.spread_share!r}; it must lie between 0 and 1"
+            )
+        spread = {"spread_layers": self.spread_layers, "spread_trust": self.spread_trust}
+        asked = next((name for name, value in spread.items() if value), None)
+        if asked and self.assignment not in ("vote", "evidence"):
+            raise FslabError(
+                f"matching.{asked} is {spread[asked]!r}; beliefs are spread with "
+                f"assignment='vote' or 'evidence' only, and assignment is {self.assignment!r}"
+            )
+
+    @property
+    def reading(self) -> Reading:
+        """How attention to words is read."""
+        return Reading(
+            self.background if self.attention_background else (), self.attention_over,
+            self.attention_heads, self.attention_weights, self.attention_blur,
+            self.attention_scaled, self.attention_spread,
+        )  # fmt: skip
 
     def shows(self, segments: int) -> bool:
         """Tell whether CLIP is shown views of so many segments; mask tokens read them otherwise."""

@@ -95,6 +95,28 @@ class Pamr(Refinement):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RandomWalk(Refinement):
+    """Beliefs spread over like colours by conjugate gradients (PEARL, CVPR 2026), from beliefs
+    likewise.
+
+    grid: cells of the longer side. sharpness: how much less cells of unlike colours pull. trust:
+    how much a cell's own belief counts beside its neighbours'.
+    """
+
+    grid: int = 80
+    sharpness: float = 5.0
+    trust: float = 1.0
+    iterations: int = 25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "grid", "iterations")
+        check_most(self, "iterations")
+        check_range(self, 0, "sharpness")
+        check_range(self, 0, "trust", above=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RefinementMethod(Method):
     """A refinement: `run(picture, labels, settings)` of a `Picture` and its `LabelMap` returns a
     `LabelMap`, or its labels [H, W]; a parameter called device is given the lab's device.
@@ -134,6 +156,13 @@ refinement.add(
 refinement.add(
     "pamr", "fslab.refine.sharpen:adaptively", version=1, settings=Pamr, knobs=(_ITERATIONS,),
     on_gpu=True,
+)  # fmt: skip
+refinement.add(
+    "walk", "fslab.refine.sharpen:by_walk", version=1, settings=RandomWalk,
+    knobs=(
+        Slider("grid", "cells", 10, 160, 10), Slider("sharpness", "sharpness", 0.0, 20.0, 0.5),
+        Slider("trust", "trust", 0.01, 2.0, 0.01), Slider("iterations", "iterations", 1, 100, 1),
+    ),
 )  # fmt: skip
 
 

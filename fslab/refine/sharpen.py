@@ -18,6 +18,7 @@ from fslab.records import (
     OwnRefinement,
     Pamr,
     Picture,
+    RandomWalk,
     Refinement,
     Unrefined,
     check_kind,
@@ -25,6 +26,7 @@ from fslab.records import (
 )
 from fslab.refine.adaptive import pamr
 from fslab.refine.dense import dense_crf, label_energy, mask_crfs
+from fslab.refine.walking import walk
 
 _LEAST = 1e-4
 """The least belief that a CRF starts from: its energy, a logarithm, has to be finite."""
@@ -46,8 +48,9 @@ def refine(
     "crf-joint": one CRF over the labels present, the background among them, which costs one
     pass instead of one a class and settles overlaps inside the model.
     "pamr": pixel-adaptive mask refinement over the labels present, on a device of torch's.
-    The last two start from the map's beliefs where it has them, from its labels otherwise, and
-    all three return a map with one label as it is. Raises FslabError if the sizes differ, for what
+    "walk": a random walk on the picture with the beliefs as its prior.
+    The last three start from the map's beliefs where it has them, from its labels otherwise, and
+    all four return a map with one label as it is. Raises FslabError if the sizes differ, for what
     a function of somebody's own returns that is not a label map, and as `dense_crf` does.
     """
     picture = read(picture)
@@ -101,11 +104,32 @@ def adaptively(
     present = _present(labels)
     if len(present) == 1:
         return labels
-    voted = list(labels.beliefs.values())
-    masks = np.asarray(voted or labels.labels == present[:, None, None], np.float32)
-    soft = pamr(picture.pixels, masks, settings.iterations, settings.dilations, device)
+    soft = pamr(picture.pixels, _masks(labels), settings.iterations, settings.dilations, device)
     sharp: np.ndarray = present[soft.argmax(0)]
     return sharp
+
+
+def by_walk(picture: Picture, labels: LabelMap, settings: RandomWalk) -> LabelMap | np.ndarray:
+    """Return labels [H, W] by a random walk with the beliefs in all labels present as its prior."""
+    present = _present(labels)
+    if len(present) == 1:
+        return labels
+    soft = walk(
+        picture.pixels,
+        _masks(labels),
+        grid=settings.grid,
+        sharpness=settings.sharpness,
+        trust=settings.trust,
+        iterations=settings.iterations,
+    )
+    sharp: np.ndarray = present[soft.argmax(0)]
+    return sharp
+
+
+def _masks(labels: LabelMap) -> np.ndarray:
+    """Return beliefs in all labels present, f32 [L, H, W]; of a map that has none, its masks."""
+    voted = list(labels.beliefs.values())
+    return np.asarray(voted or labels.labels == _present(labels)[:, None, None], np.float32)
 
 
 def _present(labels: LabelMap) -> np.ndarray:
