@@ -14,16 +14,21 @@ import posixpath
 import re
 import shutil
 from collections.abc import Iterator
+from html import escape, unescape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from formulas import with_formulas
 from names import all_rooms, homes, public_names, said
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TARGET = ROOT / "out" / "book-source"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*_*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/[0-9]*_*.ipynb"))
+"""The notebooks, and the solutions of their exercises in a folder of theirs."""
+
 ELSEWHERE = {
     "data/README.md": "data.md",
     "fslab/mini/README.md": "models.md",
@@ -45,8 +50,10 @@ OTHERS = "others"
 """The page of all other rooms."""
 
 FIGURE = "application/vnd.plotly.v1+json"
+DRAWING = "image/svg+xml"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
+_PLACE = re.compile(r"(?<=\]\()([^)\s#:]*)#([^)\s]+)(?=\))")
 
 
 def main() -> None:
@@ -101,10 +108,23 @@ def _assets() -> Iterator[tuple[str, bytes]]:
 def _chapters() -> Iterator[tuple[str, str | bytes]]:
     for path in NOTEBOOKS:
         pictures: dict[str, bytes] = {}
-        source = f"notebooks/{path.name}"
+        source = path.relative_to(ROOT).as_posix()
         yield page_of(source), relinked(chapter(path, pictures), source, page_of(source))
         for name, content in pictures.items():
-            yield f"notebooks/{name}", content
+            yield f"{posixpath.dirname(page_of(source))}/{name}", content
+
+
+def prose(text: str) -> str:
+    """Return a cell of text as the book has it: formulas drawn, links to headings as its own are.
+
+    Jupyter keeps a heading's capitals and signs in its place's name; the book has neither.
+    """
+
+    def place(match: re.Match[str]) -> str:
+        words = re.sub(r"[^\w\s-]", "", unquote(match[2])).strip().lower()
+        return match[1] + "#" + re.sub(r"[-\s]+", "-", words)
+
+    return with_formulas(_PLACE.sub(place, text))
 
 
 def chapter(path: Path, pictures: dict[str, bytes]) -> str:
@@ -112,9 +132,9 @@ def chapter(path: Path, pictures: dict[str, bytes]) -> str:
     parts = []
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
-        parts.append(text if cell["cell_type"] == "markdown" else _fenced(text, "python"))
+        parts.append(prose(text) if cell["cell_type"] == "markdown" else _fenced(text, "python"))
         for output in cell.get("outputs", ()):
-            name = f"{path.stem}-{len(pictures) + 1}.png"
+            name = f"{path.stem}-{len(pictures) + 1}"
             parts.append(_output(output, name, pictures))
     return "\n\n".join(parts) + "\n"
 
@@ -124,10 +144,18 @@ def _output(output: dict[str, Any], name: str, pictures: dict[str, bytes]) -> st
         return _fenced("".join(output["text"]), "{ .text .output }")
     data = output["data"]
     if FIGURE in data:
-        pictures[name] = base64.b64decode("".join(data["image/png"]))
-        return live_figure(data[FIGURE], name)
+        pictures[f"{name}.png"] = base64.b64decode("".join(data["image/png"]))
+        words = output["metadata"].get("image/png", {}).get("alt", "")
+        return live_figure(data[FIGURE], f"{name}.png", words)
+    if DRAWING in data:
+        drawing = "".join(data[DRAWING])
+        pictures[f"{name}.svg"] = drawing.encode()
+        words = unescape(re.search("<title>(.*?)</title>", drawing, re.DOTALL)[1])
+        return f'<img src="{name}.svg" loading="lazy" alt="{escape(words)}">'
     if WIDGET in data:
         return EXPLORER.format("".join(data["text/plain"]).strip("<>"))
+    if "text/markdown" in data:
+        return "".join(data["text/markdown"]).rstrip()
     return _fenced("".join(data["text/plain"]), "{ .text .output }")
 
 
@@ -137,13 +165,16 @@ EXPLORER = """!!! example "An explorer opens here"
     It needs a running notebook: `make lab`. [What the explorers do](../docs/explorers.md)."""
 
 
-def live_figure(figure: dict[str, Any], name: str) -> str:
-    """Return a figure as its picture, with what figures.js makes it live by."""
+def live_figure(figure: dict[str, Any], name: str, words: str = "") -> str:
+    """Return a figure as its picture, with what figures.js makes it live by.
+
+    words: what is on it, for those who cannot see it; its title where there are none.
+    """
     shown = {key: figure[key] for key in ("data", "layout")}
     layout = shown["layout"]
     size = f'width="{layout.get("width", 700)}" height="{layout.get("height", 450)}"'
     data = json.dumps(shown, separators=(",", ":")).replace("</", "<\\/")
-    picture = f'<img src="{name}" {size} loading="lazy" alt="{_words_of(layout)}">'
+    picture = f'<img src="{name}" {size} loading="lazy" alt="{escape(words) or _words_of(layout)}">'
     return f'<div class="figure">{picture}<script type="application/json">{data}</script></div>'
 
 

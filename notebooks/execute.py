@@ -2,7 +2,8 @@
 
 `python notebooks/execute.py` runs all of this folder in place; name notebooks to run only those,
 and give `--out DIR` to leave the originals alone. `-p picture my.jpg --out DIR` runs them with
-other parameters. Every figure is kept as data and as a static picture, for whatever shows it.
+other parameters. Every figure is kept as data and as a static picture, for whatever shows it, with
+what is on it in words. `--text` runs nothing: it writes contents lists and figures' words anew.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from nbformat.v4 import new_code_cell
 from PIL import Image
 from scipy.spatial.distance import cdist
 
+from fslab.plots import described
+
 HERE = Path(__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
@@ -54,28 +57,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="another value for a name of the parameters' cell; files are seen from here",
     )  # fmt: skip
+    parser.add_argument("--text", action="store_true", help="run nothing: contents and words only")
     options = parser.parse_args(arguments)
     if options.parameter and not options.out:
         parser.error("-p needs --out DIR: a notebook in place keeps its own parameters")
+    if options.parameter and options.text:
+        parser.error("-p needs a run, and --text runs nothing: give one of them")
     parameters = {name: parsed(value) for name, value in options.parameter}
     failed = 0
     for path in options.notebooks or sorted(HERE.glob("[0-9]*_*.ipynb")):
         start = time.perf_counter()
         target = (options.out or path.parent) / path.name
-        error = _attempt(path, target, options.timeout, parameters)
+        timeout = None if options.text else options.timeout
+        error = _attempt(path, target, timeout, parameters)
         failed += error is not None
         said = f"FAILED\n{error}" if error else f"{time.perf_counter() - start:.1f} s"
         print(f"{path.name}: {said}", file=sys.stderr if error else sys.stdout, flush=True)
     return failed
 
 
-def _attempt(path: Path, target: Path, timeout: int, parameters: dict[str, Any]) -> str | None:
-    """Execute one notebook and write it; return what went wrong, with nothing written then."""
+def _attempt(
+    path: Path, target: Path, timeout: int | None, parameters: dict[str, Any]
+) -> str | None:
+    """Execute one notebook and write it; return what went wrong, with nothing written then.
+
+    Without a timeout nothing is executed, and its text alone is brought up to date.
+    """
     if not path.is_file():
         return f"there is no notebook {str(path)!r}"
     try:
         notebook = with_parameters(nbformat.read(path, as_version=4), parameters)
-        notebook = execute(notebook, path.parent, timeout)
+        if timeout is not None:
+            notebook = execute(notebook, path.parent, timeout)
+        add_contents(notebook)
+        add_words(notebook)
     except ValueError as error:
         return str(error)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -154,6 +169,38 @@ def figures_of(notebook: NotebookNode) -> list[NotebookNode]:
     """Return the outputs that are plotly figures, in order."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output for output in outputs if FIGURE in output.get("data", {})]
+
+
+CONTENTS = "**Contents.**"
+
+
+def add_contents(notebook: NotebookNode) -> None:
+    """Write the list of a notebook's sections, as links, at the end of its first cell.
+
+    Sections are headings of the second level. A link is what Jupyter makes of a heading; the book
+    turns it into its own. A notebook without sections keeps its first cell as it is.
+    """
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    titles = [line[3:] for text in texts for line in text.splitlines() if line[:3] == "## "]
+    if not titles:
+        return
+    first = notebook.cells[0]
+    links = [f"[{title.replace('`', '')}](#{anchor(title)})" for title in titles]
+    own = first.source.partition(CONTENTS)[0].rstrip()
+    first.source = f"{own}\n\n{CONTENTS} " + " ·\n".join(links)
+
+
+def anchor(title: str) -> str:
+    """Return the place that Jupyter gives a heading, as a link writes it."""
+    place = title.replace("`", "").replace(" ", "-")
+    return place.replace("(", "%28").replace(")", "%29")
+
+
+def add_words(notebook: NotebookNode) -> None:
+    """Say beside each figure's picture what is on it; the book has it as the alt text."""
+    for output in figures_of(notebook):
+        if "image/png" in output.data:
+            output.metadata["image/png"] = {"alt": described(output.data[FIGURE])}
 
 
 def add_pictures(bundles: Sequence[dict]) -> None:

@@ -26,7 +26,7 @@ def book():
     try:
         return {
             name: runpy.run_path(str(ROOT / f"book/{name}.py"))
-            for name in ("names", "pages", "check")
+            for name in ("names", "formulas", "pages", "check")
         }
     finally:
         sys.path.remove(str(ROOT / "book"))
@@ -45,7 +45,7 @@ def rooms(book):
 
 def test_the_contents_have_every_page_once(book):
     page_of = book["pages"]["page_of"]
-    sources = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/[0-9]*.ipynb")]
+    sources = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("notebooks/**/[0-9]*.ipynb")]
     wanted = [page_of(path.relative_to(ROOT).as_posix()) for path in sources]
     wanted += [*book["pages"]["ELSEWHERE"].values(), "api/index.md"]
     wanted += {f"api/{page}.md" for page in rooms(book).values()}
@@ -106,14 +106,72 @@ def test_every_command_is_on_its_page():
 
 
 def test_a_chapter_has_every_cell_and_figure_of_its_notebook(book):
-    for path in ROOT.glob("notebooks/[0-9]*.ipynb"):
+    prose = book["pages"]["prose"]
+    for path in ROOT.glob("notebooks/**/[0-9]*.ipynb"):
         pictures = {}
         text = book["pages"]["chapter"](path, pictures)
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        assert all("".join(cell["source"]).rstrip() in text for cell in cells)
-        figures = path.read_text(encoding="utf-8").count('"application/vnd.plotly.v1+json"')
-        assert len(pictures) == text.count('<div class="figure">') == figures > 0
-        assert all(content.startswith(b"\x89PNG") for content in pictures.values())
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            assert (prose(source) if cell["cell_type"] == "markdown" else source).rstrip() in text
+        kept = path.read_text(encoding="utf-8")
+        figures, drawings = (
+            kept.count(f'"{kind}"') for kind in (book["pages"]["FIGURE"], "image/svg+xml")
+        )
+        assert text.count('<div class="figure">') == figures
+        assert len(pictures) == figures + drawings
+        assert figures or path.parent.name == "solutions"
+        starts = {name: content[:4] for name, content in pictures.items()}
+        assert all(
+            start == {"png": b"\x89PNG", "svg": b"<svg"}[name[-3:]]
+            for name, start in starts.items()
+        )
+
+
+def test_every_figure_of_a_chapter_has_its_words(book):
+    for path in ROOT.glob("notebooks/[0-9]*.ipynb"):
+        text = book["pages"]["chapter"](path, {})
+        words = re.findall(r'<img [^>]*alt="([^"]*)"', text)
+        assert len(words) == text.count("<img ") > 0
+        assert all(len(each) > 12 for each in words)
+
+
+def test_links_to_headings_are_those_of_the_book(book):
+    prose = book["pages"]["prose"]
+    assert prose("[a](#1.-By-hand%28s%29)") == "[a](#1-by-hands)"
+    assert prose("[a](b.ipynb#How-sure-is-it?)") == "[a](b.ipynb#how-sure-is-it)"
+    assert prose("[a](https://x.org/b#C.d)") == "[a](https://x.org/b#C.d)"
+
+
+def test_formulas_are_drawn_and_code_keeps_its_dollars(book):
+    drawn = book["formulas"]["with_formulas"]
+    assert drawn("a `$x$` and ```\n$y$\n``` stay") == "a `$x$` and ```\n$y$\n``` stay"
+    assert (
+        drawn("$x_i^2$")
+        == "<math><mrow><msubsup><mi>x</mi><mi>i</mi><mn>2</mn></msubsup></mrow></math>"
+    )
+    block = drawn(r"$$\frac{a}{b} \text{of two} \sum_{k} \lVert c \rVert$$")
+    assert block.startswith('<math display="block"><mrow><mfrac><mrow><mi>a</mi></mrow>')
+    assert "of\u00a0two" in block
+    assert "<munder><mo>∑</mo>" in block
+    assert drawn("a price of 5 $ and 6 $ stays") == "a price of 5 $ and 6 $ stays"
+
+
+@pytest.mark.parametrize(
+    ("tex", "said"),
+    [(r"\nosuch x", "nosuch is not known"), (r"\frac{a}{b", "ends without"), ("x_", "too early")],
+)
+def test_a_formula_that_is_wrong_is_said(book, tex, said):
+    with pytest.raises(ValueError, match=said):
+        book["formulas"]["mathml"](tex)
+
+
+def test_every_formula_of_the_notebooks_is_known(book):
+    for path in ROOT.glob("notebooks/[0-9]*.ipynb"):
+        text = book["pages"]["chapter"](path, {})
+        assert "<math" in text, path.name
+        assert not re.search(
+            r"\\\\(frac|sqrt|sum|mathrm)", re.sub(r"(?s)```.*?```|<script.*?</script>", "", text)
+        )
 
 
 def test_the_check_follows_links_and_refuses_what_is_loaded_from_elsewhere(book, tmp_path):

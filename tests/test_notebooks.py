@@ -17,13 +17,17 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
+from fslab.plots import described
 from fslab.records import FslabError
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*_*.ipynb"))
+SOLUTIONS = sorted((FOLDER / "solutions").glob("*.ipynb"))
 FIGURE = "application/vnd.plotly.v1+json"
+DRAWING = "image/svg+xml"
 
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+solved = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 
 
 def cells_of(path):
@@ -97,12 +101,14 @@ def test_first_cells_follow_the_pattern(path):
 def test_figures_stand_between_words_and_are_static_too(path):
     cells = cells_of(path)
     for place, cell in enumerate(cells):
-        figures = [out for out in cell.get("outputs", []) if FIGURE in out.get("data", {})]
-        assert len(figures) <= 1
-        if figures:
+        shown = [
+            out for out in cell.get("outputs", []) if {FIGURE, DRAWING} & {*out.get("data", ())}
+        ]
+        assert len(shown) <= 1
+        if shown:
             assert cells[place - 1].cell_type == "markdown"
             assert cells[place + 1].cell_type == "markdown"
-            assert "image/png" in figures[0].data
+            assert {"image/png", DRAWING} & {*shown[0].data}
 
 
 @every
@@ -132,6 +138,147 @@ def test_ends_with_a_way_on(path):
     last = cells_of(path)[-1]
     assert last.cell_type == "markdown"
     assert "way on" in last.source.lower()
+
+
+@every
+def test_figures_say_in_words_what_is_on_them(path, execute):
+    for output in outputs_of(path):
+        if FIGURE in output.get("data", {}):
+            words = output.metadata["image/png"]["alt"]
+            assert words == described(output.data[FIGURE])
+            assert len(words) > 12
+        if DRAWING in output.get("data", {}):
+            assert "<title>" in output.data[DRAWING]
+
+
+@every
+def test_the_contents_list_has_every_section(path, execute):
+    notebook = nbformat.read(path, as_version=4)
+    before = notebook.cells[0].source
+    execute.add_contents(notebook)
+    assert notebook.cells[0].source == before
+    titles = [line[3:] for line in prose_of(path).splitlines() if line.startswith("## ")]
+    assert re.findall(r"\]\(#([^)]*)\)", before) == [execute.anchor(title) for title in titles]
+    assert len({*titles}) == len(titles)
+
+
+@every
+def test_it_ends_with_exercises_a_way_on_and_references(path):
+    last = cells_of(path)[-1].source
+    parts = re.split(r"^## (.*)$", last, flags=re.MULTILINE)
+    assert parts[1::2] == ["Exercises", "A way on", "References"]
+    exercises, _, references = parts[2::2]
+    assert f"(solutions/{path.name})" in exercises
+    assert re.findall(r"^(\d)\. \*\*[^*]+\.\*\* ", exercises, re.MULTILINE) == ["1", "2", "3"]
+    listed = references.strip().split("\n- ")
+    assert len(listed) >= 3
+    assert all(re.search(r"\]\(https://[^)\s]+\)", each) for each in listed)
+
+
+def test_every_notebook_has_its_solutions_and_no_other():
+    assert [path.name for path in SOLUTIONS] == [path.name for path in NOTEBOOKS]
+
+
+@solved
+def test_solutions_answer_the_exercises_and_assert_themselves(path):
+    asked = cells_of(FOLDER / path.name)[-1].source
+    titles = re.findall(r"^\d\. \*\*([^*]+)\.\*\* ", asked, re.MULTILINE)
+    cells = cells_of(path)
+    assert f"(../{path.name})" in cells[0].source
+    headings = [cell.source.splitlines()[0] for cell in cells[2::2]]
+    assert headings == [f"## {n}. {title}" for n, title in enumerate(titles, 1)]
+    for question, answer in zip(cells[2::2], cells[3::2], strict=True):
+        assert " ".join(question.source.splitlines()[2:]) in " ".join(asked.split())
+        assert "assert " in answer.source
+        assert len(answer.source.splitlines()) <= 20
+        assert answer.outputs
+
+
+@solved
+def test_solutions_ran_from_first_to_last_and_name_no_place(path):
+    counts = [cell.execution_count for cell in code_of(path)]
+    assert counts == list(range(1, len(counts) + 1))
+    for output in outputs_of(path):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+        assert not re.search(r"/(home|root|work|tmp|usr|Users)/", output.get("text", ""))
+
+
+def prose_of(path):
+    return "\n\n".join(cell.source for cell in cells_of(path) if cell.cell_type == "markdown")
+
+
+def without_code(text):
+    return re.sub(r"```.*?```|\$\$.*?\$\$", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_links_lead_somewhere(path, execute):
+    for target, place in re.findall(
+        r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)", without_code(prose_of(path))
+    ):
+        file = path.parent / target if target else path
+        assert file.exists(), target
+        if place and file.suffix == ".ipynb":
+            titles = re.findall(r"^#+ (.*)$", prose_of(file), re.MULTILINE)
+            assert place in map(execute.anchor, titles), f"{target}#{place}"
+
+
+@every
+def test_every_other_notebook_that_is_named_is_a_link(path):
+    linked = re.sub(r"\[[^\]]*\]\([^)]*\)", "", without_code(prose_of(path)))
+    stems = "|".join(other.stem for other in NOTEBOOKS)
+    assert not re.findall(rf"{stems}|\bnotebooks? \d\d\b|docs/\w+\.md", linked)
+
+
+NOT_PLAIN = re.compile(
+    r"\b(heard|hears?|spoilt|louder|speaks?|dearest|dearer|by a hair|has a say|goes round)\b",
+    re.IGNORECASE,
+)
+"""Figures of speech that readers stumbled over, in what notebooks say and print."""
+
+
+@pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_words_are_plain(path):
+    said = [prose_of(path), *(cell.source for cell in code_of(path))]
+    said += [output.get("text", "") for output in outputs_of(path)]
+    assert not NOT_PLAIN.findall("\n".join(said))
+
+
+BUILT_BY_HAND = {
+    "00": r"\mathrm{IoU}_c", "01": r"\sqrt{a_t}", "02": r"\sqrt{a_t}", "03": r"q\, k^\top",
+    "04": r"\lVert x_i - c_{l_i} \rVert^2", "07": r"\mathrm{softmax}_l", "08": r"\exp(q \cdot k_t",
+    "11": r"\mathrm{IoU}_c", "13": r"q\, k^\top", "14": r"\exp(c_p / \tau)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", BUILT_BY_HAND)
+def test_what_is_built_by_hand_has_its_formula(number):
+    (path,) = FOLDER.glob(f"{number}_*.ipynb")
+    assert BUILT_BY_HAND[number] in prose_of(path)
+    assert r"\mathrm{cost}(A, B)" in prose_of(FOLDER / "04_clustering.ipynb")
+
+
+def test_text_is_brought_up_to_date_without_a_run(execute, tmp_path):
+    path = written(tmp_path, "0_t.ipynb", "1 / 0")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(1, new_markdown_cell("## `b` of (c)\n\nwords\n\n## d"))
+    figure = {"data": [{"type": "bar", "y": [1], "x": ["k"]}], "layout": {"title": {"text": "t"}}}
+    shown = new_output("display_data", data={FIGURE: figure, "image/png": "x"})
+    notebook.cells[-1].outputs = [shown]
+    nbformat.write(notebook, path)
+    for _ in range(2):
+        assert execute.main([str(path), "--text"]) == 0
+        done = nbformat.read(path, as_version=4)
+        assert done.cells[0].source == "# t\n\n**Contents.** [b of (c)](#b-of-%28c%29) ·\n[d](#d)"
+        assert done.cells[-1].outputs[0].metadata["image/png"]["alt"] == "t. Bars: k 1."
+        assert done.cells[-1].execution_count is None
+    with pytest.raises(SystemExit):
+        execute.main([str(path), "--text", "--out", str(tmp_path), "-p", "n", "1"])
 
 
 WRONG = {

@@ -2,6 +2,8 @@
 
 from fslab.plots.bars import interval_bars
 from fslab.plots.cells import cell_maps
+from fslab.plots.described import described
+from fslab.plots.diagrams import Diagram, network_diagram, pipeline_diagram
 from fslab.plots.draw import label_picture, overlay, pca_colours, segment_picture
 from fslab.plots.gallery import GalleryRow, gallery
 from fslab.plots.grid import grid
@@ -12,14 +14,18 @@ from fslab.plots.lines import grouped_bars, lines
 from fslab.plots.maps import feature_colours, show, similarity
 from fslab.plots.pairs import correspondences, likeness_picture, neighbours
 from fslab.plots.regions import region_views, value_maps
+from fslab.plots.rows import Table, table
 from fslab.plots.scatter import scatter
 from fslab.plots.tables import confusion_matrix, iou_bars, score_matrix
 
 __all__ = [
+    "Diagram",
     "GalleryRow",
+    "Table",
     "cell_maps",
     "confusion_matrix",
     "correspondences",
+    "described",
     "feature_colours",
     "gallery",
     "grid",
@@ -33,8 +39,10 @@ __all__ = [
     "likeness_picture",
     "lines",
     "neighbours",
+    "network_diagram",
     "overlay",
     "pca_colours",
+    "pipeline_diagram",
     "region_views",
     "scatter",
     "score_matrix",
@@ -42,5 +50,6 @@ __all__ = [
     "show",
     "similarities",
     "similarity",
+    "table",
     "value_maps",
 ]

@@ -90,7 +90,18 @@ def colours_and_share(value: np.ndarray) -> tuple[np.ndarray, float]:
             f"a feature map is {value.dtype} {list(value.shape)}; it must be f32 [C, h, w]"
         )
     channels, h, w = value.shape
-    cells = value.reshape(channels, -1).T.astype(np.float64)
+    scores, strengths = components(value.reshape(channels, -1).T)
+    total = float((strengths**2).sum())
+    share = float((strengths[:3] ** 2).sum()) / total if total > 0 else 1.0
+    return as_colours(scores).reshape(h, w, 3), share
+
+
+def components(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return f64 [N, 3], cells along their first three principal components, and all strengths.
+
+    A component's largest loading is positive; components that there are not are zero.
+    """
+    cells = cells.astype(np.float64)
     cells = cells - cells.mean(0)
     left, strengths, loadings = np.linalg.svd(cells, full_matrices=False)
     count = min(3, len(strengths))
@@ -98,12 +109,16 @@ def colours_and_share(value: np.ndarray) -> tuple[np.ndarray, float]:
     signs = np.where(loadings[np.arange(count), largest] < 0, -1.0, 1.0)
     scores = np.zeros((len(cells), 3))
     scores[:, :count] = left[:, :count] * strengths[:count] * signs
+    return scores, strengths
+
+
+def as_colours(scores: np.ndarray) -> np.ndarray:
+    """Return f64 [N, 3] as u8 [N, 3], each column stretched from its 1st to 99th percentile."""
     low, high = np.percentile(scores, (1, 99), axis=0)
     flat = high - low < 1e-12
     stretched = np.where(flat, 0.5, (scores - low) / np.where(flat, 1, high - low))
-    total = float((strengths**2).sum())
-    share = float((strengths[:count] ** 2).sum()) / total if total > 0 else 1.0
-    return np.rint(255 * stretched.clip(0, 1)).astype(np.uint8).reshape(h, w, 3), share
+    drawn: NDArray[np.uint8] = np.rint(255 * stretched.clip(0, 1)).astype(np.uint8)
+    return drawn
 
 
 def name_of(label: int, names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -16,7 +16,8 @@ from fslab.datasets import PictureLike, read
 from fslab.datasets.places import Url
 from fslab.plots.colours import class_colours, grey, segment_colours
 from fslab.plots.draw import check_size, colours_and_share, name_of
-from fslab.plots.panels import Panel, compose, stretched
+from fslab.plots.panels import COLUMNS, Panel, compose, stretched
+from fslab.plots.together import colours_together
 from fslab.records import (
     Features,
     FslabError,
@@ -110,24 +111,41 @@ def _label_panel(
 
 
 def feature_colours(
-    features: Features, layers: str | Sequence[str] = (), title: str = ""
+    features: Features,
+    layers: str | Sequence[str] = (),
+    title: str = "",
+    *,
+    picture: PictureLike | None = None,
+    together: bool = False,
+    across: int = COLUMNS,
 ) -> go.Figure:
     """Show maps by their first three principal components as red, green and blue.
 
-    layers: one or several keys of the features, all of them if empty. Like colours are like
-    features within a map; between maps colours mean nothing. Titles shorten the layers' paths.
+    layers: one or several keys of the features, all of them if empty. picture: stands first, if
+    it is given. Like colours are like features within a map. together: colours are fitted once, so
+    that they may be compared over timesteps, and over layers as far as those agree
+    (`fslab.plots.together`); else colours mean nothing between maps. across: panels in a row.
+    Titles shorten the layers' paths; the percentage is the share of the map's variance shown.
+    Raises FslabError for a picture of another size.
     """
     asked = (layers,) if isinstance(layers, str) else tuple(layers)
+    maps = {layer: _map_of(features, layer) for layer in asked or tuple(features)}
+    drawn = colours_together(maps) if together else _each(maps)
     panels = []
-    for layer in asked or tuple(features):
-        value = _map_of(features, layer)
-        drawn, share = colours_and_share(value)
+    if picture is not None:
+        picture = read(picture)
+        check_size(picture, features.size, "features")
+        panels.append(Panel("picture", picture.pixels))
+    for layer, value in maps.items():
         shape = " x ".join(map(str, value.shape))
-        words = f"{short_path(layer)}\n[{shape}], {share:.0%}"
-        panels.append(Panel(words, drawn, photo=False))
-    return compose(
-        panels, title or f"{features.name}: three main components, and their share of the variance"
-    )
+        colours, share = drawn[layer]
+        panels.append(Panel(f"{short_path(layer)}\n[{shape}], {share:.0%}", colours, photo=False))
+    words = "three main components, and their share of the variance"
+    return compose(panels, title or f"{features.name}: {words}", across=across)
+
+
+def _each(maps: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, float]]:
+    return {layer: colours_and_share(value) for layer, value in maps.items()}
 
 
 def similarity(

@@ -132,7 +132,8 @@ def iou_bars(score: ScoreLike, subject: str = "", colours: np.ndarray | None = N
     figure = go.Figure(
         go.Bar(
             x=values, y=shown, orientation="h", marker={"color": inks},
-            text=[f"{value:.2f}" for value in values], textposition="outside", cliponaxis=False,
+            text=[f"{value:.2f}" for value in values], textposition="auto", cliponaxis=False,
+            insidetextanchor="start", textangle=0,  # at the bar's foot, where no mean crosses it
             hovertemplate="%{y}<br>IoU %{x:.3f}<extra></extra>",
         )
     )  # fmt: skip
