@@ -81,12 +81,13 @@ def test_region_views_stand_in_their_rows_and_columns():
     red[..., 0] = blue[..., 2] = 200
     figure = plots.region_views({"masked": [red, blue], "box": [blue, red[:5]]}, title="views")
     board = drawn(figure)
-    centres = [board[row, column] for row in (32, 100) for column in (32, 100)]
+    assert board.shape == (196, 196, 3), "tiles of 96 pixels, large enough to read"
+    centres = [board[row, column] for row in (48, 148) for column in (48, 148)]
     for centre, colour in zip(
         centres, [(200, 0, 0), (0, 0, 200), (0, 0, 200), (200, 0, 0)], strict=True
     ):
         assert np.abs(centre - colour).max() < 12
-    assert board[70, 100].min() > 240, "a flat view stands on white"
+    assert board[104, 148].min() > 240, "a flat view stands on white"
     assert figure.layout.yaxis.ticktext == ("masked", "box")
     assert figure.layout.xaxis.ticktext == ("segment 0", "segment 1")
 

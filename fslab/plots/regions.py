@@ -18,7 +18,7 @@ from fslab.records import FslabError
 _READ_CELLS = 40
 """The longer side of the grid on which the pointer reads values."""
 
-_TILE, _GAP = 64, 4
+_TILE, _GAP = 96, 4
 """A tile's side and the white between two tiles, in pixels, where the figure has room for them."""
 
 
