@@ -1,5 +1,6 @@
 """Ablation files: read strictly, shared stages done once, resumed, a table that says it all."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from fslab import datasets
 from fslab.backbones import pick_layers
 from fslab.backbones.baselines import Rgb
 from fslab.backbones.diffusion import Diffusion
-from fslab.evaluate import ablate, evaluate, read_experiment, read_table
+from fslab.datasets import VOC
+from fslab.evaluate import ablate, evaluate, plan, read_experiment, read_table
 from fslab.evaluate.ablation import FIGURE, TABLE
 from fslab.evaluate.log import RESULTS
 from fslab.lab import Lab
@@ -92,6 +94,43 @@ cluster = "kmeans"
         Lab(tiny, store=tmp_path / "other"), dataset, row.recipe, "oracle", 2, progress=False
     )
     assert row.scores["oracle"] == alone.score
+
+
+TRUE = """
+title = "What if the classes were known?"
+metrics = ["voc21"]
+[base]
+method = "freeseg-diff"
+[[row]]
+name = "found"
+[[row]]
+name = "given"
+candidates = "true"
+"""
+
+
+def test_the_true_classes_can_be_given(tiny, dataset, tmp_path):
+    """The candidates are those of each picture's truth, and no other result is taken for them."""
+    found = ablate(written(tmp_path, TRUE), dataset, tmp_path / "out", preset=tiny, progress=False)
+    lines = (tmp_path / "out" / RESULTS).read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    given = [row for row in rows if not row.get("caption") and "candidates" in row]
+    there = {
+        sample.name: [VOC.names[label] for label in np.unique(sample.truth()) if 0 < label < 255]
+        for sample in dataset
+    }
+    assert {row["name"]: row["candidates"] for row in given} == there
+    assert len({row["key"] for row in rows}) == 2 * len(dataset)
+    again = ablate(written(tmp_path, TRUE), dataset, tmp_path / "out", preset=tiny, progress=False)
+    assert again.table() == found.table()
+
+
+def test_true_classes_are_given_to_one_picture_at_a_time(tiny, tmp_path):
+    with pytest.raises(FslabError, match="a picture at a time; batch is 4"):
+        plan(Lab(tiny), "freeseg-diff", VOC, batch=4, given=True)
+    odd = written(tmp_path, TRUE.replace('"true"', '"caption"'))
+    with pytest.raises(FslabError, match=r"row 2: candidates is 'caption'.*'found'.*'true'"):
+        read_experiment(odd)
 
 
 def test_views_captions_and_names_are_shared(tiny, dataset, tmp_path, monkeypatch):
@@ -267,7 +306,7 @@ def test_the_committed_experiments_fit_the_bundled_models(path):
         lab = Lab("mini", variant.backbone)
         recipe = lab.recipe(variant.recipe)
         pick_layers(recipe.extract.layers, lab.layers())
-        seen.add((variant.backbone, recipe.digest))
+        seen.add((variant.backbone, variant.given, recipe.digest))
     assert len(seen) == len(experiment.variants) > 1
     assert experiment.split in {"search", "val"}
     assert np.unique(experiment.metrics).size == len(experiment.metrics)

@@ -135,7 +135,13 @@ def test_a_method_is_its_stages_one_after_the_other(tiny, wide_picture, method):
         lab.attention, wide_picture, candidates, vocabulary, recipe.match, lab.backbone
     )
     clip = load_matcher(tiny / "clip")
-    named = match(wide_picture, segments, vocabulary, candidates, recipe.match, clip, evidence)
+    asked = recipe.match
+    looks = None
+    if asked.spread_layers:
+        how = {"timesteps": asked.spread_timestep, "noise": asked.spread_noise}
+        looks = lab.extract(wide_picture, asked.spread_layers, **how)
+    given = (wide_picture, segments, vocabulary, candidates, asked, clip)
+    named = match(*given, evidence, looks)
     assert np.array_equal(named.labels, result.named.labels)
     assert named.scores == result.named.scores
     labels = refine(wide_picture, named, recipe.refine)
@@ -248,6 +254,25 @@ def test_diffcut_and_diffseg_read_what_they_say(diffusion_folders, wide_picture,
     assert len({value.shape for value in every.values()}) == 2
     for method in ("diffcut", "diffseg"):
         assert lab.segments(wide_picture, method).size == wide_picture.size
+
+
+def test_dslo_and_goca_say_what_a_backbone_lacks(tmp_path, vision_folders, picture):
+    import transformers_tiny
+
+    joint = Lab(transformers_tiny.save(tmp_path / "sd3", "sd3"), captioner=None, clip=None)
+    plain = Lab("mini", "rgb")
+    for lab, method, said in (
+        (plain, "dslo", "rgb shows no self-attention"),
+        (plain, "goca", "rgb reads no text"),
+        (Lab("mini", vision_folders["dinov2"]), "goca", "reads no text"),
+    ):
+        with pytest.raises(FslabError, match=said):
+            lab.segment(picture, method, candidates=["dog"])
+    words = joint.recipe("goca").match
+    with pytest.raises(FslabError, match=r"text and picture together.*heads='mean'"):
+        joint.attention(
+            picture, ["dog", "cat"], layers=words.attention_layers, reading=words.reading
+        )
 
 
 @pytest.mark.parametrize("name", [*CLUSTERINGS])

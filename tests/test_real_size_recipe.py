@@ -92,6 +92,22 @@ def test_attention_to_words_changes_beliefs_on_both_kinds(small):
     assert not np.allclose(beliefs[0][12], beliefs[1][12], atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["dslo", "goca"])
+def test_recipes_of_attention_run_unchanged_on_both_kinds(small, method):
+    kind, folder = small
+    picture, lab = noise_picture(60, 80), Lab(folder)
+    result = lab.segment(picture, method, candidates=("dog", "cat"))
+    assert result.named.beliefs.keys() == {0, 8, 12}
+    total = sum(result.named.beliefs.values())
+    np.testing.assert_allclose(total, np.ones(picture.size), atol=1e-4)
+    looks = lab.recipe(method).match.spread_layers
+    if method == "dslo":  # the first up block of Stable Diffusion has no attention
+        maps = lab.extract(picture, looks, timesteps=0, noise="none")
+        cells = {"sd1": 24, "sd21": 48}[kind]
+        assert {path.split(".")[1] for path in maps} == {"1"}
+        assert {value.shape[0] for value in maps.values()} == {cells}
+
+
 @pytest.mark.parametrize(("preset", "unet"), [("sd14", UNET), ("sd21", UNET_21)])
 def test_the_layers_of_the_recipe_are_found_in_the_true_configurations(tmp_path, preset, unet):
     for part, config in (("unet", unet), ("vae", true_models.VAE)):

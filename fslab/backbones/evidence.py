@@ -228,7 +228,10 @@ def _likeness(layers: Sequence[_Looks], grid: tuple[int, int]) -> list[float]:
     grid of a coarser one. What GoCA compares with is not in its description.
     """
     cells = [(each.cells, each.grid) for each in layers if each.cells is not None]
-    reference = torch.stack([each for each, own in cells if own == grid]).mean(0)
+    reference = torch.zeros(grid[0] * grid[1], grid[0] * grid[1], device=cells[0][0].device)
+    for each, own in cells:  # summed one by one: hundreds of megabytes each at true size
+        if own == grid:
+            reference += each
     found = []
     for each, own in cells:
         pooled = _pooled(reference, grid, own)

@@ -63,7 +63,9 @@ BatchOption = Annotated[
         help="pictures that pass at once through the networks; if left out 1 on a CPU, 8 on a GPU"
     ),
 ]
-MethodOption = Annotated[str, typer.Option(help="freeseg-diff, fslab, diffcut or diffseg")]
+MethodOption = Annotated[
+    str, typer.Option(help="freeseg-diff, fslab, diffcut, diffseg, dslo or goca")
+]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(

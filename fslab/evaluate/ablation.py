@@ -165,7 +165,8 @@ class _Group:
         for variant in self.variants:
             try:
                 metrics = self.experiment.metrics
-                self.jobs.append(plan(self.lab, variant.recipe, self.vocabulary, metrics))
+                asked = variant.recipe, self.vocabulary, metrics
+                self.jobs.append(plan(self.lab, *asked, given=variant.given))
             except FslabError as error:
                 raise FslabError(f"row {variant.name!r}: {error}") from error
 

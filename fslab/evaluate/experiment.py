@@ -16,18 +16,22 @@ from fslab.records import FslabError, Recipe
 from fslab.score import find_metric
 
 _TOP = ("title", "metrics", "split", "base", "row", "grid")
-_BASE = ("method", "cluster", "backbone", "set")
+_BASE = ("method", "cluster", "backbone", "candidates", "set")
 _ROW = ("name", *_BASE)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of an experiment: a recipe, where its features come from, its place in a grid."""
+    """One row of an experiment: a recipe, where its features come from, its place in a grid.
+
+    given: the classes that are in each picture's truth are its candidates; no caption is asked.
+    """
 
     name: str
     recipe: Recipe
     backbone: str | None = None
     axes: Mapping[str, str] = field(default_factory=dict)
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ def read_experiment(path: str | os.PathLike[str]) -> Experiment:
     """Read an ablation file.
 
     title: text; metrics: list of names, the first is drawn; split: "val" if left out. [base]
-    has method or cluster, backbone, and set, a table of dotted settings. Then rows, [[row]] each
+    has method or cluster, backbone, candidates ("true" gives each picture's own classes, which no
+    captioner is asked for), and set, a table of dotted settings. Then rows, [[row]] each
     with a name and what it changes of the base; or [grid], dotted settings (or "backbone") each
     with a list of values, whose product is the rows. A backbone that is a folder may be named
     from where the file lies.
@@ -126,7 +131,13 @@ def _variant(
     backbone = row.get("backbone", base.get("backbone"))
     if backbone is not None and (not isinstance(backbone, str) or not backbone.strip()):
         raise FslabError(f"backbone is {backbone!r}; it must be a folder, rgb, handmade or random")
-    return Variant(name, recipe, backbone, axes or {})
+    candidates = row.get("candidates", base.get("candidates", "found"))
+    if candidates not in ("found", "true"):
+        raise FslabError(
+            f"candidates is {candidates!r}; it must be 'found', by the recipe, or 'true', those of "
+            "the picture's truth"
+        )
+    return Variant(name, recipe, backbone, axes or {}, candidates == "true")
 
 
 def _beside(path: Path, variant: Variant) -> Variant:

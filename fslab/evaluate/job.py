@@ -16,7 +16,16 @@ from fslab.lab.courses import run_many
 from fslab.lab.together import Order
 from fslab.lab.words import evidence_asked
 from fslab.process import memory_refused
-from fslab.records import FslabError, OutOfMemory, Picture, Reading, Recipe, Vocabulary, label_type
+from fslab.records import (
+    FslabError,
+    OutOfMemory,
+    Picture,
+    Reading,
+    Recipe,
+    Vocabulary,
+    label_type,
+    void_of,
+)
 from fslab.score import Count, ImageScore, find_metric, score_image
 from fslab.versions import Versions, noting
 
@@ -31,6 +40,7 @@ class Job:
     count by themselves, and whether pictures pass together, however many. The number of threads is
     not in it, as it is not in the store's keys: it moves features in their last bits. batch:
     pictures that pass at once. counts: what the metrics asked for count by themselves.
+    given: each picture's own classes are its candidates, and no captioner is asked.
     """
 
     recipe: Recipe
@@ -39,6 +49,7 @@ class Job:
     base: str
     batch: int = 1
     counts: tuple[Count, ...] = ()
+    given: bool = False
 
     def key(self, name: str, picture: Picture, truth: np.ndarray) -> str:
         """Name a picture's result by all that it depends on; truth is u8 [H, W]."""
@@ -51,17 +62,21 @@ def plan(
     vocabulary: Vocabulary,
     metrics: Iterable[str] = ("voc21",),
     batch: int = 1,
+    given: bool = False,
 ) -> Job:
     """Return the job that serves all the metrics asked for, `batch` pictures at once.
 
-    Raises FslabError for an unknown method or metric, and where weights are missing: before
-    any picture is touched.
+    given: each picture's own classes are its candidates; of one picture at a time only. Raises
+    FslabError for an unknown method or metric, and where weights are missing: before any picture
+    is touched.
     """
     asked = [find_metric(metric) for metric in metrics]
     named = any(metric.needs == "guess" for metric in asked)
     counts = tuple(count for metric in asked for count in metric.counts)
     recipe = lab.recipe(method)
-    job = Job(recipe, vocabulary, named, "", batch, counts)
+    if given and batch > 1:
+        raise FslabError(f"the true classes are given to a picture at a time; batch is {batch}")
+    job = Job(recipe, vocabulary, named, "", batch, counts, given and named)
     return replace(job, base=base_of(lab, job))
 
 
@@ -70,6 +85,7 @@ def base_of(lab: Lab, job: Job) -> str:
     weights = [lab.backbone.fingerprint]
     weights += [lab.text_fingerprint(job.recipe)] if job.named else []
     makers = [*_makers(lab, job.named, job.recipe), *(count.function for count in job.counts)]
+    makers += ["the true classes given"] if job.given else []
     how = (job.recipe, job.vocabulary, job.named, job.batch > 1)
     return run_key(makers, lab.device, weights, *how)
 
@@ -220,7 +236,15 @@ def _run(lab: Lab, job: Job, name: str, picture: Picture, truth: np.ndarray) -> 
             segments, seconds = lab.timed_segments(picture, job.recipe, job.vocabulary)
         score = score_image(truth, job.vocabulary.names, segments=segments, counts=job.counts)
         return ImageResult(name, key, score, seconds, versions=noted.versions)
-    return _counted(lab, lab.segment(picture, job.recipe, job.vocabulary), (job, name, key, truth))
+    there = classes_in(truth, job.vocabulary) if job.given else None
+    result = lab.segment(picture, job.recipe, job.vocabulary, there)
+    return _counted(lab, result, (job, name, key, truth))
+
+
+def classes_in(truth: np.ndarray, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return the classes that a truth holds, background and void left out."""
+    found = np.unique(truth[(truth != 0) & (truth != void_of(truth))])
+    return tuple(vocabulary.names[label] for label in found)
 
 
 def _read(job: Job, sample: Sample, unread: set[str]) -> tuple[Picture, tuple[Any, ...]]:

@@ -17,6 +17,7 @@ from fslab.records import (
     Pamr,
     Recipe,
     Spectral,
+    Unrefined,
     clustering,
 )
 
@@ -180,8 +181,81 @@ Where it differs, and why:
   setting for them.
 """
 
-METHODS = {recipe.name: recipe for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFFSEG)}
-"""Whole methods by name: the paper's, our own, and two neighbours'."""
+DSLO = Recipe(
+    "dslo",
+    Extraction(layers=("up_blocks.1.attentions.*.attn2.to_q",), timesteps=(0,), noise="none"),
+    KMeans(k=48, grid=16, normalise="l2", upsample="nearest"),
+    Captioning("all"),
+    Matching(
+        tokens=True,
+        views_up_to=0,
+        synonyms=True,
+        background=GROUNDS,
+        assignment="vote",
+        spread_layers=("up_blocks.[01].*.attn1.probs",),
+        spread_timestep=0,
+        spread_noise="none",
+        spread_change=0.3,
+    ),
+    Pamr(),
+)
+"""DSLO's way (CVPR 2026) with the models at hand, by its description.
+
+Names: CLIP's scores of small places over the whole vocabulary, no caption. Each class starts where
+it is the strongest, from 0 to 1, and spreads as a Markov chain: self-attention of the decoder on
+the clean latent without a prompt, its rows and columns brought to one sum 15 times, until a step
+changes the map by less than 0.3; a class counts for one over its steps. Edges: PAMR.
+
+Where it differs, and why:
+- The paper scores CLIP's patches one by one; here places are 48 clusters of the diffusion model's
+  cells, each read by a mask token, which is what the stage `match` scores.
+- Self-attention is that of the diffusers blocks up_blocks.0 and 1. In Stable Diffusion the first
+  has none, so there it is 16 x 16 cells; on a finer grid it would be joined with the coarser.
+- Its suppression of classes that are not there has no description here, and is left out, as is what
+  it does for the background: words for grounds, as in "fslab".
+- PAMR stands for its joint bilateral upsampling; both follow the picture's colours.
+"""
+
+GOCA = Recipe(
+    "goca",
+    Extraction(layers=("up_blocks.1.attentions.*.attn2.to_q",), timesteps=(300,)),
+    KMeans(k=4, normalise="l2"),
+    Captioning("closed", "name"),
+    Matching(
+        background=GROUNDS,
+        assignment="evidence",
+        attention_layers=("*attn2.to_q",),
+        attention_timestep=300,
+        attention_background=True,
+        attention_over="words",
+        attention_heads="agreement",
+        attention_weights="likeness",
+        attention_blur=1.1,
+        attention_scaled=True,
+        attention_spread=2,
+    ),
+    Unrefined(),
+)
+"""GoCA's way (CVPR 2026) with the models at hand, by its description: no CLIP.
+
+One prompt names the candidates and words for grounds. At each cell the attention to a word is its
+share of that to all words, of every cross-attention; heads weigh by their agreement with all
+heads' output, layers by their likeness to the mean self-attention; maps are blurred, brought to 0
+to 1 and multiplied twice by the self-attention. A pixel is what it looks at most.
+
+Where it differs, and why:
+- The paper is given the classes that are there; here the caption names candidates. Tables of this
+  package have both.
+- The words for grounds are those of "fslab"; its own list is not known here.
+- Its blur of 5 is taken for a window of 5 cells: a deviation of 1.1.
+- Self-attention multiplies on the finest grid, by the layers that have it; layers are compared
+  with the mean of these.
+- The timestep is the one at which "fslab" reads words.
+- Its segments are shown and counted where no names are, and have no part in the label map.
+"""
+
+METHODS = {recipe.name: recipe for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFFSEG, DSLO, GOCA)}
+"""Whole methods by name: the paper's, our own, and four neighbours'."""
 
 CLUSTERINGS = {
     recipe.name: recipe

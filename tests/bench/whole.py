@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,18 @@ def benches(setting: Setting) -> Iterator[Contest]:
         notes=lambda: profile(ours, script, pictures),
     )
     base = Ours(setting.folder / "base")
-    yield Contest(
-        "whole-fslab",
-        f"recipe fslab on mini, {state}",
-        "recipe freeseg-diff",
-        lambda: ours.segment_all(pictures, "fslab"),
-        lambda: base.refresh() or base.segment_all(pictures),
-        target=1.5,
-        figure="of its time",
-        ready=ours.refresh,
-        notes=lambda: {"ours, ms a picture": stages(ours, pictures, "fslab")},
-    )
+    for method, target in (("fslab", 1.5), ("dslo", None), ("goca", None)):
+        yield Contest(
+            f"whole-{method}",
+            f"recipe {method} on mini, {state}",
+            "recipe freeseg-diff",
+            partial(ours.segment_all, pictures, method),
+            lambda: base.refresh() or base.segment_all(pictures),
+            target=target,
+            figure="of its time",
+            ready=ours.refresh,
+            notes=partial(noted, ours, pictures, method),
+        )
 
 
 def check_labels(first: list[np.ndarray], second: list[np.ndarray]) -> None:
@@ -112,6 +114,11 @@ def profile(ours: Ours, script: Script, pictures: list[Any]) -> dict[str, Any]:
         "ours, ms a picture": mine,
         "other, ms a picture": {key: value * scale for key, value in theirs.items()},
     }
+
+
+def noted(ours: Ours, pictures: list[Any], method: str) -> dict[str, Any]:
+    """Return the milliseconds a picture of each stage as a note."""
+    return {"ours, ms a picture": stages(ours, pictures, method)}
 
 
 def stages(ours: Ours, pictures: list[Any], method: str) -> dict[str, float]:
