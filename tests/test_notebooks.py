@@ -213,7 +213,9 @@ def without_code(text):
 
 
 @pytest.mark.parametrize(
-    "path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda path: f"{path.parent.name}-{path.stem}"
+    "path",
+    [*NOTEBOOKS, *SOLUTIONS, FOLDER / "colab.ipynb"],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_links_lead_somewhere(path, execute):
     for target, place in re.findall(
@@ -241,7 +243,9 @@ NOT_PLAIN = re.compile(
 
 
 @pytest.mark.parametrize(
-    "path", [*NOTEBOOKS, *SOLUTIONS], ids=lambda path: f"{path.parent.name}-{path.stem}"
+    "path",
+    [*NOTEBOOKS, *SOLUTIONS, FOLDER / "colab.ipynb"],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_words_are_plain(path):
     said = [prose_of(path), *(cell.source for cell in code_of(path))]
