@@ -40,7 +40,7 @@ ELSEWHERE = {
 GUIDES = {
     "The method": ("lab", "extract", "captions", "cluster", "match", "refine", "correspond"),
     "Records and data": ("records", "datasets", "store"),
-    "Figures": ("evaluate", "score"),
+    "Figures": ("evaluate", "score", "tune"),
     "Looking": ("plots", "widgets"),
     "Models": ("backbones", "weights", "tap"),
 }

@@ -41,6 +41,7 @@ from fslab.records import (
     Unrefined,
     Vocabulary,
     clustering,
+    read_recipe,
     refinement,
 )
 
@@ -121,6 +122,7 @@ __all__ = [
     "merge",
     "ncut",
     "read",
+    "read_recipe",
     "refinement",
     "scale",
     "show",

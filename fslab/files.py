@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import os
 import re
@@ -10,8 +11,9 @@ import tempfile
 import time
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fslab.records import FslabError, Unwritable
 
@@ -144,6 +146,15 @@ def write_or_refuse(path: str | os.PathLike[str], data: bytes) -> None:
         write_aside(path, data)
     except OSError as error:
         raise Unwritable(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def csv_of(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Return rows, the first of which names the columns, as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 @contextlib.contextmanager

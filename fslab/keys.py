@@ -253,6 +253,23 @@ def refined_key(
     return key(maker, device, settings, picture=picture.digest, labels=content(given))
 
 
+def tuning_key(
+    maker: Maker,
+    backbone: OfBackbone,
+    picture: Picture,
+    size: tuple[int, int],
+    of: Mapping[str, Any],
+) -> str:
+    """Name what is said of a picture's segments; of: the stages' settings, and the truth's digest.
+
+    maker: what says it, and what makes the segments.
+    """
+    return key(
+        [maker, type(backbone)], backbone.device, {},
+        weights=backbone.fingerprint, picture=picture.digest, size=size, of=dict(of),
+    )  # fmt: skip
+
+
 def file_key(maker: Maker, path: str, stamp: Sequence[int]) -> str:
     """Name what a file holds by its path, size and times of change."""
     return key(maker, "", {}, path=path, stamp=tuple(stamp))

@@ -46,6 +46,7 @@ from fslab.records import (
     Clustering,
     Extraction,
     Features,
+    KMeans,
     LabelMap,
     Matching,
     Picture,
@@ -57,6 +58,7 @@ from fslab.records import (
 )
 from fslab.refine import refine, walk
 from fslab.score import score_image
+from fslab.tune import contours, divergence, silhouette, stability
 from fslab.weights.digests import file_digest
 
 FILE = Path(__file__).with_name("golden.json")
@@ -340,6 +342,31 @@ def _walked(folder: Path) -> Outputs:
 def _score(folder: Path) -> Outputs:
     guess = np.roll(truth(), 3, 0)
     return score_image(truth(), VOC.names, guess, _segments()).to_dict()
+
+
+@case(silhouette)
+def _silhouette(folder: Path) -> Outputs:
+    return {"value": silhouette(features(), _segments(), KMeans(normalise="l2"))}
+
+
+@case(stability)
+def _stability(folder: Path) -> Outputs:
+    turned = Segments(np.ascontiguousarray(_segments().labels[:, ::-1]))
+    return {"value": stability(_segments(), (_segments(), turned))}
+
+
+@case(contours)
+def _contours(folder: Path) -> Outputs:
+    return {"value": contours(picture(), _segments())}
+
+
+@case(divergence)
+def _divergence(folder: Path) -> Outputs:
+    alike = np.exp(-np.abs(np.subtract.outer(np.arange(16), np.arange(16))))
+    first, second = (alike**power for power in (1.0, 0.5))
+    maps = [(each / each.sum(0)).astype(np.float32).reshape(16, 4, 4) for each in (first, second)]
+    both = [Features({"attn1.probs": each}, (64, 64), "golden") for each in maps]
+    return {"value": divergence((both[0], both[1]))}
 
 
 @case(file_digest)

@@ -166,6 +166,13 @@ KINDS = {
                     LabelMap(QUARTERS.labels.astype(np.uint8), VOC.names)],
          "settings": [{"iterations": 3}]},
     ),
+    keys.tuning_key: (
+        {"maker": made, "backbone": backbone(), "picture": PICTURE, "size": (64, 64),
+         "of": {"cluster": {"k": 3}}},
+        {"maker": [made_otherwise], "picture": [OTHER_PICTURE], "size": [(64, 96)],
+         "backbone": [backbone(fingerprint="v"), backbone(device="cuda"), Kind(**vars(backbone()))],
+         "of": [{"cluster": {"k": 4}}, {"extract": {"k": 3}}, {"cluster": {"k": 3}, "truth": "t"}]},
+    ),
     keys.file_key: (
         {"maker": made, "path": "a", "stamp": [1, 2, 3]},
         {"maker": [made_otherwise], "path": ["b"], "stamp": [[1, 2, 4], [1, 3, 3], [2, 2, 3]]},

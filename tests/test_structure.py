@@ -27,6 +27,7 @@ FLOORS = [
     {"datasets"},
     {*SIDE_BY_SIDE},
     {*MODELS},
+    {"tune"},
     {"lab"},
     {"evaluate"},
     {"widgets"},

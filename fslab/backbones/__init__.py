@@ -1,7 +1,14 @@
 """One interface over diffusion models, vision transformers and hand-made descriptors."""
 
 from fslab.backbones.attention import word_attention, word_attentions
-from fslab.backbones.base import Backbone, Layer, TextBackbone, pick_layers, written_for_unet
+from fslab.backbones.base import (
+    UNET_BLOCKS,
+    Backbone,
+    Layer,
+    TextBackbone,
+    pick_layers,
+    written_for_unet,
+)
 from fslab.backbones.baselines import Handmade, Rgb
 from fslab.backbones.concepts import concept_maps
 from fslab.backbones.diffusion import Diffusion
@@ -12,6 +19,7 @@ from fslab.backbones.weights import locate
 from fslab.backbones.words import word_keys, word_maps
 
 __all__ = [
+    "UNET_BLOCKS",
     "Backbone",
     "Diffusion",
     "Handmade",

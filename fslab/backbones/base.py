@@ -204,6 +204,8 @@ class TextBackbone(Backbone):
         """Yield (place in `asked`, timestep, what its layers give by path) for each noise draw."""
 
 
+UNET_BLOCKS = ("down_blocks.?", "mid_block", "up_blocks.?")
+"""A diffusers UNet's blocks, as patterns of layers."""
 LAST = "last:"
 DERIVED = (*ATTENTION, INPUT)
 QUERIES = ("to_q", "to_qkv", "to_qkv_mlp_proj", "q_proj", "query", "qkv")

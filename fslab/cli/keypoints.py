@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fslab.backbones import UNET_BLOCKS
 from fslab.cli.text import aligned
-from fslab.evaluate.ablation import csv_of
-from fslab.files import write_or_refuse
+from fslab.files import csv_of, write_or_refuse
 from fslab.lab import Lab
 from fslab.records import FslabError, KeypointPair
 from fslab.score import KeypointScore
 from fslab.score.keypoints import NOTE
 
 ALPHAS = (0.1, 0.05)
-BLOCKS = ("down_blocks.?", "mid_block", "up_blocks.?")
-"""A UNet's blocks, the layers that are scored where none is named."""
 FLOORS = ("rgb", "handmade")
 """Descriptors without a network, whose maps count in one likeness."""
 
@@ -55,7 +53,7 @@ def score_preset(
     if count < 2:
         raise FslabError(f"--pairs is {count}; an interval takes two or more")
     lab = Lab(preset, backbone, captioner=None, clip=None, precision=precision)
-    layers = order.layers or (BLOCKS if lab.backbone.has_unet else ())
+    layers = order.layers or (UNET_BLOCKS if lab.backbone.has_unet else ())
     drawn = list(pairs(count, seed, hard))
     scores = _each_layer(lab, drawn, layers, order)
     if backbone is None:

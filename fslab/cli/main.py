@@ -72,6 +72,10 @@ ClusterOption = Annotated[
         help=f"instead of --method, for hungarian, oracle, mbo: {', '.join(clustering_names())}"
     ),
 ]
+RecipeOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--recipe", help="instead of --method: a recipe file, as `fslab tune` writes"),
+]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--set", help="a recipe's setting, such as cluster.k=8; may be repeated"),
@@ -134,6 +138,7 @@ def segment(
     out: Annotated[str, typer.Option(help="the folder to write to")],
     preset: PresetOption = "mini",
     method: MethodOption = "freeseg-diff",
+    recipe_file: RecipeOption = None,
     backbone: BackboneOption = None,
     classes: Annotated[
         str | None, typer.Option(help='look for these only, such as "dog,cat"')
@@ -153,7 +158,7 @@ def segment(
     from fslab.lab import Lab
 
     folder = local_folder(out)
-    recipe = chosen_recipe(method, None, None, parse_settings(settings or []))
+    recipe = chosen_recipe(method, None, None, parse_settings(settings or []), recipe_file)
     if open_words:
         recipe = recipe.change({"caption.words": "open"})
     names = tuple(word.strip() for word in (classes or "").split(",") if word.strip())
@@ -172,6 +177,7 @@ def evaluate(
     preset: PresetOption = "mini",
     backbone: BackboneOption = None,
     method: MethodOption = "freeseg-diff",
+    recipe_file: RecipeOption = None,
     cluster: ClusterOption = None,
     k: KOption = None,
     settings: SetOption = None,
@@ -208,7 +214,7 @@ def evaluate(
     from fslab.lab import Lab
 
     folder = local_folder(out)
-    recipe = chosen_recipe(method, cluster, k, parse_settings(settings or []))
+    recipe = chosen_recipe(method, cluster, k, parse_settings(settings or []), recipe_file)
     data = work.open_set(dataset, split, format, skip_missing)
     models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
     lab = Lab(preset, backbone, **models)
@@ -255,6 +261,74 @@ def ablate(
         file, dataset, split, format=format, preset=preset, limit=limit, out=local_folder(out),
         precision=precision,
     )  # fmt: skip
+
+
+@app.command()
+def tune(
+    pictures: Annotated[str, typer.Argument(help="a folder of pictures; with --split a data set")],
+    out: Annotated[str, typer.Option(help="the folder for the page, the table and the recipe")],
+    split: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="tune on this split of a data set in VOC layout"),
+    ] = None,
+    preset: PresetOption = "mini",
+    backbone: BackboneOption = None,
+    method: Annotated[str, typer.Option(help="what is tuned: fslab, freeseg-diff, ...")] = "fslab",
+    recipe_file: RecipeOption = None,
+    cluster: ClusterOption = None,
+    settings: SetOption = None,
+    layers: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--layer",
+            help="a path or a pattern, each a choice; may be repeated; the network's blocks if "
+            "left out",
+        ),
+    ] = None,
+    timesteps: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option("--timestep", help="0 to 999; may be repeated; six up to 500 if left out"),
+    ] = None,
+    ks: Annotated[
+        Optional[list[int]],  # noqa: UP045
+        typer.Option("--k", help="a number of segments; may be repeated; 4, 6, 8, 12 if left out"),
+    ] = None,
+    criteria: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--criterion",
+            help="silhouette, stability, contours, divergence, or package.module:function; may be "
+            "repeated; contours and stability if left out",
+        ),
+    ] = None,
+    masks: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="a folder of index PNGs of some of the pictures; they decide then"),
+    ] = None,
+    metric: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="by masks, or the split's: hungarian, mbo, oracle, boundary"),
+    ] = None,
+    first: Annotated[int, typer.Option(help="pictures of the first round")] = 4,
+    limit: Annotated[Optional[int], typer.Option(help="so many pictures at most")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option(help="of the order in which pictures come")] = 0,
+    precision: PrecisionOption = None,
+    encoder: EncoderOption = None,
+) -> None:
+    """Find the layer, the timestep and K that suit pictures; write a page and a recipe file."""
+    from fslab.cli.tune import tune_folder
+    from fslab.lab import Lab
+
+    folder = local_folder(out)
+    recipe = chosen_recipe(method, cluster, None, parse_settings(settings or []), recipe_file)
+    models = {"captioner": None, "clip": None, "precision": precision, "encoder": encoder}
+    lab = Lab(preset, backbone, **models)
+    said = tune_folder(
+        lab, pictures, split, recipe, folder, layers=layers or (), timesteps=timesteps or (),
+        ks=ks or (), criteria=criteria or (), masks=masks, metric=metric, first=first, limit=limit,
+        seed=seed,
+    )  # fmt: skip
+    print(said)
 
 
 @app.command()

@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import Any, overload
 
 from fslab.lab.recipes import clustering_recipe, find_recipe
-from fslab.records import FslabError, Recipe
+from fslab.records import FslabError, Recipe, read_recipe
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def chosen_recipe(
-    method: str, cluster: str | None, k: int | None, settings: dict[str, Any]
+    method: str,
+    cluster: str | None,
+    k: int | None,
+    settings: dict[str, Any],
+    file: Path | None = None,
 ) -> Recipe:
-    """Return a method's recipe, or a class-agnostic one, with settings replaced."""
-    recipe = clustering_recipe(cluster) if cluster else find_recipe(method)
+    """Return a method's recipe, a class-agnostic one, or a file's, with settings replaced."""
+    if file is not None and cluster is not None:
+        raise FslabError("--recipe and --cluster exclude each other: a whole recipe, or segments")
+    if file is not None:
+        recipe = read_recipe(file)
+    else:
+        recipe = clustering_recipe(cluster) if cluster else find_recipe(method)
     if k is not None:
         recipe = recipe.change({"cluster.k": k}, name=f"{recipe.name}, K = {k}")
     return recipe.change(settings, name=_changed_name(recipe.name, settings))

@@ -17,7 +17,7 @@ from fslab.evaluate.experiment import Experiment, Variant, read_experiment
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample
 from fslab.evaluate.log import Log
 from fslab.evaluate.run import DRAWS, check_some_scored, check_truth, look_first
-from fslab.files import write_or_refuse
+from fslab.files import csv_of, write_or_refuse
 from fslab.records import FslabError, Recipe, Vocabulary
 from fslab.score import Difference, Interval, Score, paired_bootstrap, summarise
 
@@ -285,15 +285,6 @@ def _spread(
     ends = (found.low, found.high) if found else (None, None)
     entries = zip((name, f"{name}_low", f"{name}_high"), (value, *ends), strict=True)
     return {key: None if end is None else round(end, _PLACES) for key, end in entries}
-
-
-def csv_of(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Return rows, the first of which names the columns, as `read_table` reads them."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _number(value: str | None) -> float | int | None:

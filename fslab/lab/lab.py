@@ -33,7 +33,7 @@ from fslab.lab.own import (
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
 from fslab.lab.settings import build, extraction
-from fslab.lab.two import Two
+from fslab.lab.tuned import Tuned
 from fslab.lab.words import (
     AS_USUAL,
     asked_for,
@@ -84,7 +84,7 @@ Chosen = Any
 dotted name of one."""
 
 
-class Lab(Two):
+class Lab(Tuned):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
     A picture is taken as `fslab.read` takes it: a `Picture`, a path, a PIL image, an array.

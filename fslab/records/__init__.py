@@ -51,6 +51,7 @@ from fslab.records.recipe import (
     OwnMatching,
     Recipe,
 )
+from fslab.records.recipe_file import read_recipe, recipe_text
 from fslab.records.refinements import (
     DenseCrf,
     JointCrf,
@@ -130,6 +131,8 @@ __all__ = [
     "digest_of",
     "label_type",
     "points_of",
+    "read_recipe",
+    "recipe_text",
     "refinement",
     "some_labels",
     "typed_labels",
