@@ -49,6 +49,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "COCO_OBJECT": "datasets",
+    "FeatureSet": "lab.featureset",
     "Lab": "lab",
     "METHODS": "lab",
     "PRESETS": "lab",
@@ -85,6 +86,7 @@ __all__ = [
     "Confusion",
     "Correspondence",
     "Extraction",
+    "FeatureSet",
     "Features",
     "FslabError",
     "FslabWarning",
@@ -147,6 +149,7 @@ if TYPE_CHECKING:
     from fslab.datasets import COCO_OBJECT, VOC, checkout, read
     from fslab.edits import editing, mean_over, scale, swap, zero
     from fslab.lab import METHODS, PRESETS, Lab, Result
+    from fslab.lab.featureset import FeatureSet
     from fslab.lab.fetch import fetch
     from fslab.plots import show
     from fslab.refine import crf

@@ -120,7 +120,7 @@ def is_one(given: object) -> bool:
     return isinstance(given, (str, os.PathLike, Url, Picture, Image.Image))
 
 
-def check_several(pictures: Iterable[PictureLike]) -> None:
+def check_several(pictures: object) -> None:
     """Refuse one picture where several are taken: its letters or rows would be taken for them."""
     if is_one(pictures) or isinstance(pictures, bytes):
         raise FslabError(f"pictures are one {described(pictures)}; give a list of pictures, [it]")

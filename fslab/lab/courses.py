@@ -73,7 +73,7 @@ def run_many(
     networks = Networks(lab, order, Batch(batch), on_stage or _untold)
     clustering: deque[Group] = deque()
     finishing: deque[Group] = deque()
-    with Processes(lab, processes) as pool, _read_ahead(sources, 2 * batch) as read:
+    with Processes(lab, processes) as pool, read_ahead(sources, 2 * batch) as read:
         coming = _grouped(read, order.vocabulary, batch)
         more = True
         while more or clustering or finishing:
@@ -190,11 +190,11 @@ def _wait(groups: Sequence[Group]) -> None:
 
 
 @contextmanager
-def _read_ahead(sources: Iterable[Source], ahead: int) -> Iterator[Iterator[Future[Any]]]:
+def read_ahead(sources: Iterable[Callable[[], Any]], ahead: int) -> Iterator[Iterator[Future[Any]]]:
     """Have a thread ask for sources and call them, so many before they are waited for."""
     coming = iter(sources)
 
-    def one() -> tuple[Picture, Any] | None:
+    def one() -> Any:
         source = next(coming, None)
         return source() if source else None
 

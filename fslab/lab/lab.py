@@ -37,6 +37,7 @@ from fslab.lab.tuned import Tuned
 from fslab.lab.words import (
     AS_USUAL,
     asked_for,
+    beside_layers,
     check_agnostic,
     check_reads_text,
     compounds_by_word,
@@ -204,9 +205,7 @@ class Lab(Tuned):
         `Extraction`. Raises FslabError for a layer or a timestep that does not exist.
         """
         part = extraction(layers, timesteps, seed=seed, **settings)
-        if isinstance(words, str) or (part.attention != "none" and not words):
-            raise FslabError(f"words are {words!r}; attention to words needs a list of them")
-        return self._extract(read(picture), part, asked_for(words))
+        return self._extract(read(picture), part, beside_layers(part, words))
 
     @stage
     def attention(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,12 +11,14 @@ from fslab.datasets import VOC, PictureLike
 from fslab.datasets.read import check_several
 from fslab.lab.models import Models
 from fslab.lab.settings import extraction
+from fslab.lab.words import beside_layers
 from fslab.process import ordinary
 from fslab.records import Features, FslabError, Recipe, Vocabulary, words_of
 
 if TYPE_CHECKING:
     from fslab.lab.lab import Lab
     from fslab.lab.result import Result
+    from fslab.lab.stream import Source
 
 
 class Many(Models):
@@ -49,8 +52,46 @@ class Many(Models):
         from fslab.extract import extract_many
 
         part = extraction(layers, timesteps, seed=seed, **settings)
+        if part.attention != "none":
+            raise FslabError(
+                f"attention is {part.attention!r}, which is to words, and extract_many takes none; "
+                "give them to lab.extract_all(pictures, words=...)"
+            )
         at_once = Batch(chosen_batch(batch, self.device))
         return extract_many(pictures, part, self.backbone, self.store, at_once)
+
+    def extract_all(
+        self,
+        pictures: Iterable[Source] | str | os.PathLike[str],
+        layers: Sequence[str] | str = (),
+        timesteps: int | Sequence[int] | None = None,
+        seed: int = 0,
+        words: Sequence[str] = (),
+        *,
+        batch: int | None = None,
+        progress: bool | None = None,
+        **settings: Any,
+    ) -> Iterator[Features]:
+        """Yield the features of any number of pictures, in their order, as `Lab.extract` has them.
+
+        pictures: a folder, or what `fslab.read` takes, or samples of a data set, from a generator
+        too; a thread reads ahead. layers, timesteps, seed, words, settings: as in `extract`. batch:
+        how many pass at once, as in `extract_many`. progress: a bar, shown in terminals and
+        notebooks if left out.
+
+        Each map is filed as soon as its batch has passed, so what was interrupted goes on where it
+        was when it is asked for again. A picture that cannot be read, or fails, is named in a
+        FslabWarning, and the others go on; FslabError counts them in the end, and where none of
+        the first few passes it ends the work. One picture alone is refused by its own sentence.
+        """
+        from fslab.lab.editing import as_begun
+        from fslab.lab.stream import Wanted, extract_all, sources_of
+
+        part = extraction(layers, timesteps, seed=seed, **settings)
+        wanted = Wanted(part, beside_layers(part, words))
+        batch, sources = chosen_batch(batch, self.device), sources_of(pictures)
+        lab = cast("Lab", self)
+        return as_begun(self, extract_all(lab, sources, wanted, batch, progress))
 
     def segment_many(
         self,

@@ -56,6 +56,13 @@ def asked_for(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def beside_layers(settings: Extraction, words: Sequence[str]) -> tuple[str, ...]:
+    """Return the words whose maps join the layers; FslabError where attention asks for some."""
+    if isinstance(words, str) or (settings.attention != "none" and not words):
+        raise FslabError(f"words are {words!r}; attention to words needs a list of them")
+    return asked_for(words)
+
+
 def check_agnostic(recipe: Recipe) -> None:
     """Refuse a recipe whose features or K depend on words that only a caption gives."""
     k_is = getattr(recipe.cluster, "k_is", "fixed")
