@@ -47,6 +47,11 @@ def same(found, expected):
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
+def kept(store):
+    """What a store holds but for digests of files, which are filed once a file is old enough."""
+    return {key: each for key, each in entries(store).items() if "sha256" not in each}
+
+
 def test_each_picture_has_the_bits_and_the_keys_of_extract(tiny, tmp_path):
     one, every = (Lab(tiny, store=tmp_path / name) for name in ("one", "all"))
     wanted = {"layers": LAYERS, "timesteps": (0, 50), "draws": 2}
@@ -55,7 +60,7 @@ def test_each_picture_has_the_bits_and_the_keys_of_extract(tiny, tmp_path):
     for features, plain in zip(found, expected, strict=True):
         same(features, plain)
     assert [each.name for each in found] == [each.name for each in expected]
-    assert entries(tmp_path / "all") == entries(tmp_path / "one")
+    assert kept(tmp_path / "all") == kept(tmp_path / "one")
 
 
 def test_several_pass_at_once_and_stay_in_order(tiny, tmp_path, passes):
