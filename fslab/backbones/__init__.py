@@ -13,6 +13,7 @@ from fslab.backbones.baselines import Handmade, Rgb
 from fslab.backbones.concepts import concept_maps
 from fslab.backbones.diffusion import Diffusion
 from fslab.backbones.evidence import word_readings
+from fslab.backbones.module import from_module
 from fslab.backbones.open import open_backbone
 from fslab.backbones.vision import VisionTransformer
 from fslab.backbones.weights import locate
@@ -28,6 +29,7 @@ __all__ = [
     "TextBackbone",
     "VisionTransformer",
     "concept_maps",
+    "from_module",
     "locate",
     "open_backbone",
     "pick_layers",

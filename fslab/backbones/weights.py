@@ -139,7 +139,7 @@ def load_finite(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any
     return model
 
 
-def check_finite(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+def check_finite(tensors: dict[str, Tensor], folder: Path | str) -> dict[str, Tensor]:
     """Return weights, or what layers gave, as they are; refuse NaN and infinity among them."""
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
