@@ -69,6 +69,8 @@ ablations: $(READY)
 	$(BIN)/fslab keypoints --pairs 40 --timestep 0 --timestep 50 --timestep 100 \
 		--timestep 200 --timestep 400 \
 		--out notebooks/experiments/results/correspondence.csv
+	$(BIN)/python notebooks/experiments/tuning.py data/minivoc --split search --limit 24 \
+		--out notebooks/experiments/results/tuning-search.csv
 	$(BIN)/python notebooks/experiments/tuning.py data/minivoc --split val --limit 30 \
 		--out notebooks/experiments/results/tuning.csv
 	$(BIN)/python notebooks/experiments/tables.py README.md docs/results.md docs/method.md docs/results.md

@@ -50,9 +50,14 @@ def _said(tuning: Tuning) -> str:
     )
     return (
         f"Features of {tuning.backbone}. Told apart by {', '.join(tuning.criteria)}, {how}."
-        f"{several} All choices were measured on {len(tuning.first)} pictures, the better half of "
-        "them on twice as many, and so on (successive halving)."
+        f"{several} All choices were measured on {_pictures(tuning)}, the better half of them on "
+        "twice as many, and so on (successive halving)."
     )
+
+
+def _pictures(tuning: Tuning) -> str:
+    count = len(tuning.first)
+    return f"{count} picture{'' if count == 1 else 's'}"
 
 
 def _maps(tuning: Tuning) -> Iterator[str]:
@@ -61,7 +66,7 @@ def _maps(tuning: Tuning) -> Iterator[str]:
         yield heading(name)
         yield paragraph(note_of(name))
         if np.isfinite(values).any():
-            where = f"{name}, mean over {len(tuning.first)} pictures, each with its best K"
+            where = f"{name}, mean over {_pictures(tuning)}, each with its best K"
             axes = ("layer", "timestep" if any(steps) else "")
             rows = [short_path(layer) for layer in layers]
             rows = rows if len(set(rows)) == len(rows) else layers
