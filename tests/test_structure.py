@@ -17,7 +17,7 @@ GROUND = (
     "html", "names", "errors", "parts", "records", "keys", "files", "overtaking", "heads", "tap",
     "edits", "process", "room", "devices", "versions", "recent", "vectors",
 )  # fmt: skip
-SIDE_BY_SIDE = ("backbones", "cluster", "correspond", "refine", "score", "plots")
+SIDE_BY_SIDE = ("backbones", "cluster", "correspond", "exports", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")
 FLOORS = [
     *({name} for name in GROUND),

@@ -15,6 +15,7 @@ from fslab.plots.maps import feature_colours, show, similarity
 from fslab.plots.pairs import correspondences, likeness_picture, neighbours
 from fslab.plots.regions import region_views, value_maps
 from fslab.plots.rows import Table, table
+from fslab.plots.saving import save
 from fslab.plots.scatter import scatter
 from fslab.plots.tables import confusion_matrix, iou_bars, score_matrix
 
@@ -44,6 +45,7 @@ __all__ = [
     "pca_colours",
     "pipeline_diagram",
     "region_views",
+    "save",
     "scatter",
     "score_matrix",
     "segment_picture",
