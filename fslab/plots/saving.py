@@ -39,7 +39,7 @@ def save(
     figure: of `fslab.show`, of `fslab.plots`, or any plotly figure. width: in millimetres, or
     "3.5in", "8.5cm", or "column" and "page" of a page in two columns (82.55 and 174.6 mm); as on
     the screen, 96 pixels an inch, if left out. The height follows, and letters shrink with the
-    rest: a figure of 700 pixels in a column has letters of 4 to 5 points. dpi: of a .png, which
+    rest: a figure of 700 pixels in a column has letters of about 4 points. dpi: of a .png, which
     says it.
 
     SVG and PDF hold lines and letters as vectors; pictures within are pixels, as they are stored.
