@@ -14,6 +14,7 @@ from raw_pictures import GREY, GREY_ALPHA, RGB, RGBA, png
 import fslab
 from fslab import extract, match, plots, refine
 from fslab.batches import Batch
+from fslab.cluster import fit_components
 from fslab.correspond import correspond, mutual_neighbours
 from fslab.datasets import VOC
 from fslab.lab import Lab
@@ -78,6 +79,11 @@ def gallery(lab, picture):
     return plots.gallery([plots.GalleryRow(picture, SEGMENTS)], "a title", "a note")
 
 
+def fitted(lab, picture):
+    return lab.components([picture], "kmeans", 2)
+
+
+THREE = fit_components(np.eye(4, dtype=np.float32))
 LOWEST = Matching(assignment="argmax")
 
 TAKERS = {
@@ -87,6 +93,10 @@ TAKERS = {
     "Lab.attention": lambda lab, picture: lab.attention(picture, WORDS),
     "Lab.correspond": lambda lab, picture: lab.correspond(picture, (3, 5), picture).likeness,
     "Lab.mutual_neighbours": lambda lab, picture: lab.mutual_neighbours(picture, picture).cosines,
+    "Lab.components": lambda lab, picture: lab.components([picture], "kmeans", 2).vectors,
+    "Lab.cosegment": lambda lab, picture: list(lab.cosegment([picture], 2)),
+    "Lab.in_components": lambda lab, picture: lab.in_components(picture, fitted(lab, picture)),
+    "Lab.common_labels": lambda lab, picture: lab.common_labels(picture, fitted(lab, picture)),
     "Lab.caption": lambda lab, picture: lab.caption(picture).text,
     "Lab.match": lambda lab, picture: lab.match(picture, SEGMENTS, WORDS),
     "Lab.score_segments": lambda lab, picture: lab.score_segments(picture, SEGMENTS, WORDS),
@@ -117,6 +127,9 @@ TAKERS = {
     "refine.dense_crf": lambda lab, picture: refine.dense_crf(picture, ENERGY, JointCrf()),
     "plots.overlay": lambda lab, picture: plots.overlay(picture, LABELS),
     "plots.segment_picture": lambda lab, picture: plots.segment_picture(picture, SEGMENTS),
+    "plots.component_maps": lambda lab, picture: plots.component_maps(
+        [picture], [np.zeros((3, 2, 2), np.float32)], THREE
+    ),
     "plots.cell_maps": lambda lab, picture: plots.cell_maps(picture, MAPS, "a title", "colour"),
     "plots.similarities": lambda lab, picture: plots.similarities(FEATURES, (1, 1), picture),
     "plots.similarity": lambda lab, picture: plots.similarity(FEATURES, "mid", (1, 1), picture),
@@ -202,7 +215,7 @@ def takes_a_picture(function):
     error = inspect.isclass(function) and issubclass(function, Exception)
     if error or not (inspect.isroutine(function) or inspect.isclass(function)):
         return False
-    names = ("PictureLike", "Given", "Stage")
+    names = ("PictureLike", "Pictures", "Given", "Stage")
     said = [str(each.annotation) for each in inspect.signature(function).parameters.values()]
     return any(each == "Picture" or any(name in each for name in names) for each in said)
 

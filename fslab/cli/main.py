@@ -393,6 +393,47 @@ def keypoints(
 
 
 @app.command()
+def cosegment(
+    dataset: Annotated[
+        str, typer.Argument(help="a dataset's folder, or one of pictures, or an fsspec url of one")
+    ],
+    split: Annotated[str, typer.Option(help="the split's name")] = "val",
+    format: Annotated[str, typer.Option(help="voc or coco")] = "voc",
+    k: Annotated[int, typer.Option(help="clusters of all pictures together")] = 8,
+    preset: PresetOption = "mini",
+    backbone: BackboneOption = None,
+    layers: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--layer", help="a path or a pattern; may be repeated; the preset's if left out"
+        ),
+    ] = None,
+    timestep: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="0 to 999; the preset's if left out"),
+    ] = None,
+    normalise: Annotated[str, typer.Option(help="none, or l2 for cells of unit length")] = "none",
+    seed: Annotated[int, typer.Option(help="of the cells that are drawn, and of k-means")] = 0,
+    limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="write an index PNG of each picture here"),
+    ] = None,
+    precision: PrecisionOption = None,
+) -> None:
+    """Cluster pictures together: one label is the same part in all; scored where there is truth."""
+    from fslab.cli.cosegment import cosegment_set
+    from fslab.cli.evaluate import open_set
+    from fslab.lab import Lab
+
+    folder = local_folder(out)
+    data = open_set(dataset, split, format).limit(limit)
+    lab = Lab(preset, backbone, captioner=None, clip=None, precision=precision)
+    settings = {"layers": tuple(layers or ()), "timesteps": timestep}
+    cosegment_set(lab, data, k, folder, normalise=normalise, seed=seed, **settings)
+
+
+@app.command()
 def layers(
     preset: Annotated[
         str, typer.Argument(help="a preset, or a folder of weights", envvar=DEFAULT_PRESET)

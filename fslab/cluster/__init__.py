@@ -2,6 +2,7 @@
 
 from fslab.cluster.cells import best_by_silhouette, labels_of
 from fslab.cluster.clusters import agglomerative, cluster, kmeans, merge, ncut, spectral
+from fslab.cluster.common import common_labels, fit_components, in_components
 from fslab.cluster.graph import affinity, normalised_cut, recursive_cut
 from fslab.cluster.joining import coordinates, join, position, resize, unit_length
 from fslab.cluster.merging import aggregate, merge_maps
@@ -14,7 +15,10 @@ __all__ = [
     "assign_pixels",
     "best_by_silhouette",
     "cluster",
+    "common_labels",
     "coordinates",
+    "fit_components",
+    "in_components",
     "join",
     "kmeans",
     "labels_of",

@@ -1,6 +1,7 @@
 """Methods over datasets."""
 
 from fslab.evaluate.ablation import Ablation, AblationRow, ablate, read_table
+from fslab.evaluate.common import CosegmentScore, score_cosegments
 from fslab.evaluate.experiment import Experiment, Variant, read_experiment
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample, score_samples, within
 from fslab.evaluate.keypoints import score_each_layer, score_keypoints
@@ -13,6 +14,7 @@ from fslab.evaluate.worth import Worth, head_reports, layer_worth, map_shares, w
 __all__ = [
     "Ablation",
     "AblationRow",
+    "CosegmentScore",
     "Drawn",
     "Experiment",
     "ImageResult",
@@ -32,6 +34,7 @@ __all__ = [
     "read_experiment",
     "read_table",
     "report_page",
+    "score_cosegments",
     "score_each_layer",
     "score_keypoints",
     "score_sample",

@@ -22,6 +22,7 @@ from fslab.keys import (
     text_key,
 )
 from fslab.lab.clock import Clock
+from fslab.lab.common import Common
 from fslab.lab.memory import Memory
 from fslab.lab.own import (
     check_overrides_nothing,
@@ -33,7 +34,6 @@ from fslab.lab.own import (
 from fslab.lab.recipes import find_recipe
 from fslab.lab.result import Result
 from fslab.lab.settings import build, extraction
-from fslab.lab.tuned import Tuned
 from fslab.lab.words import (
     AS_USUAL,
     asked_for,
@@ -85,7 +85,7 @@ Chosen = Any
 dotted name of one."""
 
 
-class Lab(Tuned):
+class Lab(Common):
     """Models and a store behind the stages of the method; nothing is loaded before it is used.
 
     A picture is taken as `fslab.read` takes it: a `Picture`, a path, a PIL image, an array.

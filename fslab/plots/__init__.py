@@ -2,6 +2,7 @@
 
 from fslab.plots.bars import interval_bars
 from fslab.plots.cells import cell_maps
+from fslab.plots.common import component_colours, component_maps
 from fslab.plots.described import described
 from fslab.plots.diagrams import Diagram, network_diagram, pipeline_diagram
 from fslab.plots.draw import label_picture, overlay, pca_colours, segment_picture
@@ -24,6 +25,8 @@ __all__ = [
     "GalleryRow",
     "Table",
     "cell_maps",
+    "component_colours",
+    "component_maps",
     "confusion_matrix",
     "correspondences",
     "described",

@@ -32,6 +32,7 @@ from fslab.records.clusterings import (
     Spectral,
     clustering,
 )
+from fslab.records.components import Components, Decomposition
 from fslab.records.correspondence import (
     Correspondence,
     KeypointPair,
@@ -85,8 +86,10 @@ __all__ = [
     "Captioning",
     "CellClustering",
     "Clustering",
+    "Components",
     "Confusion",
     "Correspondence",
+    "Decomposition",
     "DenseCrf",
     "Extraction",
     "Features",

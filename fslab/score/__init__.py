@@ -1,5 +1,6 @@
 """Truth against guesses and segments: pixels counted once, figures that name their protocol."""
 
+from fslab.score.common import CommonOverlaps, common_overlaps
 from fslab.score.contours import Contours, boundary
 from fslab.score.count import UnknownLabels, best_overlap, confusion, hungarian, oracle
 from fslab.score.figures import Score, count_pairs, score_pairs, summarise, summarise_all
@@ -11,6 +12,7 @@ from fslab.score.terms import Terms
 
 __all__ = [
     "METRICS",
+    "CommonOverlaps",
     "Contours",
     "Count",
     "Difference",
@@ -25,6 +27,7 @@ __all__ = [
     "best_overlap",
     "bootstrap",
     "boundary",
+    "common_overlaps",
     "confusion",
     "count_pairs",
     "find_metric",

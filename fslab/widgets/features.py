@@ -11,9 +11,10 @@ import ipywidgets as widgets
 import numpy as np
 
 from fslab.lab import Lab
+from fslab.plots.common import component_colours
 from fslab.plots.draw import colours_and_share
 from fslab.plots.maps import cosine_to
-from fslab.records import Extraction, FslabError, Picture, Point, Recipe
+from fslab.records import Components, Extraction, FslabError, Picture, Point, Recipe
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import TITLE, Board
 from fslab.widgets.controls import Knob, choice, row, show_only, whole
@@ -26,8 +27,15 @@ from fslab.widgets.worker import Needs
 
 _HINT = (
     "Click any pixel in any panel: the right panel shows how like it every cell is. Like colours "
-    "in the middle are like features; between two layers colours mean nothing."
+    "in the middle are like features; between two layers colours mean nothing, and between two "
+    "pictures where they are of all pictures."
 )
+
+ONE, ALL = "this picture", "all pictures"
+"""Whose main components are shown."""
+
+MOST_FITTED = 24
+"""Pictures, evenly spaced among those given, that common components are fitted to."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class _View:
     layers: tuple[tuple[str, int], ...]
     points: tuple[Point, ...]
     joined: str
+    fitted: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +69,7 @@ class FeatureResult:
     shown: tuple[LayerView, ...]
     recipe: Recipe
     title: str
+    fitted: int
 
 
 class FeatureExplorer(PointExplorer[FeatureResult]):
@@ -67,7 +77,9 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
 
     pictures: a data set, pictures, samples or paths. State, readable and settable: `picture`
     (a name), `layer`, `timestep`, `point` (row, column), `pins` (further points), `joined`
-    ("mean" or "highest" over several points), `compare`, `other_layer`, `other_timestep`.
+    ("mean" or "highest" over several points), `compare`, `other_layer`, `other_timestep`, `colours`
+    ("this picture" or "all pictures": whose main components are shown; of many pictures given, 24
+    that are evenly spaced among them).
     """
 
     layer = LayerKnob("_layers", "The layer's module path, or one with a head's number behind it.")
@@ -76,6 +88,7 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
     compare = Knob("_compare", "Whether a second layer or timestep stands below.")
     other_layer = LayerKnob("_others", "The second layer's module path.")
     other_timestep = Knob("_other_timestep", "The second timestep.")
+    colours = Knob("_colours", 'Whose main components are shown: "this picture" or "all pictures".')
 
     def __init__(self, lab: Lab, pictures: Given | Iterable[Given]) -> None:
         super().__init__(lab, _HINT)
@@ -90,6 +103,9 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
             layout={"width": "300px"},
         )  # fmt: skip
         self._joined = choice("several points", ["mean", "highest"])
+        self._colours = choice("colours of", [ONE, ALL])
+        self._colours.disabled = len(self._pictures.subjects) < 2
+        self._together = _spread(list(self._pictures.subjects.values()), MOST_FITTED)
         for slider in (self._timestep, self._other_timestep):
             slider.disabled = step is None
         self._build_points()
@@ -111,12 +127,13 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         self._about = widgets.HTML()
         rows = [
             self._pictures.row, self._layers.box, row(self._timestep, self._compare),
-            self._second_box,
+            self._second_box, self._colours,
             self._board.frame, self._points_row, self._joined, self._about,
         ]  # fmt: skip
         self._joined.layout.display = "none"
         knobs = [self._pictures.list, self._layers.list, self._timestep, *self._point_knobs]
         knobs += [self._joined, self._compare, self._others.list, self._other_timestep]
+        knobs += [self._colours]
         self._begin(rows, knobs)
 
     def _show_second(self, change: Mapping[str, Any] | None = None) -> None:
@@ -126,7 +143,9 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         layers = [(self.layer, self.timestep)]
         if self.compare:
             layers.append((self.other_layer, self.other_timestep))
-        return _View(self._pictures.subject, tuple(layers), (*self._pins, self.point), self.joined)
+        points = (*self._pins, self.point)
+        fitted = tuple(each.name for each in self._together) if self.colours == ALL else ()
+        return _View(self._pictures.subject, tuple(layers), points, self.joined, fitted)
 
     def _picture_of(self, result: FeatureResult) -> Picture:
         return result.subject.picture
@@ -137,7 +156,9 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         shown = tuple(self._layer_view(view, points, *each) for each in view.layers)
         recipe = self._lab.recipe(Recipe("explored", self._extraction(*view.layers[0])))
         title = f"{view.subject.spoken}: {shown[0].layer}, t = {shown[0].timestep}"
-        return FeatureResult(view.subject, points, view.joined, shown, recipe, title)
+        return FeatureResult(
+            view.subject, points, view.joined, shown, recipe, title, len(view.fitted)
+        )
 
     def _extraction(self, layer: str, timestep: int) -> Extraction:
         steps = () if self._lab.backbone.timestep is None else (timestep,)
@@ -153,13 +174,36 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         value = self._once("map", key, lambda: self._lab.extract(picture, [layer], steps)[layer])
         if not np.isfinite(value).all():
             raise FslabError(f"layer {layer!r} gives values that are not finite; choose another")
-        colours, share = self._once("colours", key, lambda: colours_and_share(value))
+        colours, share = self._once(
+            "colours", (key, view.fitted), lambda: self._coloured(view, value, settings)
+        )
         each = np.stack([cosine_to(value, point, picture.size) for point in points])
         cosines = each.mean(0) if view.joined == "mean" else each.max(0)
         return LayerView(layer, timestep, value, colours, share, cosines)
 
+    def _coloured(
+        self, view: _View, value: np.ndarray, settings: Extraction
+    ) -> tuple[np.ndarray, float]:
+        """Return a map's colours u8 [h, w, 3], and the share of the variance that they carry."""
+        if not view.fitted:
+            return colours_and_share(value)
+        layer, steps = settings.layers[0], settings.timesteps or None
+        sources, count = [each.source for each in self._together], min(3, len(value))
+        common: Components = self._once(
+            "common", settings,
+            lambda: self._lab.components(sources, "pca", count, [layer], steps),
+        )  # fmt: skip
+        picture = view.subject.picture
+        values = self._lab.in_components(picture, common)
+        return component_colours(values, common), common.share
+
     def _needs(self, view: _View) -> Needs:
-        return needs_of(view.subject, *view.layers)
+        needs = needs_of(view.subject, *view.layers)
+        if view.fitted:
+            for each in self._together:
+                theirs = needs_of(each, *view.layers)
+                needs = {what: needs[what] | theirs[what] for what in needs}
+        return needs
 
     def _likely(
         self, result: FeatureResult, before: FeatureResult | None
@@ -193,6 +237,12 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         shown = result.shown[0]
         steps = result.recipe.extract.timesteps
         timestep = f", timesteps={steps[0]}" if self._lab.backbone.timestep is not None else ""
+        if result.fitted:
+            return (
+                "from fslab.plots import component_maps\n\n"
+                f"common = lab.components(pictures, layers=[{shown.layer!r}]{timestep})\n"
+                "component_maps([picture], [lab.in_components(picture, common)], common)"
+            )
         return (
             "from fslab.plots import similarity\n\n"
             f"features = lab.extract(picture, layers=[{shown.layer!r}]{timestep})\n"
@@ -203,6 +253,12 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
 def explore_features(lab: Lab, pictures: Given | Iterable[Given], **state: Any) -> FeatureExplorer:
     """Open a `FeatureExplorer`; state: where it begins, such as `timestep=50`."""
     return FeatureExplorer(lab, pictures).change(**state)
+
+
+def _spread(subjects: Sequence[Subject], most: int) -> tuple[Subject, ...]:
+    """Return subjects evenly spaced among those given, all of them where they are few."""
+    places = np.linspace(0, len(subjects) - 1, min(most, len(subjects)))
+    return tuple(subjects[int(place)] for place in places)
 
 
 def _paint(panels: Sequence[Panel], result: FeatureResult, shown: LayerView) -> None:
@@ -217,7 +273,8 @@ def _paint(panels: Sequence[Panel], result: FeatureResult, shown: LayerView) -> 
     colours.image(shown.colours, photo=False)
     cosines.heat(shown.cosines)
     picture.title(f"{result.subject.name}\n{len(names)} point{'s' * (len(names) > 1)}")
-    colours.title(f"main components, {shown.share:.0%}\n[{shape}], t = {shown.timestep}")
+    whose = f" of {result.fitted} pictures" if result.fitted else ""
+    colours.title(f"main components{whose}, {shown.share:.0%}\n[{shape}], t = {shown.timestep}")
     cosines.title(f"cosine to {several}\nfrom {shown.cosines.min():.2f} to 1")
 
 
