@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers_tiny
 import true_models
 from conftest import noise_picture, write_dataset
 from sklearn.metrics import silhouette_score
@@ -375,6 +376,23 @@ def test_four_blocks_as_stable_diffusion_has_them(tmp_path):
     found = lab.tune(PICTURES[:1], criteria=[*CRITERIA], timesteps=[50], ks=[2], progress=False)
     assert len(found.table()) == 9
     assert not any(row["refused"] for row in found.table())
+
+
+@pytest.mark.parametrize(
+    ("kind", "blocks"),
+    [("sd3", ["transformer_blocks.0", "transformer_blocks.2"]),
+     ("flux", ["transformer_blocks.1", "single_transformer_blocks.1"])],
+)  # fmt: skip
+def test_a_transformer_s_blocks_are_its_choices(tmp_path, kind, blocks):
+    lab = Lab(transformers_tiny.save(tmp_path, kind), captioner=None, clip=None)
+    assert set(blocks) < set(block_patterns(lab.backbone, lab.layers()))
+    asked = {"layers": blocks, "timesteps": [50], "ks": [2], "criteria": [*CRITERIA]}
+    small = lab.recipe("fslab").change({"extract.resolution": 64})
+    found = lab.tune(PICTURES[:1], small, progress=False, **asked)
+    assert not any(row["refused"] for row in found.table())
+    if kind == "flux":
+        with pytest.raises(FslabError, match=r"1024 cells or fewer .* smaller extract.resolution"):
+            lab.tune(PICTURES[:1], progress=False, **asked)
 
 
 @pytest.mark.slow

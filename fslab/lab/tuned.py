@@ -112,7 +112,8 @@ def _judge(
     )
     if metric is None:
         found = find_criteria(criteria or DEFAULT)
-        check_tell_apart(found, cells, lab.backbone, lab.layers())
+        side = recipe.extract.resolution
+        check_tell_apart(found, cells, lab.backbone, lab.layers(), side)
         return ByCriteria(found, recipe, means)
     how = find_metric(metric, classes)
     if how.needs != "segments":

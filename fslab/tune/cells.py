@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,8 +15,6 @@ TIMESTEPS = (0, 50, 100, 200, 300, 500)
 
 KS = (4, 6, 8, 12)
 """The numbers of segments that are tried where none is named."""
-
-_NUMBERED = re.compile(r"(.*\.)?\d+")
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,9 @@ def block_patterns(backbone: Backbone, listing: Sequence[Layer]) -> tuple[str, .
     """
     if backbone.has_unet:
         return tuple(layer.path for layer in pick_layers(UNET_BLOCKS, listing))
-    numbered = [layer.path for layer in listing if _NUMBERED.fullmatch(layer.path)]
-    outer = [path for path in numbered if not any(f".{n}." in path for n in range(len(listing)))]
+    named = {layer.path: layer.path.split(".") for layer in listing}
+    numbered = {path: words for path, words in named.items() if words[-1].isdigit()}
+    outer = (path for path, words in numbered.items() if not any(map(str.isdigit, words[:-1])))
     return tuple(outer) or ("",)
 
 

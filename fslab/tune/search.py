@@ -236,15 +236,19 @@ def check_tell_apart(
     cells: Sequence[Cell],
     backbone: Backbone,
     listing: Sequence[Layer],
+    resolution: int | None = None,
 ) -> None:
-    """Refuse criteria that cannot tell these choices apart, before anything is computed."""
+    """Refuse criteria that cannot tell these choices apart, before anything is computed.
+
+    resolution: the shorter side that the network sees, its own for None.
+    """
     if any("attentions" in each.asks for each in criteria):
         if backbone.timestep is None:
             raise FslabError(
                 f"{backbone.name} has no timesteps, so no criterion can compare two of them; leave "
                 f"out {', '.join(e.name for e in criteria if 'attentions' in e.asks)}"
             )
-        attention_paths(backbone, listing)
+        attention_paths(backbone, listing, resolution)
     several = len({(cell.layer, cell.k) for cell in cells}) > 1
     if several and all(each.tells_timesteps_only for each in criteria):
         raise FslabError(

@@ -69,7 +69,7 @@ class Sight:
     def attentions(self) -> tuple[Features, Features]:
         """Self-attention at the timestep and a step away, of layers with few enough cells."""
         (step,) = self._read.timesteps
-        paths = attention_paths(self._means.backbone, self._means.listing)
+        paths = attention_paths(self._means.backbone, self._means.listing, self._read.resolution)
         other = step + GAP if step + GAP <= _LAST else step - GAP
         read = [replace(self._read, layers=paths, timesteps=(each,)) for each in (step, other)]
         first, second = (self._means.extract(self.picture, each) for each in read)
@@ -105,15 +105,23 @@ def mirrored(picture: Picture) -> Picture:
     return Picture(np.ascontiguousarray(picture.pixels[:, ::-1]), picture.name)
 
 
-def attention_paths(backbone: Backbone, listing: Sequence[Layer]) -> tuple[str, ...]:
-    """Return the self-attentions whose maps are small enough; FslabError where there is none."""
-    found = [layer for layer in listing if layer.path.endswith(".probs")]
-    few = tuple(layer.path for layer in found if layer.channels <= MOST_CELLS)
+def attention_paths(
+    backbone: Backbone, listing: Sequence[Layer], resolution: int | None = None
+) -> tuple[str, ...]:
+    """Return the self-attentions whose maps are small enough; FslabError where there is none.
+
+    resolution: the shorter side that the network sees, its own for None; cells are those of a
+    square.
+    """
+    share = ((resolution or backbone.resolution) / backbone.resolution) ** 2
+    cells = {each.path: each.channels * share for each in listing if each.path.endswith(".probs")}
+    few = tuple(path for path, count in cells.items() if count <= MOST_CELLS)
     if not few:
-        least = min((layer.channels for layer in found), default=0)
-        why = f"its self-attention has {least} cells or more" if found else "it has none"
+        least = f"{min(cells.values(), default=0):.0f}"
+        why = f"its self-attention has {least} cells or more" if cells else "it has none"
         raise FslabError(
             f"{backbone.name} shows no self-attention over {MOST_CELLS} cells or fewer ({why}), so "
-            "no criterion can compare it at two timesteps; take other criteria"
+            "no criterion can compare it at two timesteps; take other criteria, or a smaller "
+            "extract.resolution"
         )
     return few
