@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LONGEST = 480
+"""Pixels that a record's drawing has at most on its longer side."""
 
 _TABLE = (
     "font-size:13px; line-height:1.4; overflow-wrap:anywhere; border-collapse:collapse; "
@@ -41,3 +49,17 @@ def side_by_side(drawings: Mapping[str, str]) -> str:
 def line(words: str) -> str:
     """Return a sentence as a line."""
     return f"<div>{escape(words)}</div>"
+
+
+def drawing(pixels: np.ndarray, words: str) -> str:
+    """Return pixels, u8 [H, W, 3], as a picture in a page; of larger ones every n-th pixel."""
+    from PIL import Image
+
+    step = -(-max(pixels.shape) // _LONGEST)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels[::step, ::step].copy()).save(encoded, "PNG")
+    source = f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+    return (
+        f'<img alt="{escape(words)}" src="{source}" '
+        'style="max-width:100%; min-width:160px; image-rendering:pixelated">'
+    )

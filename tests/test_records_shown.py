@@ -1,17 +1,20 @@
 """Records at a notebook cell's end, and what a person asks of them."""
 
+import base64
+import io
 import re
 
 import numpy as np
 import pytest
 import torch
-from conftest import write_dataset
+from conftest import noise_picture, write_dataset
+from PIL import Image
 
 import fslab
 from fslab.datasets import load
 from fslab.evaluate import evaluate
 from fslab.lab import Lab
-from fslab.records import Features, LabelMap, Picture, Segments
+from fslab.records import Features, LabelMap, Picture, Segments, voc_palette
 
 NAMES = ("background", "<b>dog</b>", "cat")
 
@@ -47,6 +50,31 @@ def test_tables_have_every_layer_segment_and_class(features):
     assert "<b>" not in table
     assert "0.80" in table
     assert "75.0%" in table
+
+
+def shown(record):
+    """The pixels of a record's drawing, and how many drawings it has."""
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', record._repr_html_())
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[0])))), len(found)
+
+
+def test_a_picture_segments_and_labels_are_drawn():
+    picture = noise_picture(32, 48)
+    pixels, drawings = shown(picture)
+    assert drawings == 1
+    assert np.array_equal(pixels, picture.pixels)
+    halves = Segments(np.repeat([[0, 1]], 32, 0).repeat(24, 1))
+    pixels, _ = shown(halves)
+    assert np.array_equal(pixels[0, [0, 47]], voc_palette()[[1, 2]])
+    pixels, _ = shown(label_map())
+    assert np.array_equal(pixels[0, [0, 47]], voc_palette()[[0, 1]])
+    wide = np.full((4, 4), 300, np.uint16)
+    wide[0, 0] = 65535
+    pixels, _ = shown(LabelMap(wide, tuple(map(str, range(400)))))
+    assert np.array_equal(pixels[0, :2], voc_palette()[[255, 300 % 255]])
+    pixels, _ = shown(noise_picture(100, 1000))
+    assert pixels.shape == (34, 334, 3)
+    assert "<b>" not in Picture(picture.pixels, "<b>x</b>")._repr_html_()
 
 
 def test_a_result_shows_its_stages(tiny, picture):

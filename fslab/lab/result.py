@@ -43,4 +43,4 @@ class Result:
         }
         sources = {words: data_uri(drawn, "JPEG") for words, drawn in drawings.items()}
         words = f"{self.picture.name} by {self.recipe.name}: {self.caption.text}".rstrip(": ")
-        return line(words) + side_by_side(sources) + self.labels._repr_html_()
+        return line(words) + side_by_side(sources) + self.labels.table()

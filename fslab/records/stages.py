@@ -15,9 +15,17 @@ import xxhash
 from numpy.typing import NDArray
 
 from fslab.errors import FslabError
-from fslab.html import line, table
+from fslab.html import drawing, line, table
 from fslab.names import spelt, written_as_one
-from fslab.records.base import VOID, WIDE_VOID, check_unicode, described, is_array, words_of
+from fslab.records.base import (
+    VOID,
+    WIDE_VOID,
+    check_unicode,
+    described,
+    is_array,
+    voc_palette,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +55,9 @@ class Picture:
 
     def __repr__(self) -> str:
         return f"Picture({self.name!r}, {_by(self.size)})"
+
+    def _repr_html_(self) -> str:
+        return line(f"{self.name}, {_by(self.size)} pixels") + drawing(self.pixels, self.name)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -184,11 +195,16 @@ class Segments:
 
     def _repr_html_(self) -> str:
         pixels = np.bincount(self.labels.ravel())
-        return line(repr(self)) + table(
-            [
-                {"segment": number, "share of the pixels": f"{count / self.labels.size:.1%}"}
-                for number, count in enumerate(pixels[:_ROWS])
-            ]
+        coloured = voc_palette()[1 + self.labels % VOID]
+        return (
+            line(repr(self))
+            + drawing(coloured, repr(self))
+            + table(
+                [
+                    {"segment": number, "share of the pixels": f"{count / self.labels.size:.1%}"}
+                    for number, count in enumerate(pixels[:_ROWS])
+                ]
+            )
         )
 
     @cached_property
@@ -379,7 +395,12 @@ class LabelMap:
         return f"LabelMap({_by(self.size)}: {', '.join(said + more)})"
 
     def _repr_html_(self) -> str:
-        return line(f"{_by(self.size)} pixels") + table(
+        coloured = voc_palette()[_bytes_of(self.labels)]
+        return line(f"{_by(self.size)} pixels") + drawing(coloured, repr(self)) + self.table()
+
+    def table(self) -> str:
+        """Return the classes, their shares of the pixels and their scores as an HTML table."""
+        return table(
             [
                 {
                     "class": name,
@@ -396,6 +417,13 @@ class LabelMap:
         order = np.argsort(-counts, kind="stable")
         called = [*self.names, *(f"class {index}" for index in range(len(self.names), len(counts)))]
         return {called[index]: float(counts[index]) for index in order if counts[index] > 0}
+
+
+def _bytes_of(labels: np.ndarray) -> np.ndarray:
+    """Return labels as colours' numbers: void is the last, and those beyond it begin anew."""
+    if labels.dtype == np.uint8:
+        return labels
+    return np.where(labels == WIDE_VOID, VOID, labels % VOID)
 
 
 def _by(shape: Sequence[int]) -> str:
