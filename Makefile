@@ -55,7 +55,7 @@ ablations: $(READY)
 		$(BIN)/fslab ablate $$file --dataset data/minivoc --out out/ablations/$$name || exit 1; \
 		cp out/ablations/$$name/table.csv notebooks/experiments/results/$$name.csv; \
 	done
-	@for name in methods backbones; do \
+	@for name in methods backbones attentive; do \
 		$(BIN)/fslab ablate notebooks/experiments/$$name.toml --dataset data/minivoc \
 			--split val-hard --out out/ablations/$$name-hard || exit 1; \
 		cp out/ablations/$$name-hard/table.csv notebooks/experiments/results/$$name-hard.csv; \

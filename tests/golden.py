@@ -39,7 +39,14 @@ from fslab.datasets import VOC
 from fslab.keys import default_of
 from fslab.lab import Lab
 from fslab.lab.words import evidence_asked
-from fslab.match import load_matcher, name_segments, score_segments, spread_beliefs, walk_beliefs
+from fslab.match import (
+    consistency,
+    load_matcher,
+    name_segments,
+    score_segments,
+    spread_beliefs,
+    walk_beliefs,
+)
 from fslab.parts import Registry, identity
 from fslab.records import (
     Captioning,
@@ -295,6 +302,16 @@ def _walked_beliefs(folder: Path) -> Outputs:
     given = LabelMap(labels, VOC.names, {"dog": 0.8}, {0: 1 - dog, 12: dog})
     settings = Matching(assignment="vote", spread_trust=0.05)
     return {"beliefs": some(walk_beliefs(picture(), given, settings).beliefs[12])}
+
+
+@case(consistency)
+def _consistent(folder: Path) -> Outputs:
+    cells = features()["up"].reshape(5, -1).T
+    alike = np.exp(-((cells[:, None] - cells[None]) ** 2).sum(-1) * 8)
+    looks = (alike / alike.sum(1, keepdims=True)).astype(np.float32).reshape(8, 8, 8, 8)
+    kinds = truth()[::8, ::8]
+    maps = np.stack([np.where(kinds == kind, 0.8, 0.1) for kind in (2, 7)]).astype(np.float32)
+    return {"agreement": some(consistency(maps, looks))}
 
 
 @case(cluster, clustering)

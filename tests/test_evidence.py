@@ -144,6 +144,17 @@ def test_heads_of_joint_attention_are_refused_and_the_rest_is_read(tmp_path, pic
     assert (len(found), found.min() >= 0, found.max() <= 1) == (2, True, True)
 
 
+def test_heads_that_read_projected_text_are_refused(tmp_path, picture):
+    import transformers_tiny
+
+    network = open_backbone(transformers_tiny.save(tmp_path / "pixart", "pixart-alpha"))
+    layers = ("*attn2.to_q",)
+    with pytest.raises(FslabError, match=r"projected before.*heads='mean'"):
+        read(network, picture, Reading(heads="agreement"), layers=layers)
+    found = read(network, picture, Reading((), "words", layers="likeness", spread=1), layers=layers)
+    assert len(found) == 2
+
+
 def test_words_beside_join_the_prompt_as_it_has_room(tiny, picture):
     lab = Lab(tiny)
     beside = ("cat", "grass")  # of which the text encoder has room for one

@@ -137,7 +137,7 @@ def test_a_method_spreads_alone_and_in_batches(tiny):
 def test_a_backbone_without_self_attention_refuses_and_another_takes_its_own(picture):
     lab = fslab.Lab("mini", "rgb")
     recipe = lab.recipe("fslab").change({"match.spread_layers": ("up_blocks.1.*.attn1.probs",)})
-    with pytest.raises(FslabError, match=r"shows no self-attention.*leave it empty"):
+    with pytest.raises(FslabError, match=r"shows no self-attention.*leave that out"):
         lab.segment(picture, recipe, candidates=["dog"])
 
 

@@ -163,6 +163,11 @@ def _weights(
     place = path.removesuffix(TO_TEXT)
     states = backbone.text_states(settings.prompt, settings.precision)
     with backbone.edited_module(f"{place}.to_v", settings.precision) as to_v:
+        if to_v.get_parameter("weight").shape[1] != states.shape[-1]:
+            raise FslabError(
+                f"{path!r} reads text that the network has projected before, so what its heads "
+                "output is not known from the prompt alone; take heads='mean'"
+            )
         values: Tensor = to_v(states)[0].float()
     onwards = backbone.module(f"{place}.to_out", settings.precision).get_parameter("0.weight")
     onwards = onwards.float()

@@ -6,7 +6,7 @@ from fslab.cluster.common import common_labels, fit_components, in_components
 from fslab.cluster.graph import affinity, normalised_cut, recursive_cut
 from fslab.cluster.joining import coordinates, join, position, resize, unit_length
 from fslab.cluster.merging import aggregate, merge_maps
-from fslab.cluster.pixels import assign_pixels
+from fslab.cluster.pixels import assign_pixels, nearest
 
 __all__ = [
     "affinity",
@@ -25,6 +25,7 @@ __all__ = [
     "merge",
     "merge_maps",
     "ncut",
+    "nearest",
     "normalised_cut",
     "position",
     "recursive_cut",

@@ -96,6 +96,7 @@ def _makers(lab: Lab, named: bool, recipe: Recipe) -> list[Any]:
     from fslab.captions import candidates, load_captioner
     from fslab.cluster import cluster
     from fslab.match import (
+        consistency,
         load_matcher,
         name_segments,
         score_segments,
@@ -110,6 +111,7 @@ def _makers(lab: Lab, named: bool, recipe: Recipe) -> list[Any]:
         makers += [evidence_asked, word_attentions, refine]
         makers += [word_readings] if recipe.match.reading != Reading() else []
         makers += [spread_beliefs] if recipe.match.spread_layers else []
+        makers += [consistency] if recipe.caption.purify else []
         makers += [walk_beliefs] if recipe.match.spread_trust else []
     own = type(lab).__module__.partition(".")[0] == "fslab"
     return makers if own else [type(lab), *makers]  # whose stages may be others

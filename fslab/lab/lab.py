@@ -45,6 +45,7 @@ from fslab.lab.words import (
     fitting_beside,
     looked_for,
     looks_asked,
+    purifying_looks,
     sentence_of,
     with_words,
     word_layers,
@@ -79,6 +80,9 @@ if TYPE_CHECKING:
     from fslab.backbones import Layer
     from fslab.match import Match, Patches
 
+
+CELLS = Matching(tokens=True, views_up_to=0, synonyms=True)
+"""How CLIP reads the cells of a picture."""
 
 Chosen = Any
 """What stands for a stage: a method's name, a record of settings, a function of one's own, or the
@@ -507,7 +511,35 @@ class Lab(Common):
         if isinstance(settings, OwnCaptioning):
             return own_caption(settings, picture, vocabulary)
         text = "" if settings.words == "all" else self._caption_text(picture, settings)
-        return self._candidates(text, vocabulary, settings)
+        return self._purified(picture, *self._candidates(text, vocabulary, settings), settings)
+
+    def _purified(
+        self, picture: Picture, caption: Caption, vocabulary: Vocabulary, settings: Captioning
+    ) -> tuple[Caption, Vocabulary]:
+        """Leave out the candidates whose maps by CLIP agree too little with themselves spread.
+
+        CLIP reads each cell of the finest self-attention by a mask token, over all classes.
+        """
+        if not settings.purify or not caption.candidates:
+            return caption, vocabulary
+        from fslab.cluster import aggregate, nearest
+        from fslab.extract import complete
+        from fslab.match import consistency
+
+        asked = complete(purifying_looks(settings, self.backbone), self.backbone)
+        looks = aggregate(self._extract(picture, asked).maps)
+        grid = looks.shape[:2]
+        numbers = nearest(np.arange(grid[0] * grid[1]).reshape(grid), picture.size)
+        there, labels = np.unique(numbers, return_inverse=True)  # a small picture has not all
+        cells = Segments(labels.reshape(picture.size).astype(np.int32))
+        scored = self._score(picture, cells, vocabulary, vocabulary.classes, CELLS)
+        columns = [scored.texts.index(name) for name in caption.candidates]
+        maps = np.zeros((len(columns), grid[0] * grid[1]), np.float32)
+        maps[:, there] = scored.probabilities[:, columns].T
+        found = consistency(maps.reshape(-1, *grid), looks)
+        pairs = zip(caption.candidates, found, strict=True)
+        kept = [name for name, agreement in pairs if agreement >= settings.purify]
+        return replace(caption, candidates=tuple(kept)), vocabulary
 
     def _candidates(
         self, text: str, vocabulary: Vocabulary, settings: Captioning

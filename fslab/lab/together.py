@@ -204,7 +204,8 @@ class Networks:
             else:
                 with _refusing(course):
                     found = self._lab._candidates(text, course.vocabulary, settings)
-                    course.caption, course.vocabulary = found
+                    pure = self._lab._purified(course.picture, *found, settings)
+                    course.caption, course.vocabulary = pure
 
     def _texts(self, courses: Sequence[Course]) -> list[str | FslabError]:
         asked = self._lab._asked_of_captioner(self._order.recipe.caption)

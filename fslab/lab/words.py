@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from fslab.keys import word_keys_key
 from fslab.lab.memory import Memory
 from fslab.parts import versioned
 from fslab.records import (
+    Captioning,
     Extraction,
     Features,
     FslabError,
@@ -190,25 +191,43 @@ def looks_asked(settings: Matching, backbone: Backbone, read: Extraction = AS_US
     read: how features are taken, whose size and precision it has. A UNet's layers mean the last
     one's elsewhere. Raises FslabError for a backbone that shows no self-attention.
     """
+    asked = settings.spread_layers, settings.spread_timestep, settings.spread_noise
+    return _looks_of(backbone, *asked, read, "by which matching.spread_layers spreads beliefs")
+
+
+def purifying_looks(
+    settings: Captioning, backbone: Backbone, read: Extraction = AS_USUAL
+) -> Extraction:
+    """Return how the self-attention is read by which candidates are purified; as `looks_asked`."""
+    asked = settings.purify_layers, settings.purify_timestep
+    what = "by which captioning.purify judges candidates"
+    return _looks_of(backbone, *asked, "none", read, what)
+
+
+def _looks_of(
+    backbone: Backbone,
+    layers: tuple[str, ...],
+    timestep: int,
+    noise: Literal["added", "none"],
+    read: Extraction,
+    what: str,
+) -> Extraction:
     from fslab.backbones import written_for_unet
 
     if not any(layer.path.endswith(PROBABILITIES) for layer in backbone.layers()):
-        raise FslabError(
-            f"{backbone.name} shows no self-attention, by which matching.spread_layers spreads "
-            "beliefs; leave it empty"
-        )
-    layers = settings.spread_layers
+        raise FslabError(f"{backbone.name} shows no self-attention, {what}; leave that out")
     if not backbone.has_unet and written_for_unet(layers):
         layers = (f"last:*{PROBABILITIES}",)
-    timeless = backbone.timestep is None
-    return Extraction(
+    plain = replace(
+        AS_USUAL,
         layers=layers,
-        timesteps=() if timeless else (settings.spread_timestep,),
-        noise="added" if timeless else settings.spread_noise,
         resolution=read.resolution,
         squash=read.squash,
         precision=read.precision,
     )
+    if backbone.timestep is None:
+        return plain
+    return replace(plain, timesteps=(timestep,), noise=noise)
 
 
 def named_evidence(

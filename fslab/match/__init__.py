@@ -4,6 +4,7 @@ from fslab.match.families import MATCHERS, matcher_family
 from fslab.match.matcher import Matcher, load_matcher
 from fslab.match.naming import Match, encode_views, paint, score_segments, text_scores
 from fslab.match.patches import Patches, read_together
+from fslab.match.purifying import consistency
 from fslab.match.spreading import (
     doubly_normalised,
     markov_chain,
@@ -19,6 +20,7 @@ __all__ = [
     "Matcher",
     "Patches",
     "by_evidence",
+    "consistency",
     "doubly_normalised",
     "encode_views",
     "load_matcher",

@@ -96,6 +96,9 @@ class Captioning(Stage):
     the preset's, and is given without it. beams: sentences kept in play. min_length, max_length:
     tokens of the whole sequence, the start token and the prompt counted; max_length takes the
     place of max_new_tokens, which counts what follows the prompt.
+    purify: candidates are dropped whose map by CLIP agrees less than this with itself spread by
+    self-attention, see `fslab.match.consistency`; 0 keeps all. purify_layers, purify_timestep: of
+    which self-attention, on the clean latent without a prompt.
     """
 
     stage: ClassVar[str] = "captioning"
@@ -112,6 +115,9 @@ class Captioning(Stage):
     beams: int = 1
     min_length: int = 0
     max_length: int | None = None
+    purify: float = 0.0
+    purify_layers: tuple[str, ...] = ("up_blocks.1.*.attn1.probs",)
+    purify_timestep: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -126,6 +132,12 @@ class Captioning(Stage):
             raise FslabError(
                 f"captioning.min_length is {self.min_length} and max_length {self.max_length}; "
                 "the first must be at most the second"
+            )
+        check_timestep(self.purify_timestep)
+        if not 0 <= self.purify <= 0.5:
+            raise FslabError(
+                f"captioning.purify is {self.purify!r}; it must lie between 0 and 0.5, which no map "
+                "exceeds"
             )
         if self.adjectives and self.tagger != "spacy":
             raise FslabError(
