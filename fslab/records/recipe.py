@@ -136,8 +136,8 @@ class Captioning(Stage):
         check_timestep(self.purify_timestep)
         if not 0 <= self.purify <= 0.5:
             raise FslabError(
-                f"captioning.purify is {self.purify!r}; it must lie between 0 and 0.5, which no map "
-                "exceeds"
+                f"captioning.purify is {self.purify!r}; it must lie between 0 and 0.5, which no "
+                "map exceeds"
             )
         if self.adjectives and self.tagger != "spacy":
             raise FslabError(
