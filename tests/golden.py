@@ -28,10 +28,12 @@ from fslab.backbones import (
     Handmade,
     Rgb,
     concept_maps,
+    from_module,
     word_attentions,
     word_keys,
     word_readings,
 )
+from fslab.backbones.module import OwnNetwork
 from fslab.backbones.vision import VisionTransformer
 from fslab.captions import candidates, load_captioner
 from fslab.cluster import cluster
@@ -144,6 +146,21 @@ def _vision(folder: Path) -> Outputs:
     path = backbone.default_layers[0]
     maps = backbone.run(picture(), (64, 64), {0: [path]}, Extraction(precision="fp32"))
     return {"last": some(maps[path, 0])}
+
+
+@case(OwnNetwork)
+def _own_network(folder: Path) -> Outputs:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8))
+    with torch.no_grad():
+        for tensor in net.parameters():
+            tensor.copy_(torch.cos(torch.arange(tensor.numel())).reshape(tensor.shape))
+    backbone = from_module(net, _scaled, resolution=64, multiple=8, name="golden")
+    maps = backbone.run(picture(), (64, 64), {0: ["0"]}, Extraction(precision="fp32"))
+    return {"last": some(maps["0", 0])}
+
+
+def _scaled(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)
 
 
 def _write_waves(folder: Path) -> None:

@@ -34,6 +34,14 @@ SIDE = 32
 PIXELS = noise_picture(SIDE, SIDE).pixels
 SEGMENTS = Segments(np.arange(SIDE * SIDE).reshape(SIDE, SIDE) // (SIDE * SIDE // 2))
 LABELS = LabelMap(SEGMENTS.labels, VOC.names)
+BELIEVED = LabelMap(
+    LABELS.labels,
+    VOC.names,
+    beliefs={
+        label: np.float32(0.3) + np.float32(0.4) * (LABELS.labels == label) for label in (0, 1)
+    },
+)
+CHOICES = {"layers": ["mid_block"], "timesteps": [50], "ks": [2, 3], "progress": False}
 MAPS = {"mid": np.ones((4, 4), np.float32)}
 FEATURES = Features({"mid": np.random.default_rng(0).normal(size=(5, 4, 4))}, (SIDE, SIDE))
 WORDS = ["dog", "cat"]
@@ -90,6 +98,8 @@ TAKERS = {
     "Lab.caveat": lambda lab, picture: lab.caveat(picture),
     "Lab.extract": lambda lab, picture: lab.extract(picture),
     "Lab.extract_many": lambda lab, picture: lab.extract_many([picture]),
+    "Lab.extract_all": lambda lab, picture: list(lab.extract_all([picture])),
+    "Lab.tune": lambda lab, picture: lab.tune([picture], **CHOICES).table(),
     "Lab.attention": lambda lab, picture: lab.attention(picture, WORDS),
     "Lab.correspond": lambda lab, picture: lab.correspond(picture, (3, 5), picture).likeness,
     "Lab.mutual_neighbours": lambda lab, picture: lab.mutual_neighbours(picture, picture).cosines,
@@ -122,6 +132,9 @@ TAKERS = {
         picture, SEGMENTS, VOC, WORDS, LOWEST, lab.matcher
     ),
     "match.views": lambda lab, picture: match.views(picture, SEGMENTS, LOWEST),
+    "match.walk_beliefs": lambda lab, picture: match.walk_beliefs(
+        picture, BELIEVED, Matching(assignment="vote", spread_trust=0.1)
+    ),
     "match.Patches": readings,
     "refine.refine": lambda lab, picture: refine.refine(picture, LABELS, Refinement.of()),
     "refine.dense_crf": lambda lab, picture: refine.dense_crf(picture, ENERGY, JointCrf()),
@@ -130,6 +143,7 @@ TAKERS = {
     "plots.component_maps": lambda lab, picture: plots.component_maps(
         [picture], [np.zeros((3, 2, 2), np.float32)], THREE
     ),
+    "plots.feature_colours": lambda lab, picture: plots.feature_colours(FEATURES, picture=picture),
     "plots.cell_maps": lambda lab, picture: plots.cell_maps(picture, MAPS, "a title", "colour"),
     "plots.similarities": lambda lab, picture: plots.similarities(FEATURES, (1, 1), picture),
     "plots.similarity": lambda lab, picture: plots.similarity(FEATURES, "mid", (1, 1), picture),
@@ -215,7 +229,7 @@ def takes_a_picture(function):
     error = inspect.isclass(function) and issubclass(function, Exception)
     if error or not (inspect.isroutine(function) or inspect.isclass(function)):
         return False
-    names = ("PictureLike", "Pictures", "Given", "Stage")
+    names = ("PictureLike", "Pictures", "Given", "Source", "Stage")
     said = [str(each.annotation) for each in inspect.signature(function).parameters.values()]
     return any(each == "Picture" or any(name in each for name in names) for each in said)
 

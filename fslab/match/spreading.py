@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
 from fslab.cluster import aggregate, resize
+from fslab.datasets import PictureLike, read
 from fslab.parts import versioned
-from fslab.records import Features, LabelMap, Matching, Picture
+from fslab.records import Features, LabelMap, Matching
 from fslab.refine import walk
 
 NORMALISATIONS = 15
@@ -54,7 +55,7 @@ def spread_beliefs(labels: LabelMap, looks: Features, settings: Matching) -> Lab
 
 
 @versioned(1)
-def walk_beliefs(picture: Picture, labels: LabelMap, settings: Matching) -> LabelMap:
+def walk_beliefs(picture: PictureLike, labels: LabelMap, settings: Matching) -> LabelMap:
     """Return a label map whose beliefs walk over the picture's colours; labels are the strongest.
 
     settings: `spread_trust` of them, see `fslab.refine.walk`. A map of one label, and one without
@@ -63,7 +64,7 @@ def walk_beliefs(picture: Picture, labels: LabelMap, settings: Matching) -> Labe
     if len(labels.beliefs) < 2:
         return labels
     before = np.stack(list(labels.beliefs.values()))
-    return _believing(labels, walk(picture.pixels, before, trust=settings.spread_trust))
+    return _believing(labels, walk(read(picture).pixels, before, trust=settings.spread_trust))
 
 
 def _believing(labels: LabelMap, beliefs: np.ndarray) -> LabelMap:
