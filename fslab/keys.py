@@ -27,6 +27,7 @@ from fslab.records import (
     Picture,
     Reading,
     Recipe,
+    Regions,
     Segments,
     Vocabulary,
     digest_of,
@@ -40,7 +41,8 @@ TIMELESS_PASS = ("precision",)
 
 SCORE = (
     "view", "margin", "tokens", "views_up_to", "templates", "synonyms", "background", "compete",
-    "probabilities", "assignment",
+    "probabilities", "assignment", "temperature", "threshold",
+    *(entry.name for entry in fields(Regions)),
 )  # fmt: skip
 """What scoring segments reads of `Matching`; the rest is about evidence and votes."""
 
@@ -216,11 +218,15 @@ def segments_key(
 
     settings: those that the clustering reads; candidates: how many, where their number counts.
     """
-    maps = {layer: np.asarray(value) for layer, value in features.items()}
     return key(
         maker, device, settings,
-        features=content(maps), size=features.size, candidates=candidates,
+        features=maps_of(features), size=features.size, candidates=candidates,
     )  # fmt: skip
+
+
+def maps_of(features: Features) -> str:
+    """Return a digest of what features hold."""
+    return content({layer: np.asarray(value) for layer, value in features.items()})
 
 
 def match_key(
@@ -230,13 +236,19 @@ def match_key(
     picture: Picture,
     segments: Segments,
     asked: tuple[Vocabulary, Sequence[str], Matching],
+    features: Features | None = None,
 ) -> str:
-    """Name segments' scores against texts; asked: the vocabulary, the candidates, and how."""
+    """Name segments' scores against texts; asked: the vocabulary, the candidates, and how.
+
+    features: those that the scores were made with, where the settings read any.
+    """
     vocabulary, candidates, settings = asked
+    read = settings.reads_features and features is not None
     return key(
         maker, device, changed(settings, SCORE),
         weights=weights, picture=picture.digest, segments=content({"": segments.labels}),
         texts=texts_of(vocabulary), candidates=tuple(candidates),
+        **({"features": maps_of(features)} if read and features is not None else {}),
     )  # fmt: skip
 
 

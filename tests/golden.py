@@ -42,9 +42,11 @@ from fslab.keys import default_of
 from fslab.lab import Lab
 from fslab.lab.words import evidence_asked
 from fslab.match import (
+    Patches,
     consistency,
     load_matcher,
     name_segments,
+    read_regions,
     score_segments,
     spread_beliefs,
     walk_beliefs,
@@ -61,6 +63,7 @@ from fslab.records import (
     Picture,
     Reading,
     Refinement,
+    Regions,
     Segments,
     clustering,
     refinement,
@@ -272,6 +275,20 @@ def _scores(folder: Path) -> Outputs:
         picture(), _segments(), VOC, ["dog", "bird", "car"], Matching(), lab().matcher
     )
     return {"probabilities": some(found.probabilities), "assigned": found.assigned.tolist()}
+
+
+@case(read_regions, Regions)
+def _regions(folder: Path) -> Outputs:
+    patches = Patches(picture(), lab().matcher)
+    scoped = Matching(
+        regions="scoped", regions_earlier=1.0, regions_token=0.5, regions_merge=0.2,
+        regions_scale=1.5, regions_window=1.0,
+    )  # fmt: skip
+    tokens = Matching(regions="tokens", regions_apart=0.07, regions_scale=2.0)
+    return {
+        one.regions: some(read_regions(patches, _segments(), one, features()).vectors)
+        for one in (scoped, tokens)
+    }
 
 
 @case(evidence_asked, Matching)

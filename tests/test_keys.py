@@ -280,7 +280,8 @@ def test_scores_read_what_their_key_holds_and_nothing_else(tiny, picture):
     matcher = Lab(tiny).matcher
     halves = Segments(np.repeat([[0, 1]], 64, 0).repeat(32, 1).astype(np.int32))
     read = set()
-    for more in ({}, {"view": "box"}, {"tokens": True, "views_up_to": 1}):
+    regions = {"regions": "scoped", "regions_sharpness": 0.0}
+    for more in ({}, {"view": "box"}, {"tokens": True, "views_up_to": 1}, regions):
         settings, seen = watched(Matching(**more))
         score_segments(picture, halves, VOC, ["dog"], settings, matcher)
         read |= seen

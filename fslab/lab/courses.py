@@ -108,8 +108,8 @@ def _match(networks: Networks, order: Order, pool: Processes, sent: Group) -> Gr
         course.segments, clock = found
         course.seconds |= clock.seconds
         course.noted.add(clock.noted.versions)
-        if order.last is not None:
-            course.features = None  # the largest of what is held, and nobody asks for them again
+    if order.last is not None and not order.recipe.match.reads_features:
+        _forget_features(group)
     networks.match([course for course in group if not course.refused])
     networks.on_stage("refine")
 
@@ -128,6 +128,12 @@ def _finished(order: Order, pool: Processes, sent: Group) -> Iterator[Any]:
         if isinstance(found, Result) and course.features is not None:
             found = replace(found, features=course.features)
         yield found
+
+
+def _forget_features(group: Sequence[Course]) -> None:
+    """Let go of the largest of what is held, which nobody asks for again."""
+    for course in group:
+        course.features = None
 
 
 def _results(

@@ -373,11 +373,15 @@ class Lab(Common):
         segments: Segments,
         candidates: Sequence[str],
         vocabulary: Vocabulary = VOC,
+        features: Features | None = None,
         **settings: Any,
     ) -> LabelMap:
-        """Name segments among the candidates; settings as in `Matching`."""
+        """Name segments among the candidates; settings as in `Matching`.
+
+        features: those that were clustered, which some settings of regions compare cells by.
+        """
         asked = (vocabulary, candidates, build(Matching, **settings))
-        return self._match(read(picture), segments, *asked)
+        return self._match(read(picture), segments, *asked, features=features)
 
     def score_segments(
         self,
@@ -385,11 +389,12 @@ class Lab(Common):
         segments: Segments,
         candidates: Sequence[str],
         vocabulary: Vocabulary = VOC,
+        features: Features | None = None,
         **settings: Any,
     ) -> Match:
-        """Return CLIP's whole matrix of segments against texts; settings as in `Matching`."""
+        """Return CLIP's whole matrix of segments against texts; arguments as in `match`."""
         asked = (vocabulary, candidates, build(Matching, **settings))
-        return self._score(read(picture), segments, *asked)
+        return self._score(read(picture), segments, *asked, features=features)
 
     def refine(
         self, picture: PictureLike, labels: LabelMap, method: Chosen = "crf", **settings: Any
@@ -460,9 +465,8 @@ class Lab(Common):
         with clock.stage("cluster"):
             segments = self._cluster(features, recipe.cluster, len(caption.candidates))
         with clock.stage("match"):
-            named = self._match(
-                picture, segments, vocabulary, caption.candidates, recipe.match, recipe.extract
-            )
+            asked = vocabulary, caption.candidates, recipe.match, recipe.extract, features
+            named = self._match(picture, segments, *asked)
         with clock.stage("refine"):
             labels = self._refine(picture, named, recipe.refine)
         return Result(
@@ -603,17 +607,18 @@ class Lab(Common):
         candidates: Sequence[str],
         settings: Matching,
         read: Extraction = AS_USUAL,
+        features: Features | None = None,
     ) -> LabelMap:
         """read: how the features were taken, so that the evidence is taken likewise."""
         if isinstance(settings, OwnMatching):
             return own_labels(settings, picture, segments, candidates, vocabulary)
         from fslab.match import name_segments
 
-        patches = cache(lambda: self._patches(picture))
+        beside = cache(lambda: self._patches(picture)), features
         asked = (self.attention, picture, candidates, vocabulary, settings)
         return name_segments(
             picture, segments, vocabulary, candidates, settings,
-            lambda one: self._score(picture, one, vocabulary, candidates, settings, patches),
+            lambda one: self._score(picture, one, vocabulary, candidates, settings, *beside),
             lambda: evidence_for(*asked, self.backbone, read),
             lambda: self._extract(picture, self._looks_asked(settings, read)),
         )  # fmt: skip
@@ -638,6 +643,7 @@ class Lab(Common):
         candidates: Sequence[str],
         settings: Matching,
         patches: Callable[[], Patches] | None = None,
+        features: Features | None = None,
     ) -> Match:
         check_kind(picture, Picture, "picture")
         check_kind(segments, Segments, "segments")
@@ -649,10 +655,10 @@ class Lab(Common):
 
             return score_segments(
                 picture, segments, vocabulary, candidates, settings, self.matcher,
-                patches and patches(),
+                patches and patches(), features=features,
             )  # fmt: skip
 
-        key = self._score_key(picture, segments, vocabulary, candidates, settings)
+        key = self._score_key(picture, segments, vocabulary, candidates, settings, features)
         return self._memory.match(key, compute)
 
     def _score_key(
@@ -662,11 +668,14 @@ class Lab(Common):
         vocabulary: Vocabulary,
         candidates: Sequence[str],
         settings: Matching,
+        features: Features | None = None,
     ) -> str:
-        from fslab.match import load_matcher, score_segments
+        from fslab.match import load_matcher, read_regions, score_segments
 
         makers, asked = [score_segments, load_matcher], (vocabulary, candidates, settings)
-        return match_key(makers, self.device, self.clip_fingerprint, picture, segments, asked)
+        makers += [read_regions] if settings.regions != "none" else []
+        weights = self.clip_fingerprint
+        return match_key(makers, self.device, weights, picture, segments, asked, features)
 
     @stage
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:

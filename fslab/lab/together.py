@@ -321,7 +321,7 @@ class Networks:
                     match_entry(
                         score_segments(
                             course.picture, one, course.vocabulary, course.caption.candidates,
-                            settings, lab.matcher, patches[course], next(seen),
+                            settings, lab.matcher, patches[course], next(seen), course.features,
                         )
                     )
                     for one in course.voters
@@ -339,7 +339,8 @@ class Networks:
 
     def _match_keys(self, course: Course) -> list[str]:
         asked = course.vocabulary, course.caption.candidates, self._order.recipe.match
-        return [self._lab._score_key(course.picture, one, *asked) for one in course.voters]
+        picture, features = course.picture, course.features
+        return [self._lab._score_key(picture, one, *asked, features) for one in course.voters]
 
 
 def _left(courses: Sequence[Course]) -> list[Course]:

@@ -5,6 +5,7 @@ from fslab.match.matcher import Matcher, load_matcher
 from fslab.match.naming import Match, encode_views, paint, score_segments, text_scores
 from fslab.match.patches import Patches, read_together
 from fslab.match.purifying import consistency
+from fslab.match.regions import RegionVectors, read_regions
 from fslab.match.spreading import (
     doubly_normalised,
     markov_chain,
@@ -19,6 +20,7 @@ __all__ = [
     "Match",
     "Matcher",
     "Patches",
+    "RegionVectors",
     "by_evidence",
     "consistency",
     "doubly_normalised",
@@ -29,6 +31,7 @@ __all__ = [
     "matcher_family",
     "name_segments",
     "paint",
+    "read_regions",
     "read_together",
     "score_segments",
     "spread_beliefs",

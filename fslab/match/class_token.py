@@ -13,12 +13,23 @@ Read = tuple[Tensor, list[tuple[Tensor, Tensor]]]
 
 def read(model: Any, pixels: Tensor) -> list[Read]:
     """Pass pictures, [B, 3, H, W], through the tower once."""
+    several, tower = states(model, pixels), model.vision_model
+    return [
+        keys_and_values(tower, [state[place] for state in several]) for place in range(len(pixels))
+    ]
+
+
+def states(model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
+    """Return what enters each layer of the tower and leaves the last, [B, 1 + P, D] each."""
     tower = model.vision_model
-    states = tower(pixels, interpolate_pos_encoding=True, output_hidden_states=True).hidden_states
-    return [_of_one(tower, [state[place] for state in states]) for place in range(len(pixels))]
+    found: tuple[Tensor, ...] = tower(
+        pixels, interpolate_pos_encoding=True, output_hidden_states=True
+    ).hidden_states
+    return found
 
 
-def _of_one(tower: Any, states: list[Tensor]) -> Read:
+def keys_and_values(tower: Any, states: list[Tensor]) -> Read:
+    """Return what mask tokens read of one picture's states, [1 + P, D] each."""
     layers = []
     for layer, state in zip(tower.encoder.layers, states[:-1], strict=True):
         patches, attention = layer.layer_norm1(state[1:]), layer.self_attn

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fslab.match import class_token, pooling_head
+from fslab.match import class_token, last_block, pooling_head
+from fslab.match.last_block import LastBlock
 from fslab.parts import Part, Registry
 from fslab.records import FslabError
 from fslab.weights.trust import read_config
@@ -68,6 +69,16 @@ class Family:
         """
         raise NotImplementedError
 
+    def last_blocks(self, model: Any, pixels: Tensor) -> list[LastBlock]:
+        """Make one pass over pictures, [B, 3, H, W]; return what regions are read from.
+
+        Raises FslabError where the architecture has no class token.
+        """
+        raise FslabError(
+            f"{self.name} has no class token, beside whose last block regions are read; set "
+            "matching.regions to 'none', or take a CLIP"
+        )
+
 
 class Clip(Family):
     """CLIP (Radford et al. 2021): a class token, texts as long as they are."""
@@ -90,6 +101,10 @@ class Clip(Family):
     def encode(self, model: Any, read: Any, covered: Tensor) -> Tensor:
         """Return the vectors, [N, D], of mask class tokens."""
         return class_token.encode(model, read, covered)
+
+    def last_blocks(self, model: Any, pixels: Tensor) -> list[LastBlock]:
+        """Return of each picture its pass up to the last block."""
+        return last_block.read(model, pixels)
 
 
 class MetaClip2(Clip):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from fslab.datasets import PictureLike, read
 from fslab.match.matcher import Matcher
 from fslab.match.patches import Patches
+from fslab.match.regions import RegionVectors, read_regions
 from fslab.match.views import views
 from fslab.names import did_you_mean
 from fslab.parts import versioned
 from fslab.process import stage
 from fslab.records import (
     WIDE_VOID,
+    Features,
     FslabError,
     LabelMap,
     Matching,
@@ -58,7 +60,7 @@ def text_scores(
     A text is the mean of its templates' unit vectors, made unit length again (Radford et al.,
     2021); a column that holds several texts, a class and its synonyms, scores as its best one.
     """
-    return _softmax(_logits(images, columns, templates, matcher))
+    return _softmax(_logits(images, columns, templates, matcher, matcher.scale))
 
 
 def _logits(
@@ -66,14 +68,15 @@ def _logits(
     columns: Sequence[Sequence[str]],
     templates: Sequence[str],
     matcher: Matcher,
+    scale: float,
 ) -> np.ndarray:
-    """Return what the softmax of `text_scores` is taken of, f64 [K, T]."""
+    """Return what the softmax of `text_scores` is taken of, f64 [K, T]; scale: of the cosines."""
     if not columns:
         return np.empty((len(images), 0))
     texts = [text for column in columns for text in column]
     prompts = [template.replace("{}", text) for text in texts for template in templates]
     vectors = matcher.encode_texts(prompts).reshape(len(texts), len(templates), -1)
-    logits = matcher.scale * images @ unit(vectors.mean(1)).T
+    logits = scale * images @ unit(vectors.mean(1)).T
     starts = np.cumsum([0, *map(len, columns[:-1])])
     return np.maximum.reduceat(logits, starts, axis=1).astype(np.float64)
 
@@ -100,6 +103,50 @@ def _probabilities(
     return shares.astype(np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class _Several:
+    """Readings of segments, f64 [K, T] each, and the rule that makes one choice of them.
+
+    allowed: which of the texts, that begin with the classes, are candidates.
+    """
+
+    recipe: Matching
+    matcher: Matcher
+    readings: Sequence[np.ndarray]
+    allowed: Sequence[bool]
+
+    def named(
+        self, regions: RegionVectors | None, against: Callable[[np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return probabilities f32 [K, T] and each segment's column, int64 [K]."""
+        if regions is None:
+            logits = np.mean(self.readings, 0)
+        else:
+            logits = self._with(np.sum(self.readings, 0), against(regions.vectors))
+        probabilities = _probabilities(logits, self.recipe, self.matcher)
+        if self.recipe.assignment != "majority" or regions is None:
+            rule = self.recipe.assignment, self.recipe.threshold
+            return probabilities, _assign(probabilities, self.allowed, *rule)
+        chosen = [
+            self._majority(place, against(vectors), shares)
+            for place, (vectors, shares) in enumerate(regions.cells)
+        ]
+        return probabilities, np.array(chosen, np.int64)
+
+    def _with(self, others: NDArray[np.floating], logits: np.ndarray) -> NDArray[np.floating]:
+        """Return the mean of regions' logits and the sum of the others'."""
+        weight = self.recipe.regions_weight
+        mean: NDArray[np.floating] = others + weight * logits
+        return mean / (len(self.readings) + weight)
+
+    def _majority(self, segment: int, logits: np.ndarray, shares: np.ndarray) -> int:
+        """Return the column that most of a segment's cells take, -1 for none."""
+        others = np.sum([each[segment] for each in self.readings], 0)
+        found = _probabilities(self._with(others, logits), self.recipe, self.matcher)
+        columns = _assign(found, self.allowed, "argmax", self.recipe.threshold)
+        return int(np.bincount(columns + 1, shares).argmax()) - 1
+
+
 @versioned(1)
 @stage
 def score_segments(
@@ -111,11 +158,13 @@ def score_segments(
     matcher: Matcher,
     patches: Patches | None = None,
     seen: np.ndarray | None = None,
+    features: Features | None = None,
 ) -> Match:
     """Score every segment against the texts, and assign classes as the recipe says.
 
     patches: the picture's, where other segments of it were or will be read from them too. seen:
     CLIP's vectors of the segments' views, f32 [K, D], where they were had with other pictures'.
+    features: those that were clustered, where the recipe compares cells by them.
 
     A background word that names a class of the vocabulary ("bed", "grass" in an open one) is
     left out: it is a class there. Raises FslabError for a candidate that the vocabulary lacks,
@@ -130,12 +179,18 @@ def score_segments(
     words = [word for word in dict.fromkeys(recipe.background) if vocabulary.find(word) is None]
     columns = [vocabulary.texts(name, recipe.synonyms) for name in names]
     columns += [(word,) for word in words]
-    readings = [
-        _logits(images, columns, recipe.templates, matcher)
-        for images in _vectors(picture, segments, recipe, matcher, patches, seen)
-    ]
-    probabilities = _probabilities(np.mean(readings, 0), recipe, matcher)
-    chosen = _assign(probabilities, [name in allowed for name in names], recipe.assignment)
+    patches = patches or Patches(picture, matcher)
+
+    def against(vectors: np.ndarray) -> np.ndarray:
+        scale = recipe.temperature or matcher.scale
+        return _logits(vectors, columns, recipe.templates, matcher, scale)
+
+    whole = [against(v) for v in _vectors(picture, segments, recipe, matcher, patches, seen)]
+    regions = None
+    if recipe.regions != "none":
+        regions = read_regions(patches, segments, recipe, features)
+    several = _Several(recipe, matcher, whole, [name in allowed for name in names])
+    probabilities, chosen = several.named(regions, against)
     place = {name: index for index, name in enumerate(vocabulary.names)}
     meanings = np.array([*(place[name] for name in names), *(0 for _ in words), 0], np.int64)
     return Match(probabilities, (*names, *words), meanings[chosen], len(names))
@@ -162,18 +217,20 @@ def _vectors(
     segments: Segments,
     recipe: Matching,
     matcher: Matcher,
-    patches: Patches | None,
+    patches: Patches,
     seen: np.ndarray | None,
 ) -> Iterator[np.ndarray]:
     """Yield CLIP's vectors of the segments, f32 [K, D]: of views, of mask tokens, or of both."""
     if recipe.shows(segments.count):
         yield matcher.encode_images(views(picture, segments, recipe)) if seen is None else seen
     if recipe.tokens:
-        yield (patches or Patches(picture, matcher)).encode(segments.masks())
+        yield patches.encode(segments.masks())
 
 
-def _assign(probabilities: np.ndarray, allowed: Sequence[bool], how: str) -> np.ndarray:
-    """Return each segment's column, int64 [K]; -1 where nothing is left above 0.
+def _assign(
+    probabilities: np.ndarray, allowed: Sequence[bool], how: str, least: float = 0.0
+) -> np.ndarray:
+    """Return each segment's column, int64 [K]; -1 where nothing is left above 0, or from `least`.
 
     The columns begin with the classes, which `allowed` speaks of; background words follow and
     are always allowed, for any number of segments. Of equals the first wins.
@@ -187,7 +244,8 @@ def _assign(probabilities: np.ndarray, allowed: Sequence[bool], how: str) -> np.
         best = left[:, :classes].argmax(0)
         kept = np.arange(len(left))[:, None] == best[None]
         left[:, :classes] *= kept
-    return np.where(left.max(1) > 0, left.argmax(1), -1)
+    best = left.max(1)
+    return np.where((best > 0) & (best >= least), left.argmax(1), -1)
 
 
 def resolve(candidates: Sequence[str], vocabulary: Vocabulary) -> set[str]:

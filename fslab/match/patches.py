@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +13,22 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fslab.datasets import PictureLike, read
+from fslab.match.last_block import LastBlock
 from fslab.match.matcher import Matcher, middle
 from fslab.process import ordinary
-from fslab.records import FslabError
+from fslab.records import FslabError, Picture
 from fslab.vectors import unit
+
+_AT_ONCE = 16
+"""Windows in one pass, to bound memory."""
+
+
+class Window(NamedTuple):
+    """A part of a picture's patches, and CLIP's pass over it."""
+
+    rows: slice
+    columns: slice
+    block: LastBlock
 
 
 class Patches:
@@ -38,6 +51,49 @@ class Patches:
     def __init__(self, picture: PictureLike, matcher: Matcher) -> None:
         self._picture = read(picture)
         self._matcher = matcher
+        self._passed: dict[tuple[float, float], list[Window]] = {}
+
+    @property
+    def picture(self) -> Picture:
+        """The picture."""
+        return self._picture
+
+    def grid(self, scale: float = 1.0) -> tuple[int, int]:
+        """Return rows and columns of patches, the shorter side so many of CLIP's own input."""
+        config = self._matcher.model.config.vision_config
+        cells = scale * (config.image_size // config.patch_size)
+        rows, columns = middle(self._picture.pixels).shape[:2]
+        shorter = min(rows, columns)
+        return max(round(cells * rows / shorter), 1), max(round(cells * columns / shorter), 1)
+
+    @ordinary()
+    @torch.inference_mode()
+    def windows(self, scale: float, window: float = 0.0) -> list[Window]:
+        """Return passes over the picture, or over its windows, up to the tower's last block.
+
+        scale, window: sides in sides of CLIP's own input, see `fslab.records.Matching`. Raises
+        FslabError where the matcher's family has no class token.
+        """
+        if (scale, window) not in self._passed:
+            self._passed[scale, window] = self._pass(self.grid(scale), self._cells(window))
+        return self._passed[scale, window]
+
+    def _pass(self, grid: tuple[int, int], side: int) -> list[Window]:
+        model, family = self._matcher.model, self._matcher.family
+        patch = model.config.vision_config.patch_size
+        (pixels,) = _pixels([self], grid)
+        places = list(itertools.product(_spans(grid[0], side), _spans(grid[1], side)))
+        cut = [pixels[:, _times(rows, patch), _times(columns, patch)] for rows, columns in places]
+        blocks: list[LastBlock] = []
+        for start in range(0, len(cut), _AT_ONCE):
+            blocks += family.last_blocks(model, torch.stack(cut[start : start + _AT_ONCE]))
+        return [Window(*place, block) for place, block in zip(places, blocks, strict=True)]
+
+    def _cells(self, times: float) -> int:
+        """Return how many patches are so many sides of CLIP's own input."""
+        config = self._matcher.model.config.vision_config
+        cells: int = config.image_size // config.patch_size
+        return round(times * cells)
 
     @ordinary()
     def encode(self, masks: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
@@ -64,11 +120,7 @@ class Patches:
     @cached_property
     def _grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
-        config = self._matcher.model.config.vision_config
-        rows, columns = middle(self._picture.pixels).shape[:2]
-        cells = config.image_size // config.patch_size
-        shorter = min(rows, columns)
-        return round(cells * rows / shorter), round(cells * columns / shorter)
+        return self.grid()
 
     @cached_property
     def _read(self) -> Any:
@@ -91,11 +143,29 @@ def read_together(several: Sequence[Patches]) -> None:
 def _readings(alike: Sequence[Patches]) -> list[Any]:
     """Return what `Patches._read` is for pictures of one grid, of one pass."""
     matcher = alike[0]._matcher
+    return matcher.family.read(matcher.model, _pixels(alike, alike[0]._grid))
+
+
+def _pixels(alike: Sequence[Patches], grid: tuple[int, int]) -> torch.Tensor:
+    """Return pictures as the tower takes them, of so many patches, [B, 3, H, W]."""
+    matcher = alike[0]._matcher
     patch = matcher.model.config.vision_config.patch_size
-    height, width = (side * patch for side in alike[0]._grid)
+    height, width = (side * patch for side in grid)
     given = matcher.image_processor(
-        images=[Image.fromarray(middle(each._picture.pixels)) for each in alike],
+        images=[Image.fromarray(middle(each.picture.pixels)) for each in alike],
         size={"height": height, "width": width}, do_center_crop=False, return_tensors="pt",
     )  # fmt: skip
-    pixels = given["pixel_values"].to(matcher.model.device, matcher.model.dtype)
-    return matcher.family.read(matcher.model, pixels)
+    pixels: torch.Tensor = given["pixel_values"].to(matcher.model.device, matcher.model.dtype)
+    return pixels
+
+
+def _spans(cells: int, window: int) -> list[slice]:
+    """Return where windows of so many cells lie on a side, a third of one apart; all for 0."""
+    if not 0 < window < cells:
+        return [slice(0, cells)]
+    step, last = max(round(window / 3), 1), cells - window
+    return [slice(start, start + window) for start in (*range(0, last, step), last)]
+
+
+def _times(span: slice, patch: int) -> slice:
+    return slice(span.start * patch, span.stop * patch)

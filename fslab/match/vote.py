@@ -42,12 +42,14 @@ def match(
     matcher: Matcher,
     evidence: Mapping[str, np.ndarray] | None = None,
     looks: Features | None = None,
+    features: Features | None = None,
 ) -> LabelMap:
     """Name segments among the candidates; what no candidate takes is background.
 
     "one-per-class" is the authors' rule: the other classes' probabilities count as zero, each
     class keeps only its best segment, each segment takes the best that is left to it, and a
-    segment left with nothing is background. "argmax" lets several segments share a class.
+    segment left with nothing is background. "argmax" lets several segments share a class, and
+    "majority" asks a segment's cells one by one, of which features tell how like they are.
     "vote" is `vote` over the segments and their `others`, with the evidence that it speaks of.
     "evidence" is `by_evidence`, which asks neither CLIP nor the segments.
     Background words compete in all and mean background. Without candidates all is
@@ -59,7 +61,8 @@ def match(
     patches = Patches(picture, matcher)
 
     def score(one: Segments) -> Match:
-        return score_segments(picture, one, vocabulary, candidates, recipe, matcher, patches)
+        asked = (picture, one, vocabulary, candidates, recipe, matcher)
+        return score_segments(*asked, patches, features=features)
 
     def given() -> Mapping[str, np.ndarray] | None:
         if evidence is None and (recipe.attention or recipe.assignment == "evidence"):

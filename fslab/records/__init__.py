@@ -64,6 +64,7 @@ from fslab.records.refinements import (
     Unrefined,
     refinement,
 )
+from fslab.records.regions import Regions
 from fslab.records.stage import Own, Slider
 from fslab.records.stages import (
     Caption,
@@ -121,6 +122,7 @@ __all__ = [
     "Reading",
     "Recipe",
     "Refinement",
+    "Regions",
     "Segments",
     "Slider",
     "Spectral",

@@ -23,6 +23,7 @@ from fslab.records.checks import (
 from fslab.records.clusterings import Clustering, KMeans, OwnClustering, clustering
 from fslab.records.reading import Reading
 from fslab.records.refinements import MaskCrfs, OwnRefinement, Refinement, refinement
+from fslab.records.regions import Regions
 from fslab.records.stage import Methods, Own, Settings, Stage
 
 
@@ -151,25 +152,29 @@ def _is_template(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Matching(Stage):
-    """How segments are named.
+class Matching(Regions):
+    """How segments are named; how CLIP reads their regions in one pass is in `Regions`.
 
     view: what CLIP sees of a segment: "masked" (whole frame, black elsewhere), "box" (the
     segment's bounding box, nothing hidden), "mean" (whole frame, mean colour elsewhere),
     "masked-box" and "mean-box" (the same two, cropped to the box). margin: context around a
     box, as a share of its longer side.
     tokens: a segment is read by its mask token too (`fslab.match.Patches`), and its logits are the
-    mean of the view's and the token's. views_up_to: where there are more segments, tokens alone
-    read them, all in one pass; a view is a pass of its own.
+    mean of the view's and the token's. views_up_to: where there are more segments, tokens or
+    regions alone read them, all in one pass; a view is a pass of its own.
     templates: each holds one "{}" and no other braces.
     background: words that are scored too and mean class 0.
     compete: texts that are scored: the whole vocabulary, or the candidates only.
     probabilities: "softmax" over those texts, or "sigmoid": each text by itself, as SigLIP was
     trained; CLIP has none. A segment's best text is the same in both; shares, and so the best
     segment of a class and votes, are not.
+    temperature: what cosines are multiplied by first; None for what CLIP learnt.
     assignment: "one-per-class" (a class keeps only its best segment, as the paper), "argmax",
+    "majority" (the text that most of a segment's cells take, which regions="scoped" reads),
     "vote": a pixel's class is the most probable one on the mean of all its segments, or
     "evidence": the diffusion model's evidence alone names pixels, and CLIP is not asked.
+    threshold: with "argmax" and "majority", a segment or a cell whose best text has less
+    probability is background.
     attention: with "vote", the weight of the diffusion model's own evidence, cross-attention to
     the candidates' words, beside CLIP's; 0 leaves it out. attention_layers, attention_timestep,
     attention_draws: where it is read, and how many draws of noise are averaged; the picture's size,
@@ -199,7 +204,7 @@ class Matching(Stage):
     background: tuple[str, ...] = ()
     compete: Literal["vocabulary", "candidates"] = "vocabulary"
     probabilities: Literal["softmax", "sigmoid"] = "softmax"
-    assignment: Literal["one-per-class", "argmax", "vote", "evidence"] = "one-per-class"
+    assignment: Literal["one-per-class", "argmax", "majority", "vote", "evidence"] = "one-per-class"
     attention: float = 0.0
     attention_layers: tuple[str, ...] = ("*attn2.to_q",)
     attention_timestep: int = 300
@@ -220,9 +225,13 @@ class Matching(Stage):
     spread_soonest: bool = True
     spread_share: float = 1.0
     spread_trust: float = 0.0
+    temperature: float | None = None
+    threshold: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self)
+        self.check_regions()
+        self._check_scores()
         check_positive(self, "attention_draws")
         check_timestep(self.attention_timestep)
         if not 0 <= self.attention < float("inf"):
@@ -276,9 +285,29 @@ class Matching(Stage):
             self.attention_scaled, self.attention_spread,
         )  # fmt: skip
 
+    def _check_scores(self) -> None:
+        if self.temperature is not None:
+            check_range(self, 0, "temperature", above=True)
+        if not 0 <= self.threshold < 1:
+            raise FslabError(
+                f"matching.threshold is {self.threshold!r}; it must be from 0 to below 1"
+            )
+        if self.threshold and self.assignment not in ("argmax", "majority"):
+            raise FslabError(
+                f"matching.threshold is {self.threshold!r}; it goes with assignment='argmax' or "
+                f"'majority', and assignment is {self.assignment!r}"
+            )
+        if self.assignment == "majority" and self.regions != "scoped":
+            raise FslabError(
+                "matching.assignment is 'majority', which counts a segment's cells; set "
+                f"regions='scoped', which reads them, where regions is {self.regions!r}"
+            )
+
     def shows(self, segments: int) -> bool:
-        """Tell whether CLIP is shown views of so many segments; mask tokens read them otherwise."""
-        return not self.tokens or segments <= self.views_up_to
+        """Tell whether CLIP is shown views of so many segments; tokens or regions read them
+        otherwise."""
+        other = self.tokens or self.regions != "none"
+        return not other or segments <= self.views_up_to
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class _View:
     template: str
     region: str
     tokens: bool
+    regions: str
     compete: str
     assignment: str
     background: tuple[str, ...]
@@ -66,7 +67,8 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
     pictures: a data set, pictures, samples or paths; recipe: gives the segments and where the
     knobs begin. State: `picture`, `candidates` (class names or any words), `template`, `region`
     (the view of a region, as `Matching.view`), `tokens` (whether mask tokens read them too),
-    `compete`, `assignment`, `background`, `segment` (the one whose view is shown).
+    `regions` (how one pass over the picture does, as `Matching.regions`), `compete`,
+    `assignment`, `background`, `segment` (the one whose view is shown).
     """
 
     _first_words = _HINT
@@ -74,6 +76,7 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
     template = Knob("_template", 'The sentence around a class name; it holds one "{}".')
     region = Knob("_region", "What CLIP sees of a segment, as in `Matching.view`.")
     tokens = Knob("_tokens", "Whether mask tokens read the segments too, as in `Matching`.")
+    regions = Knob("_regions", "How one pass over the picture reads regions, as in `Matching`.")
     compete = Knob("_compete", "The texts a softmax runs over, as in `Matching`.")
     assignment = Knob("_assignment", "How segments get classes, as in `Matching`.")
     segment = Knob("_segment", "The segment whose view is shown.")
@@ -122,6 +125,7 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
         )  # fmt: skip
         self._region = choice("view of a region", get_args(_KINDS["view"]), start.view)
         self._tokens = choice("mask tokens", [("no", False), ("yes", True)], start.tokens)
+        self._regions = choice("regions", get_args(_KINDS["regions"]), start.regions)
         self._compete = choice("texts compete", get_args(_KINDS["compete"]), start.compete)
         self._assignment = choice("assignment", get_args(_KINDS["assignment"]), start.assignment)
         self._segment = choice("segment", [("segment 0", 0)])
@@ -143,11 +147,13 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
         rows = [
             self._pictures.row, self._caption, self._tag_row, self._ground_row,
             row(self._again), row(self._template, self._region),
-            row(self._tokens, self._compete), row(self._assignment, self._segment),
+            row(self._tokens, self._regions), row(self._compete, self._assignment),
+            row(self._segment),
             self._board.frame,
         ]  # fmt: skip
         knobs = [self._pictures.list, self._tags, self._grounds, self._template, self._region]
-        self._begin(rows, [*knobs, self._tokens, self._compete, self._assignment])
+        knobs += [self._tokens, self._regions]
+        self._begin(rows, [*knobs, self._compete, self._assignment])
 
     def _edit(self) -> None:
         if not self._hush:
@@ -168,7 +174,8 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
     def _view(self) -> _View:
         return _View(
             self._pictures.subject, self.candidates if self._edited else None, self.template,
-            self.region, self.tokens, self.compete, self.assignment, self.background,
+            self.region, self.tokens, self.regions, self.compete, self.assignment,
+            self.background,
         )  # fmt: skip
 
     def _recipe_of(self, view: _View) -> Recipe:
@@ -176,7 +183,12 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
             "view": view.region, "templates": (view.template,), "compete": view.compete,
             "assignment": view.assignment, "background": view.background, "tokens": view.tokens,
             "attention": self._start.match.attention if view.assignment == "vote" else 0.0,
+            "regions": view.regions,
         }  # fmt: skip
+        if view.assignment not in ("argmax", "majority"):
+            chosen["threshold"] = 0.0
+        if view.regions != self._start.match.regions:  # whose own settings the other has not
+            chosen |= {"regions_earlier": 0.0, "regions_token": 0.0, "regions_apart": 0.0}
         match = replace(self._start.match, **chosen)
         return replace(self._start, name="explored", match=match, refine=Unrefined())
 
@@ -195,7 +207,7 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
         vocabulary = known.extended(tuple(word for word in candidates if word.strip()))
         found = self._lab.segment(picture, recipe, vocabulary, candidates)
         match = self._lab.score_segments(
-            picture, found.segments, candidates, vocabulary, **asdict(recipe.match)
+            picture, found.segments, candidates, vocabulary, found.features, **asdict(recipe.match)
         )
         seen = tuple(views(picture, found.segments, recipe.match))
         read = " and ".join(_read_by(recipe.match, found.segments.count))
@@ -246,7 +258,8 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
             f"words = {result.candidates!r}\n"
             "result = lab.segment(picture, recipe, fslab.VOC.extended(words), words)\n"
             "match = lab.score_segments(\n"
-            "    picture, result.segments, words, result.vocabulary, **asdict(recipe.match)\n"
+            "    picture, result.segments, words, result.vocabulary, result.features,\n"
+            "    **asdict(recipe.match)\n"
             ")"
         )
 
@@ -261,7 +274,8 @@ def explore_matching(
 def _read_by(settings: Matching, segments: int) -> list[str]:
     """Say what the matrix of so many segments is made of."""
     shown = settings.shows(segments)
-    return [f"{settings.view} view"] * shown + ["mask tokens"] * settings.tokens
+    regions = [f"{settings.regions} regions"] * (settings.regions != "none")
+    return [f"{settings.view} view"] * shown + ["mask tokens"] * settings.tokens + regions
 
 
 def _places(result: MatchResult) -> tuple[float, list[Box]]:

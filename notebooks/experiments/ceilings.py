@@ -77,7 +77,7 @@ def guesses(
     candidates = whole.caption.candidates
     yield (
         "masks: the true regions, captions and CLIP as they are, no refinement",
-        lab.match(picture, masks, candidates, vocabulary, **vars(recipe.match)),
+        lab.match(picture, masks, candidates, vocabulary, whole.features, **vars(recipe.match)),
     )
 
 
