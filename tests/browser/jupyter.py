@@ -24,7 +24,7 @@ FLAGS = (
 )  # fmt: skip
 TOKEN = "of-this-test-alone"
 STARTS_WITHIN = 120
-PATIENCE = 90_000
+PATIENCE = 180_000
 """Milliseconds that one step in the browser may take: far above what it needs on a busy machine."""
 
 
