@@ -10,22 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from fslab.backbones.base import DERIVED, Backbone, Layer
-from fslab.backbones.edited import Editable
 from fslab.backbones.listing import Shapes, spatial_layers
-from fslab.backbones.reading import check_read, cut, fold_layer
-from fslab.backbones.weights import UNBUILT, check_finite, one_at_a_time
+from fslab.backbones.timeless import Timeless, resized
+from fslab.backbones.weights import UNBUILT, one_at_a_time
 from fslab.devices import checked_device
 from fslab.heads import count_heads
 from fslab.keys import content
 from fslab.parts import identity, versioned
-from fslab.process import ordinary, stage
+from fslab.process import ordinary
 from fslab.records import Extraction, FslabError, Picture, digest_of
 from fslab.records.base import described
-from fslab.tap import PROBABILITIES, alone, tap
+from fslab.tap import PROBABILITIES, alone
 
 Prepare = Callable[[np.ndarray], Tensor]
 """Makes what the network takes, f32 [3, h, w], of pixels u8 [h, w, 3] at the size it sees."""
@@ -66,10 +64,8 @@ def from_module(
 
 
 @versioned(1)
-class OwnNetwork(Editable):
+class OwnNetwork(Timeless):
     """A torch module as a backbone; see `from_module`."""
-
-    batches = True
 
     def __init__(
         self,
@@ -196,10 +192,7 @@ class OwnNetwork(Editable):
 
     def prepare(self, picture: Picture, size: tuple[int, int]) -> Tensor:
         """Return a picture as the network takes it, f32 [1, 3, h, w]."""
-        image = Image.fromarray(picture.pixels)
-        if picture.size != size:
-            image = image.resize(size[::-1], Image.Resampling.BICUBIC)
-        found = self._prepare(np.array(image))
+        found = self._prepare(resized(picture, size))
         if isinstance(found, np.ndarray):
             found = torch.from_numpy(found)
         shape = list(found.shape) if isinstance(found, Tensor) else described(found)
@@ -224,82 +217,24 @@ class OwnNetwork(Editable):
     def _meta(self) -> tuple[nn.Module, Callable[[int], object]]:
         return self._own, self._square
 
-    @stage
-    def run(
-        self,
-        picture: Picture,
-        size: tuple[int, int],
-        wanted: Mapping[int, Sequence[str]],
-        settings: Extraction,
-    ) -> dict[tuple[str, int], Tensor]:
-        """Return the wanted maps; see `Backbone.run`."""
-        return self.run_many([picture], size, wanted, settings, 1)[0]
+    @property
+    def _whence(self) -> str:
+        return self.name
 
-    @ordinary()
-    @torch.no_grad()
-    def run_many(
-        self,
-        pictures: Sequence[Picture],
-        size: tuple[int, int],
-        wanted: Mapping[int, Sequence[str]],
-        settings: Extraction,
-        most: int,
-    ) -> list[dict[tuple[str, int], Tensor]]:
-        """Return what `run` does of each picture; see `Backbone.run_many`."""
-        net = self._net(self.dtype(settings.precision))
-        ((timestep, paths),) = wanted.items()  # time has no meaning, so there is one
-        found: list[dict[tuple[str, int], Tensor]] = []
-        for start in range(0, len(pictures), most):
-            some = pictures[start : start + most]
-            seen = self._pass(net, some, size, paths)
-            for row in range(len(some)):
-                one = {path: self._map(path, seen[path], row, size) for path in paths}
-                found.append({(path, timestep): value for path, value in one.items()})
-        return found
+    def _call(self, net: nn.Module, pixels: Tensor) -> object:
+        return net(pixels)
 
-    def _pass(
-        self,
-        net: nn.Module,
-        pictures: Sequence[Picture],
-        size: tuple[int, int],
-        paths: Sequence[str],
-    ) -> dict[str, Tensor]:
-        layers, dtype = self.layers_by_path(), next(net.parameters()).dtype
-        entries = {path: layers[path].entry for path in paths}
-        pixels = torch.cat([self.prepare(each, size) for each in pictures])
-
-        def pick(path: str, matrix: Tensor) -> Tensor:
-            return cut(matrix, layers[path], size, self.order)
-
-        others = partial(self._others_of, net, size)
-        with (
-            self.editing(net, len(pictures), others, (size, dtype)),
-            tap(net, *paths, stop=True, entries=entries, pick=pick) as seen,
-        ):
-            net(pixels.to(self.device, dtype))
-        return check_read(check_finite(seen, self.name), paths)
-
-    def _map(self, path: str, value: Tensor, row: int, size: tuple[int, int]) -> Tensor:
-        layer = self.layers_by_path()[path]
+    def _folded(self, layer: Layer, value: Tensor, row: int, size: tuple[int, int]) -> Tensor:
         cells = (size[0] // layer.stride) * (size[1] // layer.stride)
         shape = tuple(value.shape)
         places = shape[2] * shape[3] if len(shape) == 4 else shape[-2]
-        if row >= shape[0] or (path.endswith(PROBABILITIES) is False and places < cells):
+        if row >= shape[0] or (not layer.path.endswith(PROBABILITIES) and places < cells):
             raise FslabError(
-                f"{path!r} of {self.name} outputs {list(shape)} of a picture of {size[0]} x "
+                f"{layer.path!r} of {self.name} outputs {list(shape)} of a picture of {size[0]} x "
                 f"{size[1]} pixels, in which there are {cells} cells of {layer.stride} x "
                 f"{layer.stride}; read it at another size, or another layer"
             )
-        return fold_layer(value[[row]], layer, size, self.order).float().cpu()
-
-    def _others_of(
-        self, net: nn.Module, size: tuple[int, int], picture: Picture, paths: Sequence[str]
-    ) -> dict[str, Tensor]:
-        """Return what modules output for another picture."""
-        dtype = next(net.parameters()).dtype
-        with tap(net, *paths, stop=True, entries=self._entries(paths)) as seen:
-            net(self.prepare(picture, size).to(self.device, dtype))
-        return seen
+        return super()._folded(layer, value, row, size)
 
 
 def _check(net: object, prepare: object, resolution: int, multiple: int, extra: int) -> None:

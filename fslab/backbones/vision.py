@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from fslab.backbones.colours import Colours, read_colours
-from fslab.backbones.edited import Editable
-from fslab.backbones.reading import check_read, cut, fold_layer
+from fslab.backbones.timeless import Timeless, resized
 from fslab.backbones.towers import Tower
-from fslab.backbones.weights import check_finite, fingerprint, load_finite, one_at_a_time, seeded
+from fslab.backbones.weights import fingerprint, load_finite, one_at_a_time, seeded
 from fslab.parts import versioned
-from fslab.process import ordinary, stage
-from fslab.records import Extraction, Picture
-from fslab.tap import tap
+from fslab.records import Picture
 from fslab.weights import files_of, name_of
 from fslab.weights.parts import check_files
 from fslab.weights.trust import check_shapes, read_config
 
 
 @versioned(1)
-class VisionTransformer(Editable):
+class VisionTransformer(Timeless):
     """A transformers folder of a vision transformer; its default layer is the last one."""
-
-    batches = True
 
     def __init__(
         self,
@@ -66,76 +59,16 @@ class VisionTransformer(Editable):
         """The last layer with a spatial output: the final norm where the class token shares it."""
         return (self.layers()[-1].path,)
 
-    @stage
-    def run(
-        self,
-        picture: Picture,
-        size: tuple[int, int],
-        wanted: Mapping[int, Sequence[str]],
-        settings: Extraction,
-    ) -> dict[tuple[str, int], Tensor]:
-        """Return the wanted maps; see `Backbone.run`."""
-        return self.run_many([picture], size, wanted, settings, 1)[0]
+    @property
+    def _whence(self) -> Path:
+        return self.folder
 
-    @ordinary()
-    @torch.no_grad()
-    def run_many(
-        self,
-        pictures: Sequence[Picture],
-        size: tuple[int, int],
-        wanted: Mapping[int, Sequence[str]],
-        settings: Extraction,
-        most: int,
-    ) -> list[dict[tuple[str, int], Tensor]]:
-        """Return what `run` does of each picture; see `Backbone.run_many`."""
-        layers = self.layers_by_path()
-        dtype = self.dtype(settings.precision)
-        net = self._net(dtype)
-        found: list[dict[tuple[str, int], Tensor]] = []
-        for start in range(0, len(pictures), most):
-            some = pictures[start : start + most]
-            pixels = torch.cat([self.prepare(picture, size) for picture in some])
-            maps: list[dict[tuple[str, int], Tensor]] = [{} for _ in some]
-            for timestep, paths in wanted.items():
-                entries = {path: layers[path].entry for path in paths}
-
-                def pick(path: str, matrix: Tensor) -> Tensor:
-                    return cut(matrix, layers[path], size, self.order)
-
-                others = partial(self._others_of, net, size, dtype)
-                with (
-                    self.editing(net, len(some), others, (size, dtype)),
-                    tap(net, *paths, stop=True, entries=entries, pick=pick) as tapped,
-                ):
-                    self._tower.call(net, pixels.to(self.device, dtype))
-                seen = check_read(check_finite(tapped, self.folder), paths)
-                for row, one in enumerate(maps):
-                    each = {path: seen[path][[row]] for path in paths}
-                    for path in paths:
-                        value = fold_layer(each[path], layers[path], size, self.order)
-                        one[path, timestep] = value.float().cpu()
-            found += maps
-        return found
-
-    def _others_of(
-        self,
-        net: nn.Module,
-        size: tuple[int, int],
-        dtype: torch.dtype,
-        picture: Picture,
-        paths: Sequence[str],
-    ) -> dict[str, Tensor]:
-        """Return what modules output for another picture."""
-        with tap(net, *paths, stop=True, entries=self._entries(paths)) as seen:
-            self._tower.call(net, self.prepare(picture, size).to(self.device, dtype))
-        return seen
+    def _call(self, net: nn.Module, pixels: Tensor) -> object:
+        return self._tower.call(net, pixels)
 
     def prepare(self, picture: Picture, size: tuple[int, int]) -> Tensor:
         """Return a picture as f32 [1, 3, H, W], resized bicubically, in the model's colours."""
-        image = Image.fromarray(picture.pixels)
-        if picture.size != size:
-            image = image.resize(size[::-1], Image.Resampling.BICUBIC)
-        array = self._colours.of(np.asarray(image))
+        array = self._colours.of(resized(picture, size))
         return torch.from_numpy(array.transpose(2, 0, 1).copy())[None]
 
     @cached_property
