@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fslab.cluster.pixels import without_gaps
 from fslab.datasets import Dataset
 from fslab.html import line, table
 from fslab.lab import Lab
@@ -132,7 +133,7 @@ def score_cosegments(
         common = lab.common_labels(picture, fitted)
         for where, labels in ((TOGETHER, common), (BY_NUMBER, _by_size(alone))):
             tables[where].append(common_overlaps(labels, truth, names, k))
-        for where, segments in ((EACH, _without_gaps(common)), (ALONE, alone)):
+        for where, segments in ((EACH, Segments(without_gaps(common.labels))), (ALONE, alone)):
             each[where].append(score_image(truth, names, segments=segments, contours=False))
     overlaps = {where: CommonOverlaps(np.stack(found), names) for where, found in tables.items()}
     counted = {where: one.matched_once() for where, one in overlaps.items()} | each
@@ -142,11 +143,6 @@ def score_cosegments(
         f"{dataset.name} {dataset.split}, {len(chosen)} pictures, {lab.backbone.name}, K = {k}"
     )
     return CosegmentScore(k, {way: counted[way] for way in ways}, named, subject)
-
-
-def _without_gaps(labels: LabelMap) -> Segments:
-    _, places = np.unique(labels.labels, return_inverse=True)
-    return Segments(places.reshape(labels.size).astype(np.int32))
 
 
 def _by_size(segments: Segments) -> LabelMap:

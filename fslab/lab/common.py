@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fslab.datasets import Dataset, PictureLike, Sample, folder, read
+from fslab.datasets import Dataset, PictureLike, read
 from fslab.datasets.places import Url
-from fslab.datasets.read import check_several
 from fslab.lab.settings import extraction
+from fslab.lab.stream import Source, opened, sources_of
 from fslab.lab.tuned import Tuned
 from fslab.records import (
     Components,
@@ -29,35 +28,22 @@ from fslab.records import (
 if TYPE_CHECKING:
     from fslab.lab.lab import Lab
 
-Pictures = Dataset | str | os.PathLike[str] | Url | Iterable[PictureLike | Sample]
+Pictures = Dataset | str | os.PathLike[str] | Url | Iterable[Source]
 """A data set, a folder of pictures, or pictures and samples."""
 
 MOST_CELLS = 2**14
 """Cells that components are fitted to where nothing else is asked for."""
 
 
-def sources_of(pictures: Pictures) -> list[PictureLike | Sample]:
-    """Return what can be read of pictures, none of it read yet.
+def listed(pictures: Pictures) -> list[Source]:
+    """Return what can be read of pictures, none of it read yet, as `fslab.lab.stream` takes them.
 
-    Raises FslabError for one picture, for a folder without any, and for none at all.
+    Raises FslabError for none at all too.
     """
-    if isinstance(pictures, Dataset):
-        return list(pictures.samples)
-    if isinstance(pictures, Url) or (
-        isinstance(pictures, (str, os.PathLike)) and Path(pictures).is_dir()
-    ):
-        return list(folder(pictures).samples)
-    several = cast("Iterable[PictureLike]", pictures)
-    check_several(several)
-    found: list[PictureLike | Sample] = list(several)
+    found = list(sources_of(pictures))
     if not found:
         raise FslabError("there are no pictures; give a folder or a list of pictures")
     return found
-
-
-def picture_of(source: PictureLike | Sample) -> Picture:
-    """Read a picture or a sample's."""
-    return source.picture() if isinstance(source, Sample) else read(source)
 
 
 class Common(Tuned):
@@ -91,11 +77,11 @@ class Common(Tuned):
 
         check_most_cells(most_cells)
         part = extraction(layers, timesteps, **settings)
-        sources = sources_of(pictures)
+        sources = listed(pictures)
         each = max(most_cells // len(sources), 1)
         chosen: list[np.ndarray] = []
         for source in sources:
-            picture = picture_of(source)
+            picture = opened(source)
             joined = joined_cells(self._features_as(picture, part), normalise)
             check_channels(picture.name, joined, chosen[0].shape[1] if chosen else len(joined))
             chosen.append(some_cells(joined, each, seed, picture.digest))
@@ -139,11 +125,11 @@ class Common(Tuned):
         """
         from fslab.lab.editing import as_begun
 
-        sources = sources_of(pictures)
+        sources = listed(pictures)
         if how not in ("kmeans", "nmf"):
             raise FslabError(f"how is {how!r}; pictures are cosegmented by 'kmeans' or 'nmf'")
         fitted = self.components(sources, how, k, layers, timesteps, **settings)
-        found = (self.common_labels(picture_of(source), fitted) for source in sources)
+        found = (self.common_labels(opened(source), fitted) for source in sources)
         return as_begun(self, found)
 
     def _features_as(self, picture: Picture, part: Extraction) -> Features:

@@ -8,11 +8,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
-from fslab.records import FslabError, LabelMap, Segments, check_kind, label_type
+from fslab.records import FslabError, LabelMap, Segments, check_kind
 from fslab.records.base import described, is_array
-from fslab.score.count import overlaps_of, regrouped
+from fslab.score.count import matched_classes, overlaps_of, regrouped
 from fslab.score.image import ImageScore, Tally
 
 NOTE = (
@@ -70,13 +69,7 @@ class CommonOverlaps:
         It maximises the pixels that agree. Labels that are left over, and those matched to a class
         that they never touch, are background.
         """
-        together = self.tables.sum(0)
-        present = np.flatnonzero(together.any(0))
-        rows, columns = linear_sum_assignment(together[:, present], maximize=True)
-        found = np.zeros(len(together), label_type(len(self.names)))
-        labels = present[columns]
-        found[rows] = np.where(together[rows, labels] > 0, labels, 0)
-        return found
+        return matched_classes(self.tables.sum(0))
 
     def matched_once(self) -> list[ImageScore]:
         """Return each picture's part of the figure, which `summarise("hungarian", ...)` makes.

@@ -180,11 +180,21 @@ def oracle_classes(table: NDArray[np.int64]) -> np.ndarray:
 def hungarian_classes(table: np.ndarray, segments: Segments) -> np.ndarray:
     """Return each segment's matched class, 0 where there is none: as `oracle_classes`."""
     order = np.argsort(_first_pixels(segments))
-    present = np.flatnonzero(table.any(0))
-    rows, columns = linear_sum_assignment(table[np.ix_(order, present)], maximize=True)
-    matched, labels = order[rows], present[columns]
     classes = np.zeros(len(table), label_type(table.shape[1]))
-    classes[matched] = np.where(table[matched, labels] > 0, labels, 0)
+    classes[order] = matched_classes(table[order])
+    return classes
+
+
+def matched_classes(table: np.ndarray) -> np.ndarray:
+    """Return each row's class by one Hungarian assignment, 0 where there is none: as above.
+
+    table: int64 [rows, classes] of pixels in common. Among equal matchings earlier rows win.
+    """
+    present = np.flatnonzero(table.any(0))
+    rows, columns = linear_sum_assignment(table[:, present], maximize=True)
+    labels = present[columns]
+    classes = np.zeros(len(table), label_type(table.shape[1]))
+    classes[rows] = np.where(table[rows, labels] > 0, labels, 0)
     return classes
 
 
