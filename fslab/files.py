@@ -7,6 +7,7 @@ import csv
 import io
 import os
 import re
+import shutil
 import tempfile
 import time
 import unicodedata
@@ -65,13 +66,22 @@ def write_aside(path: str | os.PathLike[str], data: bytes, synced: bool = True) 
     what a killed process leaves `drop_orphans` knows. synced: see it to the disk before the
     rename, so that a power cut does not leave an empty file under the name.
     """
+    with file_aside(path, synced) as (file, _):
+        file.write(data)
+
+
+@contextlib.contextmanager
+def file_aside(
+    path: str | os.PathLike[str], synced: bool = True
+) -> Iterator[tuple[WholeWrites, str]]:
+    """Yield an open file and its path, which takes its name at the end, as `write_aside` does."""
     folder = Path(path).parent
     folder.mkdir(parents=True, exist_ok=True)
     handle, aside = _new_aside(folder)
     try:
-        with os.fdopen(handle, "wb", buffering=0) as file:
+        with WholeWrites(handle, "wb") as file:
             os.chmod(aside, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
-            write_all(file, data)
+            yield file, aside
             if synced:
                 os.fsync(handle)
             if not WINDOWS:  # before the lock goes: nobody takes it for left behind
@@ -84,14 +94,41 @@ def write_aside(path: str | os.PathLike[str], data: bytes, synced: bool = True) 
         raise
 
 
-def write_all(file: io.FileIO, data: bytes) -> None:
+@contextlib.contextmanager
+def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder that takes its name, which nothing has yet, at the end.
+
+    On failure nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".", suffix=ASIDE, dir=path.parent))
+    try:
+        os.chmod(aside, 0o777 & ~_umask())
+        yield aside
+        os.rename(aside, path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+class WholeWrites(io.FileIO):
+    """An unbuffered file whose `write` is `write_all`."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes and return their number."""
+        write_all(self, data)
+        return memoryview(data).nbytes
+
+
+def write_all(file: io.FileIO, data: Any) -> None:
     """Write all bytes to an unbuffered file; OSError where there is no room for them.
 
     A buffer would try again what the disk refused when the file is closed.
     """
-    rest = memoryview(data)
+    rest = memoryview(data).cast("B")
     while rest:
-        rest = rest[file.write(rest) :]
+        rest = rest[io.FileIO.write(file, rest) :]
 
 
 def drop_orphans(folder: str | os.PathLike[str]) -> None:

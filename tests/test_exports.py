@@ -2,14 +2,16 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
+import zarr
 from conftest import noise_picture
 from pycocotools.coco import COCO
 
 from fslab.datasets import coco, read
 from fslab.datasets.vocabularies import COCO_OBJECT
-from fslab.exports import read_features, write_coco, write_features
+from fslab.exports import each_features, groups, read_features, write_coco, write_features
 from fslab.records import Features, FslabError, LabelMap, Picture
 
 
@@ -33,8 +35,10 @@ def test_features_come_back_as_they_were(features, tmp_path):
 
 
 def test_other_archives_are_refused(features, tmp_path):
-    with pytest.raises(FslabError, match=r"does not end in \.npz"):
-        write_features(features, tmp_path / "features.h5")
+    with pytest.raises(FslabError, match=r"does not end in \.npz, \.h5, \.hdf5 or \.zarr"):
+        write_features(features, tmp_path / "features.txt")
+    with pytest.raises(FslabError, match="features of one picture; several become"):
+        write_features([features], tmp_path / "features.npz")
     with pytest.raises(FslabError, match=r"features is dict; give an fslab\.Features"):
         write_features({}, tmp_path / "features.npz")
     with pytest.raises(FslabError, match="does not exist"):
@@ -46,6 +50,96 @@ def test_other_archives_are_refused(features, tmp_path):
     (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:300])
     with pytest.raises(FslabError, match=r"is no whole \.npz"):
         read_features(tmp_path / "cut.npz")
+
+
+def of_pictures(names):
+    """Features whose layers, and pictures, are called what no file may be."""
+    rng = np.random.default_rng(0)
+    layers = ("z@50", "a/b", ".", "..", "__x", "zarr.json", "")
+    for name in names:
+        maps = {layer: rng.normal(size=(3, 4, 6)).astype(np.float32) for layer in layers}
+        yield Features({**maps, "none": np.zeros((1, 2, 2), np.float32)}, (32, 48), name)
+
+
+PICTURES = ("scène 1", "b/c", "..", "a:b*?", "")
+ENDINGS = pytest.mark.parametrize("ending", [".h5", ".hdf5", ".zarr"])
+
+
+@ENDINGS
+def test_features_of_many_pictures_come_back_in_order_with_the_same_bits(tmp_path, ending):
+    path = tmp_path / f"set{ending}"
+    assert write_features(of_pictures(PICTURES), path) == len(PICTURES)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    for made, found in zip(of_pictures(PICTURES), each_features(path), strict=True):
+        assert (found.name, found.size, list(found)) == (made.name, made.size, list(made))
+        assert all(found[layer].tobytes() == made[layer].tobytes() for layer in made)
+        assert read_features(path, made.name)["a/b"].tobytes() == made["a/b"].tobytes()
+    opened = zarr.open_group(path, mode="r") if ending == ".zarr" else h5py.File(path)
+    assert opened["scène 1/z@50"].shape == (3, 4, 6)
+    with pytest.raises(FslabError, match=r"holds the features of .*; say whose"):
+        read_features(path)
+    with pytest.raises(FslabError, match="'d' is none of them"):
+        read_features(path, "d")
+
+
+@ENDINGS
+def test_nothing_is_there_before_it_is_whole(tmp_path, ending):
+    path = tmp_path / f"set{ending}"
+
+    def interrupted():
+        yield from of_pictures(["a"])
+        raise KeyboardInterrupt
+
+    def left_out():
+        yield from of_pictures(["a"])
+        raise FslabError("1 of 2 pictures were left out: b")
+
+    with pytest.raises(KeyboardInterrupt):
+        write_features(interrupted(), path)
+    with pytest.raises(FslabError, match="two pictures are called 'A'"):
+        write_features(of_pictures(["a", "A"]), path)
+    with pytest.raises(FslabError, match="of no picture"):
+        write_features([], path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FslabError, match="1 of 2 pictures were left out"):
+        write_features(left_out(), path)
+    assert read_features(path).name == "a"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FslabError, match="cannot be written"):
+        write_features(of_pictures(["a"]), tmp_path / "file" / f"set{ending}")
+
+
+def test_a_folder_that_is_there_is_not_taken_away(tmp_path):
+    (tmp_path / "set.zarr").mkdir()
+    with pytest.raises(FslabError, match="is there already"):
+        write_features(of_pictures(["a"]), tmp_path / "set.zarr")
+
+
+def test_files_that_lost_something_are_refused(tmp_path):
+    path = tmp_path / "set.zarr"
+    write_features(of_pictures(["a"]), path)
+    next(each for each in (path / "a" / "none").rglob("0") if each.is_file()).unlink()
+    with pytest.raises(FslabError, match="lacks 1 chunks of 'a/none'"):
+        read_features(path)
+    (path / "zarr.json").unlink()
+    with pytest.raises(FslabError, match=r"is no whole \.zarr"):
+        read_features(path)
+    path = tmp_path / "set.h5"
+    write_features(of_pictures(["a"]), path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(FslabError, match=r"is no whole \.h5"):
+        read_features(path)
+    with h5py.File(path, "w") as other:
+        other["x"] = np.zeros(3)
+    with pytest.raises(FslabError, match="was not written by fslab"):
+        read_features(path)
+
+
+def test_a_library_that_is_missing_is_named(features, tmp_path, monkeypatch):
+    monkeypatch.setattr(groups, "find_spec", lambda name: None)
+    for ending, library in ((".h5", "h5py"), (".zarr", "zarr")):
+        with pytest.raises(FslabError, match=rf"by {library}, .* 'fslab\[arrays\]'"):
+            write_features(features, tmp_path / f"set{ending}")
 
 
 def pairs(names, void=True):

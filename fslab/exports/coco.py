@@ -1,11 +1,9 @@
-"""Features and masks as files that other programs read: numpy archives, COCO's json."""
+"""Label maps as COCO's json of instances."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,51 +11,8 @@ from typing import Any
 import numpy as np
 
 from fslab.files import portable, write_or_refuse
-from fslab.records import Features, FslabError, LabelMap, Picture, check_kind
+from fslab.records import FslabError, LabelMap, Picture, check_kind
 from fslab.records.base import void_of
-
-_SIZE = "fslab:size"
-_NAME = "fslab:name"
-"""Beside the maps in an archive: the picture's height and width, and its name."""
-
-
-def write_features(features: Features, path: str | os.PathLike[str]) -> None:
-    """Write features as one .npz: an array f32 [C, h, w] a layer, by its path.
-
-    `numpy.load(path)["up_blocks.1"]` reads one without fslab. Beside them are "fslab:size",
-    i64 [2], and "fslab:name", of the picture. Raises FslabError for another ending, and where it
-    cannot be written.
-    """
-    check_kind(features, Features, "features")
-    if Path(path).suffix != ".npz":
-        raise FslabError(f"{os.fspath(path)!r} does not end in .npz, as numpy's archives do")
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:  # np.savez takes a layer called "file" for its own
-        arrays = {**features, _SIZE: np.array(features.size), _NAME: np.array(features.name)}
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
-    write_or_refuse(path, data.getvalue())
-
-
-def read_features(path: str | os.PathLike[str]) -> Features:
-    """Return the features of an .npz that `write_features` wrote, with the same bits.
-
-    Raises FslabError for a file that is not there, is damaged, or is another program's.
-    """
-    named = repr(os.fspath(path))
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise FslabError(f"{named} does not exist; check the path") from error
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        words = " ".join(str(error).split())
-        raise FslabError(f"{named} is no whole .npz ({words}); write it again") from error
-    size, name = arrays.pop(_SIZE, None), arrays.pop(_NAME, None)
-    if size is None or name is None:
-        raise FslabError(f"{named} lacks {_SIZE!r}; it was not written by fslab.exports")
-    return Features(arrays, tuple(size.tolist()), str(name))
 
 
 def write_coco(
