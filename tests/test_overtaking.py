@@ -198,8 +198,7 @@ def scene(number):
 def shown_by_a_browser(explorer):
     """Say what a browser says once it has carried out a change, and wait until the thread rests."""
     explorer.wait(PATIENCE)
-    number = explorer._board.figure._last_trace_edit_id
-    explorer._board.figure._js2py_traceDeltas = {"trace_deltas": [], "trace_edit_id": number}
+    explorer._board.frame.painted = explorer._board.frame.serial
     while explorer._worker._pool._work_queue.qsize() or explorer._worker._pool.submit(
         explorer._worker._pool._work_queue.qsize
     ).result(PATIENCE):

@@ -15,8 +15,7 @@ from fslab.datasets import voc
 from fslab.plots import likeness_picture
 from fslab.records import FslabError
 from fslab.widgets import explore_correspondence
-from fslab.widgets.board import WIDTH
-from fslab.widgets.panel import in_a_row
+from fslab.widgets.panel import in_rows
 
 ROOT = fslab.__path__[0] + "/.."
 LAYER = "up_blocks.1"
@@ -106,12 +105,12 @@ def test_mutual_neighbours_are_lines_between_the_first_two_panels(lab, data):
 
 def test_pictures_of_any_shape_stand_in_one_row():
     sizes = [(96, 96), (96, 128), (128, 96), (30, 300)]
-    boxes = in_a_row(sizes)
-    assert boxes[-1].left + boxes[-1].width == pytest.approx(WIDTH)
+    boxes = in_rows(sizes, 900)
+    assert boxes[-1].left + boxes[-1].width == pytest.approx(900)
     for box, (height, width) in zip(boxes, sizes, strict=True):
         assert box.width / box.height == pytest.approx(width / height)
         assert box.height == boxes[0].height
-    assert in_a_row([(1000, 10)])[0].height == 460
+    assert in_rows([(1000, 10)], 900)[0].height == 460
 
 
 def test_state_refuses_what_it_cannot_take_and_says_it(lab, data):

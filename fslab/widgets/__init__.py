@@ -1,9 +1,9 @@
-"""Looking inside by hand: explorers for notebooks, on ipywidgets and plotly's FigureWidget."""
+"""Looking inside by hand: explorers for notebooks, on ipywidgets and plotly."""
 
 from fslab.records import FslabError
 
 try:
-    import anywidget  # noqa: F401 - plotly asks for it at its first figure only
+    import anywidget  # noqa: F401 - figures are drawn by it
 
     from fslab.widgets.clusters import ClusterExplorer, explore_clusters
     from fslab.widgets.correspondence import CorrespondenceExplorer, explore_correspondence

@@ -9,10 +9,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from fslab.plots.panels import finish, plain
-from fslab.widgets.figure import Frame, WholeFigure
-
-WIDTH = 690
-"""What a figure or a row of controls may take of a notebook's column of 700 px."""
+from fslab.widgets.canvas import WIDTH, Canvas
 
 TITLE = 38
 """Pixels above a part that its title of two lines takes."""
@@ -25,6 +22,11 @@ class Box(NamedTuple):
     top: float
     width: float
     height: float
+
+    @property
+    def bottom(self) -> float:
+        """Where its lower edge is."""
+        return self.top + self.height
 
 
 class Part:
@@ -58,10 +60,15 @@ class Part:
         """The part's x and y axis in the figure."""
         return self.layout[f"xaxis{self._number}"], self.layout[f"yaxis{self._number}"]
 
+    @property
+    def ending(self) -> str:
+        """What plotly puts behind the names of the part's axes: nothing for the first."""
+        return "" if self._number == 1 else str(self._number)
+
     def join(self, board: Board, number: int, first: int) -> None:
         """Become part `number`, counted from 1, whose traces begin at `first`."""
         self._board, self._number, self._first = board, number, first
-        ending = "" if number == 1 else number
+        ending = self.ending
         for trace in self.made:
             trace.update(xaxis=f"x{ending}", yaxis=f"y{ending}")
 
@@ -74,20 +81,21 @@ class Part:
         for trace in self.traces:
             trace.visible = box is not None
         box = box or Box(0, 0, 1, 1)
-        left, right = box.left / WIDTH, min((box.left + box.width) / WIDTH, 1)
+        width = self._board.width
+        left, right = box.left / width, min((box.left + box.width) / width, 1)
         top, bottom = 1 - box.top / height, 1 - (box.top + box.height) / height
         x, y = self.axes
         x.domain, y.domain = [left, right], [max(bottom, 0), top]
         self.layout.annotations[self._number - 1].update(
-            x=max(left - self.indent / WIDTH, 0), y=top
+            x=max(left - self.indent / width, 0), y=top
         )
 
 
 class Board:
-    """Parts in one FigureWidget, `figure`: each FigureWidget brings plotly's 5 MB anew.
+    """Parts in one figure on one canvas, `frame`.
 
-    `frame` is what to lay out; `with board.drawing():` gathers changes and shows them at once.
-    select: whether points can be selected by a lasso or a box.
+    `with board.drawing():` gathers changes and shows them at once, as what the move `move` asked
+    for. select: whether points can be selected by a lasso or a box.
     """
 
     def __init__(self, *parts: Part, select: bool = False) -> None:
@@ -96,41 +104,46 @@ class Board:
         for number, part in enumerate(parts, 1):
             part.join(self, number, len(traces))
             traces += part.made
-            ending = "" if number == 1 else number
-            settings[f"xaxis{ending}"] = {**part.x, "anchor": f"y{ending}"}
-            settings[f"yaxis{ending}"] = {**part.y, "anchor": f"x{ending}"}
+            settings[f"xaxis{part.ending}"] = {**part.x, "anchor": f"y{part.ending}"}
+            settings[f"yaxis{part.ending}"] = {**part.y, "anchor": f"x{part.ending}"}
         self._parts = parts
-        self._placed: tuple[int, tuple[Box | None, ...]] | None = None
-        figure = go.Figure(traces, settings)
-        finish(figure, "", 200)
+        self._placed: tuple[int, int, tuple[Box | None, ...]] | None = None
+        self.figure = go.Figure(traces, settings)
+        finish(self.figure, "", 200)
         plain_look = {
             "width": WIDTH, "height": 240, "title": None, "dragmode": "lasso" if select else False,
             "hovermode": "closest", "showlegend": False,
             "bargap": 0.3, "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
         }  # fmt: skip
-        figure.update_layout(plain_look)
-        self.figure = WholeFigure(figure)
-        # Of plotly's own buttons most do nothing for a picture, and one would upload it.
-        buttons = {"displaylogo": False, "modeBarButtons": [["lasso2d", "select2d"]]}
-        self.figure._config = buttons if select else {"displayModeBar": False}
-        self.frame = Frame(self.figure)
+        self.figure.update_layout(plain_look)
+        self.frame = Canvas(self.figure, select)
+        self.move, self.name, self._depth = 0, "", 0
+
+    @property
+    def width(self) -> int:
+        """The figure's width in pixels: the room that the browser has for it."""
+        return self.frame.room
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """Gather all changes that are made inside into one."""
-        with self.figure.batch_update():
+        """Gather all changes that are made inside, by one thread, into one."""
+        self._depth += 1
+        try:
             yield
-        self.frame.drawn()
+        finally:
+            self._depth -= 1
+        if not self._depth:
+            self.frame.draw(self.move, self.name)
 
     def arrange(self, height: float, boxes: Sequence[Box | None]) -> None:
         """Give each part its rectangle; call while drawing."""
-        wanted = round(height), tuple(boxes)
+        wanted = self.width, round(height), tuple(boxes)
         if wanted == self._placed:
             return
         self._placed = wanted
-        self.figure.layout.height = wanted[0]
+        self.figure.update_layout(width=wanted[0], height=wanted[1])
         for part, box in zip(self._parts, boxes, strict=True):
-            part.place(box, wanted[0])
+            part.place(box, wanted[1])
 
 
 def listen(trace: Any, event: str, listener: Callable[[Any], None]) -> None:

@@ -26,7 +26,7 @@ from fslab.records import (
 )
 from fslab.score import score_image, summarise
 from fslab.widgets.ahead import needs_of, next_timesteps
-from fslab.widgets.board import TITLE, WIDTH, Board, Box
+from fslab.widgets.board import TITLE, Board, Box
 from fslab.widgets.controls import Knob, check_value, choice, number, row, whole, words
 from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.methods import MethodKnobs
@@ -42,6 +42,8 @@ _HINT = (
     "around points on the right to see where they lie in the picture."
 )
 _KINDS = get_type_hints(KClustering)
+_PLANE_BESIDE = 560
+"""The figure's width from which the plane stands beside the picture."""
 _NONE = -1
 """No cluster; a list shows None as nothing at all."""
 
@@ -258,12 +260,12 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         clusters += [(f"cluster {number}", number) for number in range(result.segments.count)]
         with self._hush():
             self._highlight.options = clusters
-        colours, size = segment_colours(result.segments.count), result.subject.picture.size
+        colours = segment_colours(result.segments.count)
         shares = np.bincount(result.segments.labels.ravel()) / result.segments.labels.size
         middles = [middle(mask) for mask in result.segments.masks()]
         with self._board.drawing():
-            self._board.arrange(*_places(size))
-            self._panel.resize(size)
+            self._place(result)
+            self._panel.resize(result.subject.picture.size)
             self._panel.image(grey(result.subject.picture.pixels))
             self._panel.title(f"{result.subject.name}\n{result.segments.count} clusters")
             self._panel.marks(middles, list(map(str, range(len(middles)))), cross=False)
@@ -271,6 +273,9 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
             self._bars.show(shares, colours)
         note_of(self._about, _about(result))
         self._light(result)
+
+    def _place(self, result: ClusterResult) -> None:
+        self._board.arrange(*_places(result.subject.picture.size, self._board.width))
 
     def _point_at(self, cluster: int) -> None:
         self.highlight = int(cluster)
@@ -315,12 +320,20 @@ def explore_clusters(
     return ClusterExplorer(lab, pictures, recipe).change(**state)
 
 
-def _places(size: tuple[int, int]) -> tuple[float, list[Box]]:
-    """Return the figure's height, and where the picture, the plane and the bars go."""
-    (picture,) = side_by_side(1, size, 340, tallest=400)
-    plane = Box(350, TITLE, WIDTH - 352, max(picture.height, 200))
-    bars = Box(44, plane.top + plane.height + TITLE, WIDTH - 46, 80)
-    return bars.top + bars.height + 44, [picture, plane, bars]
+def _places(size: tuple[int, int], width: int) -> tuple[float, list[Box]]:
+    """Return the figure's height, and where the picture, the plane and the bars go.
+
+    The plane stands beside the picture where there is room, and below it else.
+    """
+    beside = width >= _PLANE_BESIDE
+    (picture,) = side_by_side(1, size, (width - 10) / 2 if beside else width, tallest=460)
+    if beside:
+        left = picture.width + 10
+        plane = Box(left, TITLE, width - left - 2, max(picture.height, 200))
+    else:
+        plane = Box(0, picture.bottom + TITLE, width - 2, 260)
+    bars = Box(44, max(picture.bottom, plane.bottom) + TITLE, width - 46, 80)
+    return bars.bottom + 44, [picture, plane, bars]
 
 
 def _cell_labels(segments: Segments, size: tuple[int, ...]) -> np.ndarray:

@@ -12,9 +12,8 @@ import ipywidgets as widgets
 from traitlets import TraitError
 
 from fslab.records import FslabError
-from fslab.widgets.board import WIDTH
 
-FULL, HALF = f"{WIDTH}px", "338px"
+FULL, HALF = "auto", "338px"
 """How wide a row is, and a control that shares it with another."""
 
 _LABEL = "104px"

@@ -26,10 +26,10 @@ from fslab.records import (
     Recipe,
 )
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
-from fslab.widgets.board import WIDTH, Board, Box
+from fslab.widgets.board import Board, Box
 from fslab.widgets.controls import HALF, STYLE, Knob, number, row, whole
 from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
-from fslab.widgets.panel import Panel, in_a_row
+from fslab.widgets.panel import Panel, in_rows
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.points import PointExplorer, within
 from fslab.widgets.texts import note_of
@@ -228,17 +228,20 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
 
     def _draw(self, result: CorrespondenceResult) -> None:
         self._show_points(result.points, result.subject.picture.size)
-        pictures = [subject.picture for subject in (result.subject, *result.others)]
-        boxes = in_a_row([picture.size for picture in pictures])
-        height = round(max(box.top + box.height for box in boxes) + 4)
         with self._board.drawing():
-            hidden = [None] * (1 + MOST - len(boxes))
-            self._board.arrange(height, [*boxes, *hidden])
+            self._place(result)
             _paint(self._panels, result)
-            for panel in self._panels[len(boxes) :]:
+            for panel in self._panels[1 + len(result.others) :]:
                 panel.title("")
-            self._board.figure.layout.shapes = _lines(result, boxes, height)
         note_of(self._about, _about(result))
+
+    def _place(self, result: CorrespondenceResult) -> None:
+        sizes = [subject.picture.size for subject in (result.subject, *result.others)]
+        boxes = in_rows(sizes, self._board.width)
+        figure = self._board.width, round(max(box.bottom for box in boxes) + 4)
+        hidden = [None] * (1 + MOST - len(boxes))
+        self._board.arrange(figure[1], [*boxes, *hidden])
+        self._board.figure.layout.shapes = _lines(result, boxes, figure)
 
     def _code_of(self, result: CorrespondenceResult) -> str:
         steps = result.recipe.extract.timesteps
@@ -295,14 +298,19 @@ def _paint(panels: Sequence[Panel], result: CorrespondenceResult) -> None:
         panel.title(f"{other.name}\n{which}: {low:.2f} to {high:.2f}")
 
 
-def _lines(result: CorrespondenceResult, boxes: Sequence[Box], height: int) -> list[dict[str, Any]]:
-    """Return a line for each pair of mutual neighbours, across the first two panels."""
+def _lines(
+    result: CorrespondenceResult, boxes: Sequence[Box], figure: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Return a line for each pair of mutual neighbours, across the first two panels.
+
+    figure: its width and height in pixels.
+    """
     if result.neighbours is None:
         return []
     sizes = [subject.picture.size for subject in (result.subject, result.others[0])]
     cells = (result.neighbours.first[: result.lines], result.neighbours.second[: result.lines])
     ends = [
-        _on_figure(places, size, box, height)
+        _on_figure(places, size, box, figure)
         for places, size, box in zip(cells, sizes, boxes[:2], strict=True)
     ]
     return [
@@ -317,11 +325,13 @@ def _lines(result: CorrespondenceResult, boxes: Sequence[Box], height: int) -> l
     ]  # fmt: skip
 
 
-def _on_figure(places: np.ndarray, size: tuple[int, int], box: Box, height: int) -> np.ndarray:
+def _on_figure(
+    places: np.ndarray, size: tuple[int, int], box: Box, figure: tuple[int, int]
+) -> np.ndarray:
     """Return where (row, column) of a picture in a box are in the figure, as shares of it."""
     down, across = ((places + 0.5) / size).T
-    x = (box.left + across * box.width) / WIDTH
-    return np.stack([x, 1 - (box.top + down * box.height) / height], 1)
+    x = (box.left + across * box.width) / figure[0]
+    return np.stack([x, 1 - (box.top + down * box.height) / figure[1]], 1)
 
 
 def _about(result: CorrespondenceResult) -> str:

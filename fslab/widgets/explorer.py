@@ -14,8 +14,9 @@ from fslab.lab import Lab
 from fslab.lab.editing import check_no_edit
 from fslab.process import memory_refused
 from fslab.records import FslabError, Picture, Recipe
+from fslab.widgets.board import Board
+from fslab.widgets.canvas import WIDEST
 from fslab.widgets.controls import FULL, Hush, Knob
-from fslab.widgets.figure import ANSWER
 from fslab.widgets.pictures import Given, PicturePicker, Subject
 from fslab.widgets.texts import Status, code_block, hint, note_of
 from fslab.widgets.worker import NOTHING, Needs, Newest, Worker
@@ -45,14 +46,17 @@ class Explorer(widgets.VBox, Generic[Seen]):
     while all is well; `recipe` belongs to what is on screen.
     """
 
+    _board: Board
+
     def __init__(self, lab: Lab | None, hint_text: str) -> None:
-        super().__init__(layout={"width": "700px", "max_width": "100%"})
+        super().__init__(layout={"width": "100%", "max_width": f"{WIDEST}px"})
         self._given = lab
         self._hush, self._worker = Hush(), Worker()
         if lab is not None:
             check_no_edit(lab, "an explorer")
         self._drawing = threading.RLock()
         self._own = object()  # names what is this explorer's in the memory of the lab
+        self._moves = 0
         self._before: Seen | None = None
         self._shown: Seen | None = None
         self._ahead_of: Seen | None = None
@@ -121,6 +125,10 @@ class Explorer(widgets.VBox, Generic[Seen]):
         """Bring the figure to what was computed."""
         raise NotImplementedError
 
+    def _place(self, result: Seen) -> None:
+        """Give the figure's parts their rectangles at its present width; call while drawing."""
+        raise NotImplementedError
+
     def _code_of(self, result: Seen) -> str:
         """Return Python that computes the same."""
         raise NotImplementedError
@@ -132,10 +140,11 @@ class Explorer(widgets.VBox, Generic[Seen]):
         """Lay out the rows, listen to the knobs and draw the first view."""
         folded = widgets.Accordion([self._code], titles=["this view as code"])
         folded.layout.width = FULL
-        self.children = (self._hint, self._caveat, *rows, self._status, folded)
+        self.children = (self._status, self._hint, self._caveat, *rows, folded)
         for knob in knobs:
             knob.observe(self._moved, "value")
-        self._board.figure.observe(self._go_ahead, ANSWER)
+        self._board.frame.on_width(self._rearrange)
+        self._board.frame.observe(self._go_ahead, "painted")
         self._moved()
 
     def close(self) -> None:
@@ -164,20 +173,31 @@ class Explorer(widgets.VBox, Generic[Seen]):
                 self._ahead_of = shown
                 self._worker.ahead(self._likely(shown, self._before))
 
+    def _rearrange(self, width: int) -> None:
+        """Bring what is shown to another width."""
+        with self._drawing:
+            if self._shown is not None:
+                with self._board.drawing():
+                    self._place(self._shown)
+
     def _moved(self, change: Any = None) -> None:
         if self._hush:
             return
         view = self._view()
+        self._moves += 1
+        move = self._board.frame.wanted = self._moves
         self._status.compute()
-        self._worker.submit(lambda newest: self._work(view, newest), self._needs(view))
+        self._worker.submit(lambda newest: self._work(view, move, newest), self._needs(view))
 
-    def _work(self, view: Any, newest: Newest) -> None:
+    def _work(self, view: Any, move: int, newest: Newest) -> None:
         with _Reporting(self, newest), memory_refused(type(self).__name__):
             start = time.perf_counter()
             result = self._compute(view)
             with self._drawing:
                 if newest():
-                    self._draw(result)
+                    self._board.move, self._board.name = move, result.title
+                    with self._board.drawing():
+                        self._draw(result)
                     self._before, self._shown = self._shown, result
                     self._say_caveat(result)
                     self._code.value = code_block(self._code_of(result))

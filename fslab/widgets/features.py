@@ -16,7 +16,7 @@ from fslab.plots.draw import colours_and_share
 from fslab.plots.maps import cosine_to
 from fslab.records import Components, Extraction, FslabError, Picture, Point, Recipe
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
-from fslab.widgets.board import TITLE, Board
+from fslab.widgets.board import Board, Box
 from fslab.widgets.controls import Knob, choice, row, show_only, whole
 from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
 from fslab.widgets.panel import Panel, side_by_side
@@ -30,6 +30,9 @@ _HINT = (
     "in the middle are like features; between two layers colours mean nothing, and between two "
     "pictures where they are of all pictures."
 )
+
+_SCALE = 76
+"""Pixels that the scale of cosines takes on the right."""
 
 ONE, ALL = "this picture", "all pictures"
 """Whose main components are shown."""
@@ -109,7 +112,9 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         for slider in (self._timestep, self._other_timestep):
             slider.disabled = step is None
         self._build_points()
-        self._panels = tuple(Panel(heat=place % 3 == 2) for place in range(6))
+        first = Panel()
+        others = (Panel(heat=place % 3 == 2, like=first) for place in range(1, 6))
+        self._panels = (first, *others)
         self._board = Board(*self._panels)
         for panel in self._panels:
             panel.on_click(self._go_to)
@@ -221,17 +226,23 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
     def _draw(self, result: FeatureResult) -> None:
         self._show_points(result.points, result.subject.picture.size)
         self._joined.layout.display = None if self._pins else "none"
-        first = side_by_side(3, result.subject.picture.size, 614)
-        lower = [box._replace(top=box.top + box.height + TITLE + 8) for box in first]
-        last = (lower if len(result.shown) > 1 else first)[0]
         with self._board.drawing():
-            second = lower if len(result.shown) > 1 else [None] * 3
-            self._board.arrange(max(last.top + last.height, 160) + 4, [*first, *second])
+            self._place(result)
             for place, shown in enumerate(result.shown):
                 _paint(self._panels[3 * place : 3 * place + 3], result, shown)
             for panel in self._panels[3 * len(result.shown) :]:
                 panel.title("")
         note_of(self._about, _about(result))
+
+    def _place(self, result: FeatureResult) -> None:
+        room = self._board.width - _SCALE
+        upper = side_by_side(3, result.subject.picture.size, room)
+        lower: Sequence[Box | None] = [None] * 3
+        bottom = upper[-1].bottom
+        if len(result.shown) > 1:
+            below = [box._replace(top=box.top + bottom + 8) for box in upper]
+            lower, bottom = below, below[-1].bottom
+        self._board.arrange(max(bottom, 160) + 4, [*upper, *lower])
 
     def _code_of(self, result: FeatureResult) -> str:
         shown = result.shown[0]

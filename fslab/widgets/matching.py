@@ -13,7 +13,7 @@ from fslab.lab import Lab, Result
 from fslab.match import Match, views
 from fslab.plots import overlay
 from fslab.records import Caption, FslabError, Matching, Recipe, Unrefined
-from fslab.widgets.board import TITLE, WIDTH, Board, Box
+from fslab.widgets.board import TITLE, Board, Box
 from fslab.widgets.controls import HALF, STYLE, Knob, choice, row, tags
 from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.panel import Panel, fitted, side_by_side
@@ -26,6 +26,9 @@ _HINT = (
     "a mask, or a row of the matrix, to see exactly what CLIP was shown and its best texts."
 )
 _KINDS = get_type_hints(Matching)
+_BARS_BESIDE, _NAMES = 640, 110
+"""The figure's width from which bars stand beside the pictures, and what their names take."""
+
 TEMPLATES = ("{}", "a photo of a {}", "a drawing of a {}", "a {} in a scene")
 """Sentences offered around a class name; any other with one {} can be typed."""
 
@@ -226,12 +229,15 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
             self._segment.options = options
             self._segment.value = chosen
         with self._board.drawing():
-            self._board.arrange(*_places(result))
+            self._place(result)
             for panel in (self._named, self._seen):
                 panel.resize(result.subject.picture.size)
             self._named.image(overlay(result.subject.picture, result.found.named))
             self._named.title(f"{result.subject.name}: named\nclick a mask")
         self._show_segment(result)
+
+    def _place(self, result: MatchResult) -> None:
+        self._board.arrange(*_places(result, self._board.width))
 
     def _show_segment(self, result: MatchResult | None = None) -> None:
         """Show one segment: where it is, what CLIP saw of it, and what CLIP made of that."""
@@ -247,9 +253,9 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
                 sides = f"{seen.shape[0]} x {seen.shape[1]} pixels"
                 self._seen.title(f"what CLIP was shown of {number}\n{sides}")
                 self._best.show(result.match, number)
-                self._matrix.show(result.match, result.found.vocabulary.names, number)
-                if result.recipe.match.assignment == "vote":
-                    self._matrix.title("segments against texts; framed: what each votes for")
+                votes = result.recipe.match.assignment == "vote"
+                framed = "what each votes for" if votes else "assigned"
+                self._matrix.show(result.match, result.found.vocabulary.names, number, framed)
 
     def _code_of(self, result: MatchResult) -> str:
         return (
@@ -278,11 +284,21 @@ def _read_by(settings: Matching, segments: int) -> list[str]:
     return [f"{settings.view} view"] * shown + ["mask tokens"] * settings.tokens + regions
 
 
-def _places(result: MatchResult) -> tuple[float, list[Box]]:
-    """Return the figure's height, and where the two pictures, bars and matrix go."""
-    named, seen = side_by_side(2, result.subject.picture.size, 440, tallest=330)
-    bars = Box(550, TITLE, WIDTH - 560, max(named.height - 20, 120))
-    top = TITLE + max(named.height, 140) + 30
-    matrix = Box(84, top, WIDTH - 84 - 96, ROW * len(result.match.probabilities))
+def _places(result: MatchResult, width: int) -> tuple[float, list[Box]]:
+    """Return the figure's height, and where the two pictures, bars and matrix go.
+
+    The bars stand beside the pictures where there is room, and below them else.
+    """
+    beside = width >= _BARS_BESIDE
+    room = 0.64 * width if beside else width
+    named, seen = side_by_side(2, result.subject.picture.size, room, tallest=330)
+    bottom = max(named.bottom, seen.bottom)
+    if beside:
+        left = seen.left + seen.width + _NAMES
+        bars = Box(left, TITLE, width - left - 10, max(named.height - 20, 120))
+    else:
+        bars = Box(_NAMES, bottom + TITLE, width - _NAMES - 10, 120)
+    top = TITLE + max(bottom, bars.bottom + 20) + 10
+    matrix = Box(84, top, width - 84 - 96, ROW * len(result.match.probabilities))
     below = 26 + 6.5 * longest(result.match)
     return top + max(matrix.height + below, 190), [named, seen, bars, matrix]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fslab.plots.draw import data_uri
 from fslab.plots.panels import plain, stretched
-from fslab.widgets.board import TITLE, WIDTH, Box, Part, listen
+from fslab.widgets.board import TITLE, Board, Box, Part, listen
 
 At = Callable[[int, int], None]
 """Called with the row and column of a pixel of the picture."""
@@ -20,14 +20,20 @@ _SHOWN = 640
 """Pixels of a picture's longer side that are sent at most: a screen shows no more of a panel."""
 
 _GAP = 10
+_LEAST = 170
+"""Pixels that a panel is wide at least; where that leaves no room for all, there are more rows."""
+
 _MARK = {"symbol": "cross", "size": 12, "color": "white", "line": {"color": "black", "width": 1.5}}
 _LETTERS = {"size": 14, "color": "white", "shadow": "0 0 3px black, 0 0 3px black"}
 
 
 class Panel(Part):
-    """An image, a clear image over it, and marks; with `heat` a map of cosines and its scale."""
+    """An image, a clear image over it, and marks; with `heat` a map of cosines and its scale.
 
-    def __init__(self, heat: bool = False) -> None:
+    like: another panel of the same picture, with which this one is zoomed.
+    """
+
+    def __init__(self, heat: bool = False, like: Panel | None = None) -> None:
         traces = [
             go.Image(hoverinfo="none"),
             go.Image(hoverinfo="none"),
@@ -45,9 +51,15 @@ class Panel(Part):
                     colorbar={**scale, "yanchor": "top", "xpad": 0},
                 )
             )
-        hidden = {"visible": False, "fixedrange": True}
-        super().__init__(traces, hidden, hidden)
-        self._size = (1, 1)
+        super().__init__(traces, {"visible": False}, {"visible": False})
+        self._size, self._like = (1, 1), like
+
+    def join(self, board: Board, number: int, first: int) -> None:
+        """Become a part of a board, whose pixels stay square when it is zoomed."""
+        super().join(board, number, first)
+        self.y["scaleanchor"] = f"x{self.ending}"
+        if self._like is not None:
+            self.x["matches"], self.y["matches"] = f"x{self._like.ending}", f"y{self._like.ending}"
 
     def resize(self, size: tuple[int, int]) -> None:
         """Take a picture of another height and width."""
@@ -95,7 +107,8 @@ class Panel(Part):
         super().place(box, height)
         if box is not None and len(self.made) > 3:
             bar = self.traces[3].colorbar
-            bar.update(x=(box.left + box.width + 8) / WIDTH, y=1 - box.top / height, len=box.height)
+            right = (box.left + box.width + 8) / self._board.width
+            bar.update(x=right, y=1 - box.top / height, len=box.height)
 
     def on_click(self, listener: At) -> None:
         """Have a listener told which pixel was clicked."""
@@ -121,22 +134,38 @@ class Panel(Part):
 
 
 def side_by_side(
-    panels: int, size: tuple[int, int], width: float = WIDTH, tallest: float = 460
+    panels: int, size: tuple[int, int], width: float, tallest: float = 460
 ) -> list[Box]:
-    """Return a row of rectangles with a picture's aspect that fill a width in pixels."""
-    across = (width - _GAP * (panels - 1)) / panels
-    height = min(across * size[0] / size[1], tallest)
-    across = height * size[1] / size[0]
-    return [Box(place * (across + _GAP), TITLE, across, height) for place in range(panels)]
+    """Return rectangles with a picture's aspect that fill a width in pixels, in rows."""
+    return in_rows([size] * panels, width, tallest)
 
 
-def in_a_row(sizes: Sequence[tuple[int, int]], tallest: float = 460) -> list[Box]:
-    """Return rectangles of one height that fill a row, each with its own picture's aspect."""
-    shapes = [width / height for height, width in sizes]
-    height = min((WIDTH - _GAP * (len(sizes) - 1)) / sum(shapes), tallest)
+def in_rows(sizes: Sequence[tuple[int, int]], width: float, tallest: float = 460) -> list[Box]:
+    """Return rectangles that fill a width in pixels, each with its own picture's aspect.
+
+    Those of a row have one height, and room for a title above them.
+    """
+    fit = max(int((width + _GAP) // (_LEAST + _GAP)), 1)
+    rows = -(-len(sizes) // fit)
+    columns = -(-len(sizes) // rows)
+    boxes: list[Box] = []
+    for first in range(0, len(sizes), columns):
+        top = TITLE + (boxes[-1].bottom + 8 if boxes else 0)
+        boxes += _row(sizes[first : first + columns], columns, top, width, tallest)
+    return boxes
+
+
+def _row(
+    sizes: Sequence[tuple[int, int]], columns: int, top: float, width: float, tallest: float
+) -> list[Box]:
+    """Return one row's rectangles; a last row of few is as if it had all its columns."""
+    shapes = [across / down for down, across in sizes]
+    missing = columns - len(shapes)
+    full = sum(shapes) + missing * sum(shapes) / len(shapes)
+    height = min((width - _GAP * (columns - 1)) / full, tallest)
     lefts = [height * sum(shapes[:place]) + _GAP * place for place in range(len(shapes))]
     return [
-        Box(left, TITLE, height * shape, height) for left, shape in zip(lefts, shapes, strict=True)
+        Box(left, top, height * shape, height) for left, shape in zip(lefts, shapes, strict=True)
     ]
 
 

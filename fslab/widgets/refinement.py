@@ -78,7 +78,8 @@ class RefinementExplorer(RecipeExplorer[RefinementResult]):
         self._method = self._methods.list
 
     def _build_figures(self) -> None:
-        self._panels = Panel(), Panel(), Panel()
+        first = Panel()
+        self._panels = first, Panel(like=first), Panel(like=first)
         self._board = Board(*self._panels)
 
     def _lay_out(self) -> None:
@@ -113,9 +114,8 @@ class RefinementExplorer(RecipeExplorer[RefinementResult]):
     def _draw(self, result: RefinementResult) -> None:
         picture, changed = result.subject.picture, result.changed
         before, after, between = self._panels
-        boxes = side_by_side(3, picture.size)
         with self._board.drawing():
-            self._board.arrange(boxes[0].top + boxes[0].height, boxes)
+            self._place(result)
             for panel in self._panels:
                 panel.resize(picture.size)
             before.image(overlay(picture, result.before))
@@ -126,6 +126,10 @@ class RefinementExplorer(RecipeExplorer[RefinementResult]):
             after.title(f"after {result.recipe.refine.method}{_percent(result.miou_after)}")
             between.title(f"difference\n{changed.mean():.1%} of the pixels")
         note_of(self._about, _about(result))
+
+    def _place(self, result: RefinementResult) -> None:
+        boxes = side_by_side(3, result.subject.picture.size, self._board.width)
+        self._board.arrange(boxes[-1].bottom, boxes)
 
     def _code_of(self, result: RefinementResult) -> str:
         return f"result = lab.segment(picture, {recipe_code(result.recipe)})"

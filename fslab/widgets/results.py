@@ -16,8 +16,8 @@ from fslab.datasets import Dataset
 from fslab.evaluate import ImageResult, Report
 from fslab.lab import Lab, Result
 from fslab.plots import overlay, segment_picture
-from fslab.records import Confusion, FslabError, Recipe, void_of
-from fslab.widgets.board import TITLE, Board
+from fslab.records import Confusion, FslabError, Picture, Recipe, void_of
+from fslab.widgets.board import Board
 from fslab.widgets.controls import FULL, STYLE, Knob, check_value, choice, row
 from fslab.widgets.explorer import Explorer
 from fslab.widgets.panel import Panel, side_by_side
@@ -92,7 +92,8 @@ class ResultBrowser(Explorer[BrowseResult]):
             widgets.Button(description=name, layout={"width": "110px"})
             for name in ("previous", "next")
         )
-        self._about, self._panels = widgets.HTML(), tuple(Panel() for _ in range(4))
+        self._about, first = widgets.HTML(), Panel()
+        self._panels = (first, *(Panel(like=first) for _ in range(3)))
         self._board = Board(*self._panels)
         self._lay_out()
 
@@ -184,9 +185,6 @@ class ResultBrowser(Explorer[BrowseResult]):
                 f"{subject.spoken} has another truth than the picture that was scored; give the "
                 "data set that was evaluated"
             )
-        upper = side_by_side(2, picture.size, 500)
-        down = upper[0].height + TITLE + 6
-        boxes = [*upper, *(box._replace(top=box.top + down) for box in upper)]
         drawn = {
             f"{subject.name}\npicture": picture.pixels,
             "truth": overlay(picture, truth, names),
@@ -194,11 +192,19 @@ class ResultBrowser(Explorer[BrowseResult]):
             "prediction": overlay(picture, found.labels),
         }
         with self._board.drawing():
-            self._board.arrange(boxes[-1].top + boxes[-1].height, boxes)
+            self._place_of(picture)
             for panel, (title, pixels) in zip(self._panels, drawn.items(), strict=True):
                 panel.resize(picture.size)
                 panel.image(pixels)
                 panel.title(title)
+
+    def _place(self, result: BrowseResult) -> None:
+        if result.subject is not None:
+            self._place_of(result.subject.picture)
+
+    def _place_of(self, picture: Picture) -> None:
+        boxes = side_by_side(len(self._panels), picture.size, self._board.width, tallest=300)
+        self._board.arrange(boxes[-1].bottom, boxes)
 
     def _words(self, result: BrowseResult) -> str:
         if result.row is None:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from fslab.match import Match
 from fslab.plots.panels import plain
-from fslab.widgets.board import WIDTH, Box, Part, listen
+from fslab.widgets.board import Box, Part, listen
 
 ROW = 26
 """Height of a matrix's row in pixels."""
@@ -35,8 +35,8 @@ class Matrix(Part):
         axis = {"ticks": "", "showgrid": False, "zeroline": False, "fixedrange": True}
         super().__init__([heat, frames], {**axis, "tickangle": -60}, {**axis, "ticklen": 4})
 
-    def show(self, match: Match, names: Sequence[str], chosen: int) -> None:
-        """Show each segment's probability for the texts that matter most."""
+    def show(self, match: Match, names: Sequence[str], chosen: int, framed: str) -> None:
+        """Show each segment's probability for the texts that matter most; framed: the frames."""
         columns = best_columns(match)
         values = match.probabilities[:, columns]
         texts = [plain(match.texts[column]) for column in columns]
@@ -54,7 +54,7 @@ class Matrix(Part):
         x.update(range=[-0.5, len(texts) - 0.5], tickvals=list(range(len(texts))), ticktext=texts)
         rows[chosen] = f"▸ {rows[chosen]}"
         y.update(range=[len(rows) - 0.5, -0.5], tickvals=list(range(len(rows))), ticktext=rows)
-        self.title(f"segments against texts{more}; framed: assigned")
+        self.title(f"segments against texts{more}; framed: {framed}")
 
     def place(self, box: Box | None, height: int) -> None:
         """Move to a rectangle, and the scale of probabilities beside it."""
@@ -62,7 +62,8 @@ class Matrix(Part):
         if box is not None:
             bar = self.traces[0].colorbar
             length = max(box.height, 100)
-            bar.update(x=(box.left + box.width + 8) / WIDTH, y=1 - box.top / height, len=length)
+            right = (box.left + box.width + 8) / self._board.width
+            bar.update(x=right, y=1 - box.top / height, len=length)
 
     def on_click(self, listener: Callable[[int], None]) -> None:
         """Have a listener told which segment's row was clicked."""

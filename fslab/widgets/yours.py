@@ -76,7 +76,8 @@ class SegmentYours(Explorer[SegmentedResult]):
         )
         self._progress = widgets.IntProgress(0, 0, len(STAGES), layout={"width": "230px"})
         self._stage, self._links, self._about = widgets.Label(), widgets.HTML(), widgets.HTML()
-        self._panels = Panel(), Panel(), Panel()
+        first = Panel()
+        self._panels = first, Panel(like=first), Panel(like=first)
         self._board = Board(*self._panels)
         self._lay_out()
 
@@ -198,15 +199,18 @@ class SegmentYours(Explorer[SegmentedResult]):
             f"{found.segments.count} segments": segment_picture(picture, found.segments),
             f"named by {result.recipe.name}": overlay(picture, found.labels),
         }
-        boxes = side_by_side(3, picture.size)
         with self._board.drawing():
-            self._board.arrange(boxes[0].top + boxes[0].height, boxes)
+            self._place(result)
             for panel, (title, pixels) in zip(self._panels, drawn.items(), strict=True):
                 panel.resize(picture.size)
                 panel.image(pixels)
                 panel.title(title)
         note_of(self._about, _about(found))
         self._links.value = _links(result)
+
+    def _place(self, result: SegmentedResult) -> None:
+        boxes = side_by_side(3, result.found.picture.size, self._board.width)
+        self._board.arrange(boxes[-1].bottom, boxes)
 
     def _code_of(self, result: SegmentedResult) -> str:
         return f"result = lab.segment(picture, {recipe_code(result.recipe)})"
