@@ -612,12 +612,16 @@ def scenes(
     count: Annotated[int, typer.Option(help="how many scenes")] = 100,
     seed: Annotated[int, typer.Option(help="the same seed draws the same scenes")] = 0,
     hard: Annotated[bool, typer.Option(help="designs that the models never saw")] = False,
+    touching: Annotated[
+        bool, typer.Option(help="two objects of one class touch; with SegmentationObject")
+    ] = False,
 ) -> None:
     """Draw scenes of the mini world in VOC layout, split val, with captions.tsv."""
     from fslab.mini.scenes import write
+    from fslab.mini.touching import write_touching
 
     if count < 1:
         raise FslabError(f"--count is {count}; it must be a whole number from 1 up")
     check_is_new(out_dir)
-    write(out_dir, count, seed, hard)
+    (write_touching if touching else write)(out_dir, count, seed, hard)
     print(f"{out_dir}: {count} scenes, split val")

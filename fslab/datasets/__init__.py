@@ -9,6 +9,7 @@ from fslab.datasets.masks import read_mask, write_mask
 from fslab.datasets.places import local, place
 from fslab.datasets.read import PictureLike, picture_size, read
 from fslab.datasets.samples import Dataset, MissingFiles, Sample
+from fslab.datasets.things import read_things
 from fslab.datasets.voc import voc
 from fslab.datasets.vocabularies import COCO_OBJECT, VOC, VOC_CLASSES
 from fslab.records import voc_palette
@@ -34,6 +35,7 @@ __all__ = [
     "place",
     "read",
     "read_mask",
+    "read_things",
     "voc",
     "voc_palette",
     "write_mask",

@@ -7,8 +7,8 @@ objects' colours, and light falls unevenly over both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,14 @@ CAMOUFLAGE = (0.0, 0.4)
 """How far an object's colours go towards the ground's, drawn evenly from this range."""
 BLOTS = 0.25
 """Share of objects whose colours also lie as blots on the ground."""
+OVERLAP = (0.02, 0.2)
+"""Which share of an object the other one of its class hides at most, drawn evenly from this."""
+INSIDE = 0.85
+"""At least this share of each of two objects of one class lies in the picture."""
+TWIN_SCALE = (0.4, 0.62)
+"""Longer side of each of two objects of one class, as a share of the picture's shorter side."""
+OTHER_SCALE = (0.3, 0.45)
+"""The same of an object of another class beside them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,18 +111,27 @@ class _Placed:
             own.append(slice(low - start, high - start))
         return (canvas[0], canvas[1]), (own[0], own[1])
 
+    def cover(self, size: tuple[int, int]) -> np.ndarray:
+        """Return where the cut-out covers the canvas, bool [H, W]."""
+        found = np.zeros(size, dtype=bool)
+        canvas, own = self.window(size)
+        found[canvas] = self.cutout[own][..., 3] > 127
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """A scene, and what only its maker knows.
 
     labels: u8 [H, W], VOC ids without the rim of void; frames: how each object's sprite lies in it,
-    by VOC id.
+    by VOC id, of two of one class the upper one's. things: u8 [H, W], 1 and up for the objects from
+    the lowest up, 0 on the ground.
     """
 
     scene: Scene
     labels: np.ndarray
     frames: dict[int, Frame]
+    things: np.ndarray
 
 
 def scene(seed: int, index: int, hard: bool = False, square: bool = False) -> Scene:
@@ -123,9 +140,17 @@ def scene(seed: int, index: int, hard: bool = False, square: bool = False) -> Sc
 
 
 def draw(
-    rng: np.random.Generator, hard: bool = False, square: bool = False, first: Sprite | None = None
+    rng: np.random.Generator,
+    hard: bool = False,
+    square: bool = False,
+    first: Sprite | None = None,
+    twins: bool = False,
 ) -> Drawn:
-    """Draw a scene; first: an object that it shall show, below all others."""
+    """Draw a scene; first: an object that it shall show, below all others.
+
+    twins: the lowest object has another of its class above it, which begins to hide it; one object
+    of another class stands beside them at most.
+    """
     shape = SHAPES[int(rng.choice(3, p=(0.7, 0.15, 0.15)))]
     size = SHAPES[0] if square else shape
     grounds, canvas = _paint_grounds(rng, size)
@@ -136,16 +161,22 @@ def draw(
         others = [sprite for sprite in sprites[1:] if sprite.voc_class != first.voc_class]
         sprites = [first, *others]
         classes = [sprite.voc_class for sprite in sprites]
-    placed = _place(rng, sprites, size)
+    if twins:
+        classes = classes[:2]
+        placed = _place_twins(rng, sprites[:2], size, hard)
+    else:
+        placed = _place(rng, sprites, size)
     canvas = _add_blots(rng, canvas, placed)
     placed = [_repaint(rng, one, canvas) for one in placed]
-    canvas, labels = _compose(rng, canvas, placed)
+    canvas, things = _compose(rng, canvas, placed)
+    labels = np.array([0, *(one.voc_class for one in placed)], np.uint8)[things]
     pixels = _light(rng, canvas)
     objects, sides = _seen(labels, classes)
     names = [VOC_CLASSES[one] for one in objects]
     text = caption(rng, names, grounds, sides)
-    shown = Scene(pixels, _with_rim(labels), text, objects, sides, grounds)
-    return Drawn(shown, labels, {one.voc_class: one.frame for one in placed})
+    mask = np.where(with_rim(things) == VOID, VOID, labels).astype(np.uint8)
+    shown = Scene(pixels, mask, text, objects, sides, grounds)
+    return Drawn(shown, labels, {one.voc_class: one.frame for one in placed}, things)
 
 
 def scenes(count: int, seed: int, hard: bool = False) -> Iterator[Scene]:
@@ -159,13 +190,18 @@ def write(folder: Path, count: int, seed: int, hard: bool = False, split: str = 
 
     JPEGImages/*.png, SegmentationClass/*.png, ImageSets/Segmentation/<split>.txt, captions.tsv.
     """
+    return write_scenes(folder, scenes(count, seed, hard), split)
+
+
+def write_scenes(folder: Path, drawn: Iterable[Scene], split: str) -> list[str]:
+    """Write scenes that are drawn already, as `write` does; return their names."""
     pictures, masks = folder / "JPEGImages", folder / "SegmentationClass"
     lists = folder / "ImageSets" / "Segmentation"
     for part in (pictures, masks, lists):
         part.mkdir(parents=True, exist_ok=True)
     palette = voc_palette().tobytes()
     names, captions = [], []
-    for index, one in enumerate(scenes(count, seed, hard)):
+    for index, one in enumerate(drawn):
         names.append(f"{split}_{index:04d}")
         captions.append(f"{names[-1]}\t{one.caption}\n")
         Image.fromarray(one.pixels).save(pictures / f"{names[-1]}.png", optimize=True)
@@ -188,8 +224,8 @@ def single(rng: np.random.Generator, voc_class: int, side: int = 64) -> np.ndarr
     sprite = _choose(rng, sprites_of(voc_class, False))
     placed = _placed(rng, sprite, size, (0.62, 1.05))
     placed = _repaint(rng, placed, canvas)
-    canvas, labels = _compose(rng, canvas, [placed])
-    return np.dstack([_light(rng, canvas), np.where(labels > 0, 255, 0).astype(np.uint8)])
+    canvas, things = _compose(rng, canvas, [placed])
+    return np.dstack([_light(rng, canvas), np.where(things > 0, 255, 0).astype(np.uint8)])
 
 
 def ground_only(rng: np.random.Generator, name: str, side: int = 64) -> np.ndarray:
@@ -256,15 +292,58 @@ def _place(rng: np.random.Generator, sprites: list[Sprite], size: tuple[int, int
     return placed
 
 
+def _place_twins(
+    rng: np.random.Generator, sprites: list[Sprite], size: tuple[int, int], hard: bool
+) -> list[_Placed]:
+    """Place the first sprite, another of its class at it, and the second sprite beside them.
+
+    The other comes nearer from some side until it would hide more than a share of the first that is
+    drawn from `OVERLAP`. Both have `INSIDE` of their pixels in the picture; tries are repeated.
+    """
+    while True:
+        lower = _placed(rng, sprites[0], size, TWIN_SCALE)
+        upper = _placed(rng, _choose(rng, sprites_of(sprites[0].voc_class, hard)), size, TWIN_SCALE)
+        upper = _brought_near(lower, upper, 2 * np.pi * rng.random(), rng.uniform(*OVERLAP))
+        if all(_inside(one, size) >= INSIDE for one in (lower, upper)):
+            break
+    placed = [lower, upper]
+    for sprite in sprites[1:]:
+        for _ in range(8):
+            one = _placed(rng, sprite, size, OTHER_SCALE)
+            if all(_hidden(other, one, size) < 0.02 for other in placed):
+                return [*placed, one]
+    return placed
+
+
+def _brought_near(lower: _Placed, upper: _Placed, angle: float, most: float) -> _Placed:
+    """Return the upper cut-out where, moving away from the lower's middle, it first hides little.
+
+    angle: the way it moves, in radians; most: the share of the lower one that it may hide.
+    """
+    middle = np.array(lower.frame.corner) + np.array(lower.frame.turned) / 2
+    step = np.array([np.sin(angle), np.cos(angle)])
+    room = sum(lower.frame.turned) + sum(upper.frame.turned)
+    whole = (2 * room, 2 * room)
+    home = replace(lower, frame=replace(lower.frame, corner=(room, room)))
+    shift = np.array(lower.frame.corner) - room
+    for distance in range(room):
+        at = np.rint(middle + distance * step - np.array(upper.frame.turned) / 2 - shift)
+        frame = replace(upper.frame, corner=(int(at[0]), int(at[1])))
+        if _hidden(home, replace(upper, frame=frame), whole) <= most:
+            break
+    row, column = np.array(frame.corner) + shift
+    return replace(upper, frame=replace(frame, corner=(int(row), int(column))))
+
+
+def _inside(one: _Placed, size: tuple[int, int]) -> float:
+    """Return which share of a cut-out lies in the picture."""
+    return float(one.cover(size).sum() / max(1, (one.cutout[..., 3] > 127).sum()))
+
+
 def _hidden(lower: _Placed, upper: _Placed, size: tuple[int, int]) -> float:
     """Return which share of the lower cut-out the upper one hides."""
-    covers = []
-    for one in (lower, upper):
-        cover = np.zeros(size, dtype=bool)
-        canvas, own = one.window(size)
-        cover[canvas] = one.cutout[own][..., 3] > 127
-        covers.append(cover)
-    return float((covers[0] & covers[1]).sum() / max(1, covers[0].sum()))
+    below, above = (one.cover(size) for one in (lower, upper))
+    return float((below & above).sum() / max(1, below.sum()))
 
 
 def _add_blots(rng: np.random.Generator, canvas: np.ndarray, placed: list[_Placed]) -> np.ndarray:
@@ -304,14 +383,14 @@ def _repaint(rng: np.random.Generator, one: _Placed, canvas: np.ndarray) -> _Pla
 def _compose(
     rng: np.random.Generator, canvas: np.ndarray, placed: list[_Placed]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay the objects over the ground: f32 [H, W, 3] and ids u8 [H, W].
+    """Lay the objects over the ground: f32 [H, W, 3], and which is seen, from 1, u8 [H, W].
 
     Sometimes the ground comes up in front of an object's foot, as grass or snow does.
     """
     size = canvas.shape[:2]
-    labels = np.zeros(size, dtype=np.uint8)
+    things = np.zeros(size, dtype=np.uint8)
     canvas = canvas.copy()
-    for one in placed:
+    for number, one in enumerate(placed, 1):
         window, own = one.window(size)
         piece = one.cutout[own]
         if rng.random() < 0.15:
@@ -320,8 +399,8 @@ def _compose(
             piece = piece * (depth + 0.25 * rise < 0.95)[..., None]
         alpha = piece[..., 3:] / 255
         canvas[window] = canvas[window] * (1 - alpha) + piece[..., :3]
-        labels[window] = np.where(piece[..., 3] > 127, one.voc_class, labels[window])
-    return canvas, labels
+        things[window] = np.where(piece[..., 3] > 127, number, things[window])
+    return canvas, things
 
 
 def _light(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
@@ -346,7 +425,7 @@ def _seen(labels: np.ndarray, classes: list[int]) -> tuple[tuple[int, ...], tupl
     return objects, tuple(sides)
 
 
-def _with_rim(labels: np.ndarray) -> np.ndarray:
+def with_rim(labels: np.ndarray) -> np.ndarray:
     """Mark as 255 each pixel beside one of another id: VOC's rim, two pixels wide in all."""
     mask = labels.copy()
     for axis in (0, 1):

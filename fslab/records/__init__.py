@@ -41,6 +41,7 @@ from fslab.records.correspondence import (
     Points,
     points_of,
 )
+from fslab.records.instances import Instances
 from fslab.records.reading import Reading
 from fslab.records.recipe import (
     STAGES,
@@ -96,6 +97,7 @@ __all__ = [
     "Features",
     "FslabError",
     "FslabWarning",
+    "Instances",
     "JointCrf",
     "KClustering",
     "KMeans",

@@ -5,6 +5,7 @@ from fslab.score.contours import Contours, boundary
 from fslab.score.count import UnknownLabels, best_overlap, confusion, hungarian, oracle
 from fslab.score.figures import Score, count_pairs, score_pairs, summarise, summarise_all
 from fslab.score.image import Count, ImageScore, score_image
+from fslab.score.instances import InstanceScore, count_instances
 from fslab.score.intervals import Difference, Interval, bootstrap, paired_bootstrap
 from fslab.score.keypoints import KeypointScore, keypoint_errors
 from fslab.score.protocols import METRICS, Metric, applicable, find_metric, metric, usual_metric
@@ -17,6 +18,7 @@ __all__ = [
     "Count",
     "Difference",
     "ImageScore",
+    "InstanceScore",
     "Interval",
     "KeypointScore",
     "Metric",
@@ -29,6 +31,7 @@ __all__ = [
     "boundary",
     "common_overlaps",
     "confusion",
+    "count_instances",
     "count_pairs",
     "find_metric",
     "hungarian",
