@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MINI, noise_picture
+from text_models import save_siglip
 
 import fslab
 from fslab.backbones import Diffusion
@@ -141,7 +142,7 @@ def test_a_method_is_its_stages_one_after_the_other(tiny, wide_picture, method):
         how = {"timesteps": asked.spread_timestep, "noise": asked.spread_noise}
         looks = lab.extract(wide_picture, asked.spread_layers, **how)
     given = (wide_picture, segments, vocabulary, candidates, asked, clip)
-    named = match(*given, evidence, looks)
+    named = match(*given, evidence, looks, result.features)
     assert np.array_equal(named.labels, result.named.labels)
     assert named.scores == result.named.scores
     labels = refine(wide_picture, named, recipe.refine)
@@ -256,7 +257,7 @@ def test_diffcut_and_diffseg_read_what_they_say(diffusion_folders, wide_picture,
         assert lab.segments(wide_picture, method).size == wide_picture.size
 
 
-def test_dslo_and_goca_say_what_a_backbone_lacks(tmp_path, vision_folders, picture):
+def test_neighbours_recipes_say_what_a_model_lacks(tmp_path, vision_folders, picture):
     import transformers_tiny
 
     joint = Lab(transformers_tiny.save(tmp_path / "sd3", "sd3"), captioner=None, clip=None)
@@ -268,6 +269,8 @@ def test_dslo_and_goca_say_what_a_backbone_lacks(tmp_path, vision_folders, pictu
     ):
         with pytest.raises(FslabError, match=said):
             lab.segment(picture, method, candidates=["dog"])
+    with pytest.raises(FslabError, match=r"SigLIP has no class token.*'none'"):
+        Lab("mini", clip=save_siglip(tmp_path / "siglip")).segment(picture, "corrclip-sd")
     words = joint.recipe("goca").match
     with pytest.raises(FslabError, match=r"text and picture together.*heads='mean'"):
         joint.attention(

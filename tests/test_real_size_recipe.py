@@ -108,6 +108,25 @@ def test_recipes_of_attention_run_unchanged_on_both_kinds(small, method):
         assert {value.shape[0] for value in maps.values()} == {cells}
 
 
+def test_corrclip_with_diffusion_runs_unchanged_on_both_kinds(small):
+    _, folder = small
+    picture, lab = noise_picture(60, 80), Lab(folder)
+    result = lab.segment(picture, "corrclip-sd", candidates=("dog", "cat"))
+    assert result.segments.count == lab.recipe("corrclip-sd").cluster.k
+    assert set(np.unique(result.labels.labels)) <= {0, 8, 12}
+    surer = METHODS["corrclip-sd"].change({"match.threshold": 0.0, "match.background": ()})
+    named = lab.segment(picture, surer, candidates=("dog", "cat")).labels.labels
+    assert named.any()  # random weights are sure of nothing, so that a threshold takes it all away
+    alike = surer.change({"match.regions_sharpness": 0.0, "match.regions_merge": 0.0})
+    scores = [
+        lab.score_segments(
+            picture, result.segments, ("dog", "cat"), features=result.features, **vars(how.match)
+        ).probabilities
+        for how in (surer, alike)
+    ]
+    assert np.abs(scores[0] - scores[1]).max() > 1e-6
+
+
 @pytest.mark.parametrize(("preset", "unet"), [("sd14", UNET), ("sd21", UNET_21)])
 def test_the_layers_of_the_recipe_are_found_in_the_true_configurations(tmp_path, preset, unet):
     for part, config in (("unet", unet), ("vae", true_models.VAE)):

@@ -64,7 +64,7 @@ BatchOption = Annotated[
     ),
 ]
 MethodOption = Annotated[
-    str, typer.Option(help="freeseg-diff, fslab, diffcut, diffseg, dslo or goca")
+    str, typer.Option(help="freeseg-diff, fslab, diffcut, diffseg, dslo, goca or corrclip-sd")
 ]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045

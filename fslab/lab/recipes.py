@@ -254,8 +254,53 @@ Where it differs, and why:
 - Its segments are shown and counted where no names are, and have no part in the label map.
 """
 
-METHODS = {recipe.name: recipe for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFFSEG, DSLO, GOCA)}
-"""Whole methods by name: the paper's, our own, and four neighbours'."""
+CORRCLIP_SD = Recipe(
+    "corrclip-sd",
+    Extraction(layers=("up_blocks.1.attentions.*.attn2.to_q",), timesteps=(50,)),
+    KMeans(k=24, normalise="l2"),
+    Captioning("all"),
+    Matching(
+        views_up_to=0,
+        synonyms=True,
+        background=GROUNDS,
+        assignment="majority",
+        regions="scoped",
+        regions_sharpness=4.0,
+        regions_earlier=1.0,
+        regions_token=0.5,
+        regions_merge=0.2,
+        regions_scale=1.5,
+        regions_window=1.5,
+        temperature=40.0,
+        threshold=0.2,
+    ),
+    Unrefined(),
+)
+"""CorrCLIP's way (Zhang et al., ICCV 2025) with the models at hand, by its description.
+
+CLIP reads the picture at one and a half times its own size, in windows a third of one apart. In
+its last block a cell is the mean of the values of its own segment, weighed by exp(4 x cosine) of
+the diffusion model's features, without residual and MLP; the same of earlier blocks' values joins
+with weight 1, and the segment's mask token with 0.5. Segments whose mean features are within 0.2
+of each other see each other's values. Every class competes with words for grounds, cosines times
+40; a cell below 0.2 is background, and a segment is what most of its cells are. No caption.
+
+Where it differs, and why:
+- The paper's masks are SAM 2's and its affinities DINO's; here both are the diffusion model's:
+  24 clusters of the decoder's queries at t = 50, which the merging joins again.
+- A cell on a border belongs to both segments by its shares, where the paper's belongs to one.
+- Synonyms and words for grounds are those of "fslab", without templates; the paper's own lists
+  are not known here.
+- The mask token is `fslab.match.Patches`', which reads the whole window; what the paper's reads is
+  not known here.
+- Labels are left as they are: its edges are SAM's, and nothing sharpens them.
+"""
+
+METHODS = {
+    recipe.name: recipe
+    for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFFSEG, DSLO, GOCA, CORRCLIP_SD)
+}
+"""Whole methods by name: the paper's, our own, and five neighbours'."""
 
 CLUSTERINGS = {
     recipe.name: recipe
