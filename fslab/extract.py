@@ -14,10 +14,12 @@ from fslab.backbones import Backbone, Layer, pick_layers
 from fslab.batches import Batch, look_up
 from fslab.datasets import PictureLike, read
 from fslab.datasets.read import check_several
+from fslab.heads import whole_of
 from fslab.keys import batched, layers_key, map_key
 from fslab.process import ordinary, stage
 from fslab.records import Extraction, Features, FslabError, Picture
 from fslab.store import Store
+from fslab.tap import PROBABILITIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,9 +50,16 @@ def extract(
     """Return the wanted layers' maps f32 [C, h, w], from the store or in one pass a timestep.
 
     picture: as `fslab.read` takes it. Layers of one timestep that are missing share a pass, which
-    ends after the last of them. Raises FslabError for an unknown layer or timestep.
+    ends after the last of them. Where they are mirrored the mirror image's maps are filed too, each
+    picture's by itself. Raises FslabError for an unknown layer or timestep, and for a prompt that
+    is to be made of a caption.
     """
+    if settings.mirrored:
+        plain, picture = replace(settings, mirrored=False), read(picture)
+        both = [extract(each, plain, backbone, store) for each in (picture, mirror_of(picture))]
+        return mean_with_mirrored(*both)
     settings = complete(settings, backbone)
+    _check_prompt(settings)
     pairs = _pairs(settings, backbone, store)
     one = _Read(read(picture), settings, backbone, store, pairs)
     if one.wanted:
@@ -70,10 +79,13 @@ def extract_many(
 
     With a batch of one, the bits and the keys are those of `extract`, which reads no others. What
     several passes gave together is filed under keys that say so. A picture that cannot be read, or
-    fails, has its FslabError in its place. Raises FslabError for an unknown layer or timestep.
+    fails, has its FslabError in its place. Raises FslabError as `extract` does for all.
     """
     check_several(pictures)
+    if settings.mirrored:
+        return _many_mirrored(pictures, settings, backbone, store, batch)
     settings = complete(settings, backbone)
+    _check_prompt(settings)
     together = backbone.batches and batch.size > 1
     pairs = _pairs(settings, backbone, store)
     rest = (settings, backbone, store, pairs, together)
@@ -92,6 +104,75 @@ def extract_many(
         each if isinstance(each, FslabError) else found.get(each) or each.features()
         for each in reads
     ]
+
+
+def _many_mirrored(
+    pictures: Iterable[PictureLike],
+    settings: Extraction,
+    backbone: Backbone,
+    store: Store,
+    batch: Batch,
+) -> list[Features | FslabError]:
+    """Return the means of pictures' features and their mirror images', a refusal in its place."""
+    opened = [_read_or_refusal(picture) for picture in pictures]
+    good = [each for each in opened if isinstance(each, Picture)]
+    both = [*good, *map(mirror_of, good)]
+    plain = replace(settings, mirrored=False)
+    maps = extract_many(both, plain, backbone, store, batch)
+    means = iter(map(_mean_or_refusal, maps[: len(good)], maps[len(good) :]))
+    return [each if isinstance(each, FslabError) else next(means) for each in opened]
+
+
+def _mean_or_refusal(
+    given: Features | FslabError, other: Features | FslabError
+) -> Features | FslabError:
+    if isinstance(given, FslabError):
+        return given
+    return other if isinstance(other, FslabError) else mean_with_mirrored(given, other)
+
+
+def mirror_of(picture: Picture) -> Picture:
+    """Return a picture's mirror image, left for right."""
+    return Picture(np.ascontiguousarray(picture.pixels[:, ::-1]), picture.name)
+
+
+def mean_maps(
+    given: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the mean of maps [h, w] of a picture and of its mirror image, mirrored back."""
+    return {name: (each + other[name][:, ::-1]) / 2 for name, each in given.items()}
+
+
+def mean_with_mirrored(given: Features, other: Features) -> Features:
+    """Return the mean of a picture's features and its mirror image's, mirrored back.
+
+    Self-attention's channels are cells too, and are mirrored with the map. Raises FslabError for
+    self-attention whose channels are not its own cells.
+    """
+    maps = {key: (each + _mirrored_back(key, other[key])) / 2 for key, each in given.items()}
+    return Features(maps, given.size, given.name)
+
+
+def _mirrored_back(key: str, value: np.ndarray) -> np.ndarray:
+    """Return a mirror image's map, f32 [C, h, w], as one of the picture."""
+    channels, rows, columns = value.shape
+    if not whole_of(key.partition("@")[0]).endswith(PROBABILITIES):
+        return value[:, :, ::-1]
+    if channels != rows * columns:
+        raise FslabError(
+            f"{key!r} has {channels} channels for {rows} x {columns} cells, so what they stand for "
+            "cannot be mirrored; leave out this layer, or mirrored=True"
+        )
+    return value.reshape(rows, columns, rows, columns)[:, ::-1, :, ::-1].reshape(value.shape)
+
+
+def _check_prompt(settings: Extraction) -> None:
+    """Refuse a prompt that is to be made of what only a whole method finds."""
+    if settings.prompted != "given":
+        raise FslabError(
+            f"extraction.prompted is {settings.prompted!r}, which is found by a whole method; run "
+            "lab.segment, or give prompt='...'"
+        )
 
 
 def _read_or_refusal(picture: PictureLike) -> Picture | FslabError:

@@ -112,7 +112,7 @@ def test_corrclip_with_diffusion_runs_unchanged_on_both_kinds(small):
     _, folder = small
     picture, lab = noise_picture(60, 80), Lab(folder)
     result = lab.segment(picture, "corrclip-sd", candidates=("dog", "cat"))
-    assert result.segments.count == lab.recipe("corrclip-sd").cluster.k
+    assert 2 <= result.segments.count <= lab.recipe("corrclip-sd").cluster.k
     assert set(np.unique(result.labels.labels)) <= {0, 8, 12}
     surer = METHODS["corrclip-sd"].change({"match.threshold": 0.0, "match.background": ()})
     named = lab.segment(picture, surer, candidates=("dog", "cat")).labels.labels

@@ -39,8 +39,10 @@ from fslab.lab.words import (
     asked_for,
     beside_layers,
     check_agnostic,
+    check_conditioned,
     check_reads_text,
     compounds_by_word,
+    conditioned,
     evidence_for,
     fitting_beside,
     looked_for,
@@ -185,6 +187,8 @@ class Lab(Common):
             extraction = replace(extraction, timesteps=())
         if extraction.attention != "none":
             check_reads_text(self.backbone)
+        if extraction.prompted != "given":
+            check_conditioned(extraction, self.backbone)
         match = recipe.match
         if not self.backbone.reads_text:
             match = replace(match, attention=0.0)
@@ -235,9 +239,15 @@ class Lab(Common):
         dog"), for a backbone that reads no text, and as `fslab.backbones.word_readings` does.
         """
         from fslab.captions import noun_runs
+        from fslab.extract import mean_maps, mirror_of
 
         check_reads_text(self.backbone)
         picture, words = read(picture), asked_for(words)
+        if extraction(layers, timesteps, **settings).mirrored:
+            plain = {**settings, "mirrored": False}
+            given = (words, prompt, layers, timesteps, reading)
+            both = [self.attention(p, *given, **plain) for p in (picture, mirror_of(picture))]
+            return mean_maps(*both)
         if reading not in ("attention", "concepts") and not isinstance(reading, Reading):
             raise FslabError(
                 f"reading is {reading!r}; it must be 'attention', 'concepts' or a Reading"
@@ -460,12 +470,13 @@ class Lab(Common):
             else:
                 caption = Caption("", (), words_of(candidates, "a caption's candidates"))
         with clock.stage("extract"):
-            words = looked_for(recipe.extract, vocabulary, caption.candidates)
-            features = self._extract(picture, recipe.extract, words)
+            read_by = conditioned(recipe.extract, caption, vocabulary, self.backbone)
+            words = looked_for(read_by, vocabulary, caption.candidates)
+            features = self._extract(picture, read_by, words)
         with clock.stage("cluster"):
             segments = self._cluster(features, recipe.cluster, len(caption.candidates))
         with clock.stage("match"):
-            asked = vocabulary, caption.candidates, recipe.match, recipe.extract, features
+            asked = vocabulary, caption.candidates, recipe.match, read_by, features
             named = self._match(picture, segments, *asked)
         with clock.stage("refine"):
             labels = self._refine(picture, named, recipe.refine)

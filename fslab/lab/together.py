@@ -15,6 +15,7 @@ from fslab.devices import on_processors
 from fslab.lab.clock import Clock
 from fslab.lab.memory import match_entry, match_of, text_entry, text_of
 from fslab.lab.words import (
+    conditioned,
     evidence_asked,
     looked_for,
     named_evidence,
@@ -25,6 +26,7 @@ from fslab.process import memory_refused, ordinary
 from fslab.records import (
     Caption,
     DenseCrf,
+    Extraction,
     Features,
     FslabError,
     LabelMap,
@@ -219,8 +221,7 @@ class Networks:
         return [each if isinstance(each, FslabError) else text_of(each[0]) for each in found]
 
     def _extract(self, courses: Sequence[Course]) -> None:
-        from fslab.extract import extract_many
-
+        """Read features; pictures whose captions make one prompt pass together."""
         lab, settings = self._lab, self._order.recipe.extract
         if isinstance(settings, OwnExtraction):
             for course in courses:
@@ -228,6 +229,21 @@ class Networks:
                     words = looked_for(settings, course.vocabulary, course.caption.candidates)
                     course.features = lab._extract(course.picture, settings, words)
             return
+        alike: dict[Extraction, list[Course]] = {}
+        for course in courses:
+            alike.setdefault(self._read_by(course), []).append(course)
+        for read_by, some in alike.items():
+            self._extract_alike(some, read_by)
+
+    def _read_by(self, course: Course) -> Extraction:
+        """Return how a picture's features are taken, with the prompt that its caption makes."""
+        settings, backbone = self._order.recipe.extract, self._lab.backbone
+        return conditioned(settings, course.caption, course.vocabulary, backbone)
+
+    def _extract_alike(self, courses: Sequence[Course], settings: Extraction) -> None:
+        from fslab.extract import extract_many
+
+        lab = self._lab
         pictures = [course.picture for course in courses]
         found = extract_many(pictures, settings, lab.backbone, lab.store, self._batch)
         for course, features in zip(courses, found, strict=True):
@@ -263,28 +279,33 @@ class Networks:
             self._look(size, group)
 
     def _evidence_asked(self, course: Course) -> tuple[list[Any], tuple[int, int]]:
-        """Return what each prompt asks, ((words, settings), key), and the pictures' size."""
+        """Return what each prompt asks, ((picture, words, settings), key), and the pictures' size.
+
+        What is mirrored is asked of the picture, then of its mirror image.
+        """
+        from fslab.extract import mirror_of
+
         lab, recipe, size = self._lab, self._order.recipe, (0, 0)
         found: list[tuple[tuple[Any, ...], str]] = []
         words = spoken(course.caption.candidates, course.vocabulary).values()
-        for together, how in evidence_asked(words, recipe.match, lab.backbone, recipe.extract):
+        read_by = self._read_by(course)
+        for together, how in evidence_asked(words, recipe.match, lab.backbone, read_by):
             how = dict(how)
-            layers, step = how.pop("layers"), how.pop("timesteps")
-            reading = how.pop("reading", None)
-            given = (course.picture, together, None, layers, step, how)
-            if reading is None:
-                part, size, key = lab._attention_asked(*given)
-                found.append(((together, part), key))
-            else:
-                read, size, key = lab._reading_asked(*given, reading)
-                found.append(((together, *read), key))
+            layers, step, prompt = how.pop("layers"), how.pop("timesteps"), how.pop("prompt", None)
+            reading, mirrored = how.pop("reading", None), how.pop("mirrored", False)
+            for picture in (course.picture, *([mirror_of(course.picture)] if mirrored else [])):
+                given = (picture, together, prompt, layers, step, how)
+                if reading is None:
+                    part, size, key = lab._attention_asked(*given)
+                    found.append(((picture, together, part), key))
+                else:
+                    read, size, key = lab._reading_asked(*given, reading)
+                    found.append(((picture, together, *read), key))
         return found, size
 
     def _look(self, size: tuple[int, int], group: list[tuple[Course, list[Any]]]) -> None:
         def make(places: Sequence[int]) -> list[list[Entry]]:
-            asked = [
-                (group[place][0].picture, *how) for place in places for how, _ in group[place][1]
-            ]
+            asked = [how for place in places for how, _ in group[place][1]]
             most = self._batch.size if len(places) > 1 else 1
             plain = self._order.recipe.match.reading == Reading()
             look = self._lab._look if plain else self._lab._read_words
@@ -298,11 +319,25 @@ class Networks:
             if isinstance(entries, FslabError):
                 course.refused = entries
                 continue
-            words = spoken(course.caption.candidates, course.vocabulary)
-            maps: dict[str, np.ndarray] = {}
-            for ((together, *_), _), entry in zip(asked, entries, strict=True):
-                maps = {**dict(zip(together, entry["array"], strict=True)), **maps}
-            course.evidence = named_evidence(maps, words, self._order.recipe.match)
+            course.evidence = self._named(course, [how for how, _ in asked], entries)
+
+    def _named(
+        self, course: Course, asked: Sequence[tuple[Any, ...]], entries: Sequence[Entry]
+    ) -> dict[str, np.ndarray]:
+        """Return a picture's evidence by candidate, of the maps of each prompt's words."""
+        from fslab.extract import mean_maps
+
+        found = [
+            dict(zip(together, entry["array"], strict=True))
+            for (_, together, *_), entry in zip(asked, entries, strict=True)
+        ]
+        if self._order.recipe.extract.mirrored:
+            found = [mean_maps(*both) for both in zip(found[::2], found[1::2], strict=True)]
+        maps: dict[str, np.ndarray] = {}
+        for one in found:
+            maps = {**one, **maps}
+        words = spoken(course.caption.candidates, course.vocabulary)
+        return named_evidence(maps, words, self._order.recipe.match)
 
     def _match(self, courses: Sequence[Course]) -> None:
         from fslab.match import encode_views, read_together, score_segments

@@ -17,6 +17,7 @@ from fslab.keys import word_keys_key
 from fslab.lab.memory import Memory
 from fslab.parts import versioned
 from fslab.records import (
+    Caption,
     Captioning,
     Extraction,
     Features,
@@ -64,6 +65,39 @@ def beside_layers(settings: Extraction, words: Sequence[str]) -> tuple[str, ...]
     return asked_for(words)
 
 
+def conditioned(
+    settings: Extraction, caption: Caption, vocabulary: Vocabulary, backbone: Backbone
+) -> Extraction:
+    """Return how features are taken with the prompt that a picture's caption makes.
+
+    settings: whose `prompted` says which. Raises FslabError for a backbone that reads no text.
+    """
+    if settings.prompted == "given":
+        return settings
+    reader = check_conditioned(settings, backbone)
+    words = tuple(dict.fromkeys(spoken(caption.candidates, vocabulary).values()))
+    text = _read_of(caption.text, reader) if settings.prompted == "caption" else ""
+    if text:
+        lacking = [word for word in words if not said_in(word, text)]
+        behind = (f"{text}, {sentence_of(lacking[:count])}" for count in range(len(lacking), 0, -1))
+        prompt = next((each for each in behind if _is_read(each, reader)), text)
+    else:
+        fitting = fitting_beside((), words, reader)
+        prompt = sentence_of(fitting) if fitting else ""
+    return replace(settings, prompt=prompt, prompted="given")
+
+
+def check_conditioned(settings: Extraction, backbone: Backbone) -> TextBackbone:
+    """Return a backbone whose pass a caption can condition; FslabError for one without text."""
+    so = f"no caption can condition its pass; leave out extract.prompted = {settings.prompted!r}"
+    return check_reads_text(backbone, so)
+
+
+def said_in(word: str, text: str) -> bool:
+    """Tell whether a text holds a word, or several, as such."""
+    return bool(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE))
+
+
 def check_agnostic(recipe: Recipe) -> None:
     """Refuse a recipe whose features or K depend on words that only a caption gives."""
     k_is = getattr(recipe.cluster, "k_is", "fixed")
@@ -72,6 +106,10 @@ def check_agnostic(recipe: Recipe) -> None:
             raise FslabError(
                 f"{what} of {recipe.name} depends on the caption; run the whole method"
             )
+    if recipe.extract.prompted != "given":
+        raise FslabError(
+            f"the prompt of {recipe.name} depends on the caption; run the whole method"
+        )
 
 
 def check_reads_text(backbone: Backbone, so: str = "it has no attention to words") -> TextBackbone:
@@ -172,6 +210,7 @@ def evidence_asked(
         "precision": read.precision,
         "resolution": read.resolution,
         "squash": read.squash,
+        **({"mirrored": True} if read.mirrored else {}),
     }
     prompts = _prompts(asked, reader)
     reading = settings.reading
@@ -224,6 +263,7 @@ def _looks_of(
         resolution=read.resolution,
         squash=read.squash,
         precision=read.precision,
+        mirrored=read.mirrored,
     )
     if backbone.timestep is None:
         return plain
@@ -271,6 +311,14 @@ def fitting_beside(
     return tuple(found)
 
 
+def _read_of(text: str, backbone: TextBackbone) -> str:
+    """Return a text without the words at its end that the text encoder does not read."""
+    words = text.split()
+    while words and not _is_read(" ".join(words), backbone):
+        words.pop()
+    return " ".join(words)
+
+
 def _is_read(prompt: str, backbone: TextBackbone) -> bool:
     """Tell whether the text encoder reads a prompt to its end."""
     return max(end for _, end in backbone.token_spans(prompt)) == len(prompt)
@@ -291,8 +339,9 @@ def compounds_by_word(prompt: str, words: Sequence[str]) -> dict[str, list[str]]
             continue
         classes = [(each, named) for each in (VOC, COCO_OBJECT) if (named := each.find(phrase))]
         for word, compounds in found.items():
-            held = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", phrase, re.IGNORECASE)
-            if held and classes and all(each.find(word) != named for each, named in classes):
+            if not classes or not said_in(word, phrase):
+                continue
+            if all(each.find(word) != named for each, named in classes):
                 compounds.append(phrase)
     return found
 

@@ -45,6 +45,12 @@ class Extraction(Stage):
     attention: how strongly cells answer words joins the features, a map for each head and word at
     every cross-attention query among the layers; the words are those of the candidates or of the
     whole vocabulary. The paper's last stage.
+    prompted: what the pass is conditioned on: the prompt as it is "given", or what is found of each
+    picture: its "candidates", "a photo of a dog and a car", or its "caption", with the candidates
+    behind it that it does not name. Words beyond what the text encoder reads are left out, and
+    where a picture has no caption, as the candidates were given, there are those alone.
+    mirrored: maps are the mean of the picture's and of its mirror image's, mirrored back; evidence
+    and self-attention that a recipe reads likewise. Noise is not mirrored.
     """
 
     stage: ClassVar[str] = "extraction"
@@ -61,6 +67,8 @@ class Extraction(Stage):
     posterior: Literal["mean", "sample"] = "mean"
     precision: Precision | None = None
     attention: Literal["none", "candidates", "vocabulary"] = "none"
+    prompted: Literal["given", "candidates", "caption"] = "given"
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -73,6 +81,11 @@ class Extraction(Stage):
         if self.noise == "none" and self.draws > 1:
             raise FslabError(
                 f"extraction.draws is {self.draws} with noise='none'; a clean latent has one pass"
+            )
+        if self.prompt and self.prompted != "given":
+            raise FslabError(
+                f"extraction.prompt is {self.prompt!r} and prompted {self.prompted!r}, which makes "
+                "another of each picture; leave out one of them"
             )
         if len(set(self.timesteps)) != len(self.timesteps):
             raise FslabError(f"timesteps {list(self.timesteps)} name one timestep twice")

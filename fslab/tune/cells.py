@@ -71,6 +71,11 @@ def cells_of(
             f"extract.attention of {recipe.name} is {recipe.extract.attention!r}; layers are "
             "compared without words, so set it to 'none'"
         )
+    if recipe.extract.prompted != "given":
+        raise FslabError(
+            f"extract.prompted of {recipe.name} is {recipe.extract.prompted!r}; layers are "
+            "compared without captions, so set it to 'given'"
+        )
     patterns = tuple(layers) or block_patterns(backbone, listing)
     for pattern in patterns:
         if pattern:
