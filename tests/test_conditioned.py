@@ -102,7 +102,7 @@ def test_what_the_encoder_does_not_read_is_left_out():
     assert words.count(" and ") < len(VOC.classes) - 1
 
 
-@pytest.mark.parametrize("method", ["fslab", "dslo"])
+@pytest.mark.parametrize("method", ["fslab", "dslo", "fa-seg"])
 def test_several_pictures_at_once_are_as_each_alone(lab, small, method):
     changes = {
         "extract.mirrored": True,

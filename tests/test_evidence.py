@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ import fslab.match
 from fslab.backbones import open_backbone, word_attentions, word_readings
 from fslab.backbones.attention import word_columns
 from fslab.backbones.evidence import self_attention_beside
+from fslab.backbones.grids import shares_of_grids, spread_over_grids
 from fslab.extract import complete
 from fslab.lab import Lab
 from fslab.lab.words import fitting_beside, sentence_of
@@ -209,3 +212,77 @@ def test_evidence_is_refused_where_no_text_is_read(picture):
     given = picture, Segments(np.zeros(picture.size, int)), ANIMALS, ["dog"]
     with pytest.raises(FslabError, match="'evidence', and there is none"):
         fslab.match.match(*given, Matching(assignment="evidence"), None)
+
+
+# --- words in a prompt of their own, and grids that weigh
+
+
+def test_a_prompt_of_the_words_own_is_the_pass_s_where_both_are_one(backbone, picture):
+    said = sentence_of(WORDS)
+    found = read(backbone, picture, Reading(over="words", heads="agreement", said=said))
+    same = read(backbone, picture, Reading(over="words", heads="agreement"))
+    np.testing.assert_allclose(found, same, rtol=1e-3, atol=1e-5)
+
+
+def test_cells_of_another_pass_meet_the_keys_of_the_words_prompt(backbone, picture):
+    place, said = "up_blocks.0.attentions.0.transformer_blocks.0.attn2", sentence_of(WORDS)
+    layers = (f"{place}.to_q",)  # not the first, whose queries know no text yet
+    settings = replace(asked(backbone, layers=layers), prompt="grass")
+    given = [(picture, WORDS, settings, Reading(said=said))]
+    (found,) = word_readings(backbone, given, (64, 64))
+    queries = backbone.run(picture, (64, 64), {40: layers}, settings)[layers[0], 40]
+    attention = backbone.module(place)
+    with torch.no_grad():
+        keys = attention.to_k(backbone.text_states(said))[0]
+    by_head = zip(queries.chunk(attention.heads), keys.chunk(attention.heads, -1), strict=True)
+    answers = [torch.softmax(key @ query.flatten(1) * attention.scale, 0) for query, key in by_head]
+    places = [word_columns(backbone, said, word)[0] for word in WORDS]
+    wanted = torch.stack(answers).mean(0)[places].reshape(found.shape)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3)
+    unsaid = read(backbone, picture, Reading(), layers=layers)
+    assert np.abs(unsaid - found.numpy()).max() > 1e-7
+
+
+def test_layers_of_a_grid_share_its_weight():
+    grids = [(4, 6), (2, 3), (4, 6), (8, 12)]
+    assert shares_of_grids(grids, (1.0, 2.0, 5.0, 9.0)) == [1 / 8, 1 / 8, 1 / 8, 5 / 8]
+    assert shares_of_grids(grids[:3], (1.0, 2.0, 5.0)) == [1 / 3, 1 / 3, 1 / 3]
+    with pytest.raises(FslabError, match="grids has 2 weights, and the layers have 3 grids, of 6,"):
+        shares_of_grids(grids, (1.0, 1.0))
+    with pytest.raises(FslabError, match="leaves nothing of the layers' 1 grids"):
+        shares_of_grids(grids[1:2], (0.0, 1.0))
+
+
+def test_grids_spread_as_the_sum_of_their_matrices_does():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(2, 2, 4, generator=generator)
+    fine, coarse = (torch.rand(n, n, generator=generator) for n in (8, 2))
+    own = fine / fine.sum(1, keepdim=True)
+    found = spread_over_grids(maps, [(fine, (2, 4))], [1.0], 2)
+    np.testing.assert_allclose(found.flatten(1), maps.flatten(1) @ (own @ own).T, rtol=1e-5)
+    both = spread_over_grids(maps, [(fine, (2, 4)), (coarse, (1, 2))], [0.25, 0.75], 1)
+    small = torch.stack([maps[:, :, :2].mean((1, 2)), maps[:, :, 2:].mean((1, 2))], 1)
+    moved = small @ (coarse / coarse.sum(1, keepdim=True)).T
+    across = torch.tensor([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])  # bilinear, 2 to 4 cells
+    wide = (moved @ across.T)[:, None].expand(2, 2, 4)
+    mean = 0.25 * (maps.flatten(1) @ own.T).reshape(2, 2, 4) + 0.75 * wide
+    np.testing.assert_allclose(both, mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"grids": (0.0, -1.0)}, r"reading\.grids is \[0\.0, -1\.0\]"),
+        ({"grids": (1.0,), "layers": "likeness"}, "both say what layers weigh"),
+        ({"spread_grids": (1.0,)}, "spread 0, which spreads nothing"),
+    ],
+)
+def test_weights_of_grids_that_say_nothing_are_refused(settings, message):
+    with pytest.raises(FslabError, match=message):
+        Reading(**settings)
+
+
+def test_a_prompt_of_the_words_own_is_of_whole_layers(backbone, picture):
+    said = Reading(said=sentence_of(WORDS))
+    with pytest.raises(FslabError, match="is one head, and a prompt of the words' own"):
+        read(backbone, picture, said, layers=(f"{PLACE}.attn2.to_q#0",))

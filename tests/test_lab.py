@@ -20,12 +20,12 @@ from fslab.backbones import Diffusion
 from fslab.backbones.components import Components
 from fslab.captions import closest_classes, load_captioner
 from fslab.cluster import cluster
-from fslab.extract import listed_layers
+from fslab.extract import listed_layers, mirror_of
 from fslab.lab import METHODS, PRESETS, Lab
 from fslab.lab.recipes import CLUSTERINGS, clustering_recipe
-from fslab.lab.words import evidence_for
+from fslab.lab.words import conditioned, evidence_for
 from fslab.match import load_matcher, match
-from fslab.records import Clustering, FslabError, Matching, Recipe
+from fslab.records import Clustering, FslabError, Matching, Reading, Recipe
 from fslab.refine import refine
 
 LAYER = "down_blocks.1.attentions.0"
@@ -122,18 +122,20 @@ def test_a_method_is_its_stages_one_after_the_other(tiny, wide_picture, method):
     recipe, vocabulary = lab.recipe(method), fslab.VOC
     candidates = ("dog", "cat", "sofa")
     result = lab.segment(wide_picture, method, candidates=candidates)
-    features = lab.backbone.run(
-        wide_picture,
-        lab.backbone.input_size(wide_picture, recipe.extract),
-        {recipe.extract.timesteps[0]: tuple(result.features)},
-        recipe.extract,
+    read_by = conditioned(recipe.extract, result.caption, vocabulary, lab.backbone)
+    wanted = {read_by.timesteps[0]: tuple(result.features)}
+    size = lab.backbone.input_size(wide_picture, read_by)
+    features, other = (
+        lab.backbone.run(each, size, wanted, read_by)
+        for each in (wide_picture, mirror_of(wide_picture))
     )
-    for path, timestep in features:
-        assert np.array_equal(features[path, timestep].numpy(), result.features[path])
+    for key, each in features.items():
+        mean = (each + other[key].flip(-1)) / 2 if read_by.mirrored else each
+        assert np.array_equal(mean.numpy(), result.features[key[0]])
     segments = cluster(result.features, recipe.cluster, len(candidates))
     assert np.array_equal(segments.labels, result.segments.labels)
     evidence = evidence_for(
-        lab.attention, wide_picture, candidates, vocabulary, recipe.match, lab.backbone
+        lab.attention, wide_picture, candidates, vocabulary, recipe.match, lab.backbone, read_by
     )
     clip = load_matcher(tiny / "clip")
     asked = recipe.match
@@ -265,12 +267,15 @@ def test_neighbours_recipes_say_what_a_model_lacks(tmp_path, vision_folders, pic
     for lab, method, said in (
         (plain, "dslo", "rgb shows no self-attention"),
         (plain, "goca", "rgb reads no text"),
+        (plain, "fa-seg", "rgb reads no text, so no caption"),
         (Lab("mini", vision_folders["dinov2"]), "goca", "reads no text"),
     ):
         with pytest.raises(FslabError, match=said):
             lab.segment(picture, method, candidates=["dog"])
     with pytest.raises(FslabError, match=r"SigLIP has no class token.*'none'"):
         Lab("mini", clip=save_siglip(tmp_path / "siglip")).segment(picture, "corrclip-sd")
+    with pytest.raises(FslabError, match="no UNet, whose cells' queries"):
+        joint.attention(picture, ["dog"], reading=Reading(said="a photo of a dog"))
     words = joint.recipe("goca").match
     with pytest.raises(FslabError, match=r"text and picture together.*heads='mean'"):
         joint.attention(

@@ -92,7 +92,7 @@ def test_attention_to_words_changes_beliefs_on_both_kinds(small):
     assert not np.allclose(beliefs[0][12], beliefs[1][12], atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["dslo", "goca"])
+@pytest.mark.parametrize("method", ["dslo", "goca", "fa-seg"])
 def test_recipes_of_attention_run_unchanged_on_both_kinds(small, method):
     kind, folder = small
     picture, lab = noise_picture(60, 80), Lab(folder)

@@ -1,13 +1,14 @@
 """Where words look, read with more care: what competes, which heads and layers count, and spread.
 
-Own code, from the description of GoCA (CVPR 2026); what that leaves open is said where it is
-settled here.
+Own code, from the descriptions of GoCA (CVPR 2026) and FA-Seg (2026); what they leave open is said
+where it is settled here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from fslab.backbones.attention import text_layers, word_columns
 from fslab.backbones.base import Layer, LayersByPath, TextBackbone
+from fslab.backbones.grids import shares_of_grids, spread_over_grids
 from fslab.backbones.reading import fold_layer
+from fslab.heads import whole_of
 from fslab.parts import versioned
 from fslab.process import ordinary
 from fslab.records import Extraction, FslabError, Picture, Reading
@@ -57,13 +60,14 @@ def word_readings(
     """Return where each one's words look, f32 [words, h, w] of 0..1, `most` passes at once.
 
     asked: (picture, words, settings, reading), as `fslab.backbones.word_attentions` takes them;
-    the prompt holds the reading's words beside, whose maps come behind the words'. All pictures
-    are seen at one size; settings differ in the prompt at most, and readings in words beside.
+    the prompt, or the reading's own, holds the reading's words beside, whose maps come behind the
+    words'. All pictures are seen at one size; settings differ in the prompt at most, and readings
+    in words beside and in their own prompt.
 
     Heads come first, then layers and passes are averaged on the grid of the finest layer, and the
     maps are blurred, scaled and spread. Raises FslabError for layers that show no attention to
     text, and where what the reading asks for is not there: heads' outputs outside
-    cross-attention, a self-attention beside a layer.
+    cross-attention, a self-attention beside a layer, queries of a UNet for a prompt of its own.
     """
     settings, reading = asked[0][2:]
     listed = LayersByPath((layer.path, layer) for layer in backbone.layers())
@@ -73,7 +77,10 @@ def word_readings(
         cells = {layer.path: self_attention_beside(layer, listed) for layer in layers}
     if reading.heads == "agreement":
         check_cross(layers, listed)
-    paths = [head.path for layer in layers for head in _heads(layer)]
+    if reading.said:
+        check_queries(backbone, layers)
+    sources = {layer.path: _sources(layer, listed, reading) for layer in layers}
+    paths = [each.path for some in sources.values() for each in some]
     paths += dict.fromkeys(each.path for each in cells.values())
     columns = [_columns(backbone, *one[1:]) for one in asked]
     found: list[dict[str, _Looks]] = [{} for _ in asked]
@@ -81,9 +88,13 @@ def word_readings(
     given = [(picture, part) for picture, _, part, _ in asked]
     for place, _, seen in backbone.passes(given, size, steps, most):
         for layer in layers:
-            each = [fold_layer(seen[one.path], one, size, backbone.order) for one in _heads(layer)]
+            some = sources[layer.path]
+            each = [fold_layer(seen[one.path], one, size, backbone.order) for one in some]
             maps = torch.stack(each).float()
-            weights = _weights(backbone, maps, layer.path, asked[place][2], reading.heads)
+            said = _said(*asked[place][2:])
+            if reading.said:
+                maps = _answers(backbone, maps[0], layer.path, said)
+            weights = _weights(backbone, maps, layer.path, said, reading.heads)
             looks = _Looks(_of_words(maps, weights, columns[place], reading.over))
             if layer.path in cells:
                 looks.cells = seen[cells[layer.path].path][0].float()
@@ -135,10 +146,53 @@ def _heads(layer: Layer) -> list[Layer]:
     return [layer.head(str(number)) for number in range(layer.heads)] or [layer]
 
 
+def _sources(layer: Layer, listed: Mapping[str, Layer], reading: Reading) -> list[Layer]:
+    """Return what a layer's maps are made of: its heads, or the queries for another prompt."""
+    if not reading.said:
+        return _heads(layer)
+    return [listed[layer.whole.removesuffix(TO_TEXT) + ".to_q"]]
+
+
+def check_queries(backbone: TextBackbone, layers: Sequence[Layer]) -> None:
+    """Refuse layers whose queries cannot meet the keys of another prompt than the pass has."""
+    if not backbone.has_unet:
+        raise FslabError(
+            f"{backbone.name} has no UNet, whose cells' queries could meet the keys of a prompt of "
+            "the words' own; leave the reading's said, or matching.attention_pass, as it is"
+        )
+    if parts := [layer.path for layer in layers if layer.path != layer.whole]:
+        raise FslabError(
+            f"{parts[0]!r} is one head, and a prompt of the words' own is read of whole layers; "
+            f"name {whole_of(parts[0])!r}"
+        )
+
+
+def _said(settings: Extraction, reading: Reading) -> Extraction:
+    """Return settings whose prompt is the one that the words are read in."""
+    return replace(settings, prompt=reading.said) if reading.said else settings
+
+
+def _answers(backbone: TextBackbone, queries: Tensor, path: str, settings: Extraction) -> Tensor:
+    """Return how cells answer a prompt's tokens, f32 [heads, tokens, h, w], softmax over these.
+
+    queries: f32 [C, h, w], of a pass with whatever prompt.
+    """
+    place = path.removesuffix(TO_TEXT)
+    attention: Any = backbone.module(place, settings.precision)
+    states = backbone.text_states(settings.prompt, settings.precision)
+    with backbone.edited_module(f"{place}.to_k", settings.precision) as to_k:
+        keys = to_k(states)[0].float()
+    heads = attention.heads
+    keys = keys.reshape(len(keys), heads, -1).transpose(0, 1)
+    cells = queries.reshape(heads, -1, queries.shape[1] * queries.shape[2])
+    answers = torch.softmax(keys @ cells * attention.scale, 1)
+    return answers.reshape(heads, -1, *queries.shape[1:])
+
+
 def _columns(
     backbone: TextBackbone, words: Sequence[str], settings: Extraction, reading: Reading
 ) -> list[list[int]]:
-    """Return the places of each word's tokens in the prompt, of those beside too."""
+    """Return the places of each word's tokens in their prompt, of those beside too."""
     if isinstance(words, str) or not words:
         raise FslabError(f"words are {words!r}; give a list of at least one word")
     every = [*words, *reading.beside]
@@ -147,7 +201,8 @@ def _columns(
             f"{every[0]!r} is the prompt's only word, which has all attention that goes to words; "
             "with over='words' give words beside it, or take over='text'"
         )
-    return [word_columns(backbone, settings.prompt, word, every) for word in every]
+    prompt = _said(settings, reading).prompt
+    return [word_columns(backbone, prompt, word, every) for word in every]
 
 
 def _weights(
@@ -200,6 +255,8 @@ def _together(layers: Sequence[_Looks], passes: int, reading: Reading) -> Tensor
     shares = [1 / len(layers)] * len(layers)
     if reading.layers == "likeness":
         shares = _likeness(layers, grid)
+    if reading.grids:
+        shares = shares_of_grids([each.grid for each in layers], reading.grids, "reading.grids")
     maps = torch.zeros(len(layers[0].words), *grid, device=layers[0].words.device)
     for each, share in zip(layers, shares, strict=True):
         resized = interpolate(each.words[None], grid, mode="bilinear", align_corners=False)[0]
@@ -209,7 +266,13 @@ def _together(layers: Sequence[_Looks], passes: int, reading: Reading) -> Tensor
     if reading.scaled:
         least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
         maps = (maps - least) / (most - least).clamp(min=_LEAST)
-    return _spread(maps, layers, shares, reading.spread) if reading.spread else maps
+    if not reading.spread_grids:
+        return _spread(maps, layers, shares, reading.spread) if reading.spread else maps
+    cells = [(each.cells, each.grid) for each in layers if each.cells is not None]
+    weights = shares_of_grids(
+        [own for _, own in cells], reading.spread_grids, "reading.spread_grids"
+    )
+    return spread_over_grids(maps, cells, weights, reading.spread)
 
 
 def _spread(maps: Tensor, layers: Sequence[_Looks], shares: Sequence[float], times: int) -> Tensor:

@@ -64,7 +64,8 @@ BatchOption = Annotated[
     ),
 ]
 MethodOption = Annotated[
-    str, typer.Option(help="freeseg-diff, fslab, diffcut, diffseg, dslo, goca or corrclip-sd")
+    str,
+    typer.Option(help="freeseg-diff, fslab, diffcut, diffseg, dslo, goca, corrclip-sd or fa-seg"),
 ]
 ClusterOption = Annotated[
     Optional[str],  # noqa: UP045

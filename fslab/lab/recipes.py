@@ -297,11 +297,56 @@ Where it differs, and why:
 - Labels are left as they are: its edges are SAM's, and nothing sharpens them.
 """
 
+FA_SEG = Recipe(
+    "fa-seg",
+    Extraction(
+        layers=("up_blocks.1.attentions.*.attn2.to_q",),
+        timesteps=(300,),
+        prompted="caption",
+        mirrored=True,
+    ),
+    KMeans(k=4, normalise="l2"),
+    Captioning("closed", "name"),
+    Matching(
+        background=GROUNDS,
+        assignment="evidence",
+        attention_layers=("*attn2.to_q",),
+        attention_timestep=300,
+        attention_background=True,
+        attention_over="words",
+        attention_pass="features",
+        attention_grids=(0.15, 0.7, 0.15, 0.0),
+        attention_scaled=True,
+        attention_spread=2,
+        attention_spread_grids=(0.1, 0.1, 0.5, 0.3),
+    ),
+    Unrefined(),
+)
+"""FA-Seg's way (2026) with the models at hand, by its description: no CLIP.
+
+The pass is conditioned on the caption, with the candidates behind it that it does not name; its
+cells' queries meet the keys of a prompt of the candidates alone. Cross-attention of the grids of
+8, 16, 32 and 64 cells weighs 0.15, 0.7, 0.15 and 0, self-attention, which multiplies it twice,
+0.1, 0.1, 0.5 and 0.3; the maps are the mean with the mirror image's. A pixel is what it looks at
+most.
+
+Where it differs, and why:
+- The paper's network is a rectified flow of Stable Diffusion 1.5 and passes almost no noise; here
+  it is the preset's own, at the timestep at which "fslab" reads words.
+- A map is averaged on a coarser grid, multiplied by its self-attention and brought back, in the
+  place of one matrix on the finest grid.
+- What the background is there is not known here: words for grounds compete in the second prompt,
+  shares are of the words alone, and each map goes from 0 to 1, as in "goca".
+- A network with fewer grids has the first weights: of mini's two, 0.15 and 0.7, and 0.1 and 0.1.
+- Nothing sharpens labels; what the paper does at the end is not known here.
+- Its segments are shown and counted where no names are, and have no part in the label map.
+"""
+
 METHODS = {
     recipe.name: recipe
-    for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFFSEG, DSLO, GOCA, CORRCLIP_SD)
+    for recipe in (FREESEG_DIFF, FSLAB, DIFFCUT, DIFFSEG, DSLO, GOCA, CORRCLIP_SD, FA_SEG)
 }
-"""Whole methods by name: the paper's, our own, and five neighbours'."""
+"""Whole methods by name: the paper's, our own, and six neighbours'."""
 
 CLUSTERINGS = {
     recipe.name: recipe

@@ -307,8 +307,8 @@ class Networks:
         def make(places: Sequence[int]) -> list[list[Entry]]:
             asked = [how for place in places for how, _ in group[place][1]]
             most = self._batch.size if len(places) > 1 else 1
-            plain = self._order.recipe.match.reading == Reading()
-            look = self._lab._look if plain else self._lab._read_words
+            read = asked and isinstance(asked[0][-1], Reading)
+            look = self._lab._read_words if read else self._lab._look
             maps = iter(look(asked, size, most))
             return [[{"array": next(maps)} for _ in group[place][1]] for place in places]
 

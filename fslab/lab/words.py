@@ -214,9 +214,11 @@ def evidence_asked(
     }
     prompts = _prompts(asked, reader)
     reading = settings.reading
-    if reading == Reading():
+    apart = settings.attention_pass == "features"
+    if reading == Reading() and not apart:
         return [(together, how) for together in prompts]
-    return [_with_beside(together, reading, settings, reader, how) for together in prompts]
+    found = [_with_beside(together, reading, settings, reader, how) for together in prompts]
+    return [_said_apart(*each, read.prompt) for each in found] if apart else found
 
 
 def reads_evidence(settings: Matching) -> bool:
@@ -298,6 +300,15 @@ def _with_beside(
     if settings.assignment == "evidence":
         return [*words, *beside], {**how, "reading": replace(reading, beside=())}
     return words, {**how, "reading": replace(reading, beside=beside)}
+
+
+def _said_apart(
+    words: list[str], how: dict[str, Any], prompt: str
+) -> tuple[list[str], dict[str, Any]]:
+    """Return words and how they are read where the pass has another prompt than theirs."""
+    reading = how["reading"]
+    said = sentence_of([*words, *reading.beside])
+    return words, {**how, "prompt": prompt, "reading": replace(reading, said=said)}
 
 
 def fitting_beside(

@@ -21,7 +21,7 @@ from fslab.records.checks import (
     check_types,
 )
 from fslab.records.clusterings import Clustering, KMeans, OwnClustering, clustering
-from fslab.records.reading import Reading
+from fslab.records.reading import Reading, check_weights
 from fslab.records.refinements import MaskCrfs, OwnRefinement, Refinement, refinement
 from fslab.records.regions import Regions
 from fslab.records.stage import Methods, Own, Settings, Stage
@@ -195,6 +195,10 @@ class Matching(Regions):
     attention_background: the prompt names the background words too. attention_over,
     attention_heads, attention_weights (of layers), attention_blur, attention_scaled,
     attention_spread: how maps are made of it, see `Reading`.
+    attention_pass: the pass has the prompt of the "words", or that of the "features", whose cells
+    then meet the keys of the words' own prompt (`Reading.said`), as FA-Seg (2026) does. It is the
+    features' own where `Extraction.prompted` says so. attention_grids, attention_spread_grids:
+    what the grids of cells weigh, the coarsest first (`Reading.grids`, `spread_grids`).
     spread_layers: self-attention (paths that end in probs) by which the beliefs of a vote or of
     evidence are spread over the picture, `fslab.match.spread_beliefs`; none where it is empty.
     spread_timestep, spread_noise: of its pass, which has no prompt. spread_confident: cells start
@@ -229,6 +233,9 @@ class Matching(Regions):
     attention_blur: float = 0.0
     attention_scaled: bool = False
     attention_spread: int = 0
+    attention_pass: Literal["words", "features"] = "words"
+    attention_grids: tuple[float, ...] = ()
+    attention_spread_grids: tuple[float, ...] = ()
     spread_layers: tuple[str, ...] = ()
     spread_timestep: int = 0
     spread_noise: Literal["added", "none"] = "none"
@@ -275,6 +282,12 @@ class Matching(Regions):
         """Refuse readings out of range, and a spread where there are no beliefs."""
         check_range(self, 0, "attention_blur", "attention_spread", "spread_change", "spread_trust")
         check_most(self, "attention_spread", "spread_steps")
+        check_weights(self, "attention_grids", "attention_spread_grids")
+        if self.attention_spread_grids and not self.attention_spread:
+            raise FslabError(
+                f"matching.attention_spread_grids is {list(self.attention_spread_grids)} and "
+                "attention_spread 0, which spreads nothing; set attention_spread too"
+            )
         check_positive(self, "spread_steps")
         check_timestep(self.spread_timestep)
         if not 0 <= self.spread_share <= 1:
@@ -295,7 +308,8 @@ class Matching(Regions):
         return Reading(
             self.background if self.attention_background else (), self.attention_over,
             self.attention_heads, self.attention_weights, self.attention_blur,
-            self.attention_scaled, self.attention_spread,
+            self.attention_scaled, self.attention_spread, grids=self.attention_grids,
+            spread_grids=self.attention_spread_grids,
         )  # fmt: skip
 
     def _check_scores(self) -> None:
