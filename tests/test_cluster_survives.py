@@ -8,11 +8,10 @@ import pytest
 from conftest import CELL_METHODS, clustering_by, write_dataset
 
 from fslab import datasets, room
-from fslab.cluster import cluster
+from fslab.cluster import cluster, project
 from fslab.cluster.bounds import bytes_of
 from fslab.evaluate import ablate
 from fslab.records import Clustering, Features, FslabError, OutOfMemory
-from fslab.widgets.projection import project
 
 
 def waves(side, channels=6):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import CELL_METHODS, clustering_by, noise_picture
 
-from fslab.cluster import cluster
+from fslab.cluster import cluster, project
 from fslab.lab import Lab
 from fslab.plots import feature_colours, overlay, similarity
 from fslab.plots.draw import pca_colours
@@ -19,7 +19,6 @@ from fslab.records import (
     Segments,
 )
 from fslab.refine import refine
-from fslab.widgets.projection import project
 
 SIZE = (32, 32)
 NAMES = ("background", "dog", "cat")

@@ -16,8 +16,7 @@ from PIL import Image
 from plotly.callbacks import InputDeviceState, Points
 
 import fslab
-from fslab import Recipe
-from fslab.cluster import join
+from fslab.cluster import join, project
 from fslab.datasets import VOC, read_mask, voc
 from fslab.evaluate import evaluate
 from fslab.lab.facts import facts
@@ -36,7 +35,6 @@ from fslab.widgets import (
     segment_yours,
 )
 from fslab.widgets.panel import fitted
-from fslab.widgets.projection import project
 from fslab.widgets.worker import Worker
 
 ROOT = fslab.__path__[0] + "/.."
@@ -616,33 +614,3 @@ def test_yours_refuse_bad_files_and_go_on(lab, data):
     assert waited(explorer).message == ""
     assert "<b>" not in explorer._links.value
     assert explorer.result.picture.pixels.shape == own.pixels.shape
-
-
-# --- what can be pasted into a cell
-
-
-def test_code_of_every_view_computes_the_view(lab, data):
-    picture = data.samples[0].picture()
-    opened = [
-        explore_features(lab, data, timestep=77, point=(5, 6)), explore_clusters(lab, data, k=5),
-        explore_matching(lab, data, region="box", candidates=("dog", "zebra")),
-        explore_refinement(lab, data, iterations=4),
-    ]  # fmt: skip
-    for explorer in opened:
-        names = {"lab": lab, "picture": picture, "fslab": fslab}
-        exec(waited(explorer).code, names)
-        if "features" in names:
-            assert np.array_equal(
-                names["features"][explorer.layer], explorer._shown.shown[0].features
-            )
-        if "segments" in names:
-            assert (names["segments"].labels == explorer.segments.labels).all()
-        if "match" in names:
-            assert np.array_equal(names["match"].probabilities, explorer.match.probabilities)
-            assert (names["result"].named.labels == explorer._shown.found.named.labels).all()
-        elif "result" in names:
-            assert (names["result"].labels.labels == explorer.labels.labels).all()
-        assert explorer.code.splitlines()[0].split("(")[0] in explorer._code.value
-    recipe = opened[1].recipe
-    assert eval(opened[1].code.removeprefix("segments = lab.segments(picture, ")[:-1]) == recipe
-    assert isinstance(recipe, Recipe)

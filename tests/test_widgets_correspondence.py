@@ -146,22 +146,6 @@ def test_a_backbone_without_time_and_more_points_than_one(tmp_path):
     explorer = waited(explore_correspondence(rgb, pictures, layer="colour", lines=3))
     assert explorer._timestep.disabled
     assert "timestep" not in explorer.code
-    names = {"lab": rgb, "picture": pictures[0], "other": pictures[1]}
-    exec(explorer.code, names)
-    assert np.array_equal(names["found"].likeness, explorer.found[0].likeness)
-
-
-def test_the_code_computes_the_view(lab, data):
-    state = {"timestep": 77, "layer": LAYER, "pins": ((5, 6),), "temperature": 0.04, "lines": 4}
-    explorer = waited(explore_correspondence(lab, data, **state))
-    names = {"lab": lab, "picture": data.samples[0].picture(), "other": data.samples[1].picture()}
-    exec(explorer.code, names)
-    assert np.array_equal(names["found"].likeness, explorer.found[0].likeness)
-    assert np.array_equal(names["found"].matches, explorer.found[0].matches)
-    assert len(names["near"]) == 4
-    assert "lab.correspond" in explorer._code.value
-    assert explorer.recipe.extract.layers == (LAYER,)
-    assert explorer.recipe.extract.timesteps == (77,)
 
 
 def test_warm_moves_read_nothing_anew(lab, data, monkeypatch):

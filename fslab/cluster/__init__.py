@@ -6,13 +6,15 @@ from fslab.cluster.common import common_labels, fit_components, in_components
 from fslab.cluster.graph import affinity, normalised_cut, recursive_cut
 from fslab.cluster.joining import coordinates, join, position, resize, unit_length
 from fslab.cluster.merging import aggregate, merge_maps
-from fslab.cluster.pixels import assign_pixels, nearest
+from fslab.cluster.pixels import assign_pixels, at_cells, nearest
+from fslab.cluster.projection import project
 
 __all__ = [
     "affinity",
     "agglomerative",
     "aggregate",
     "assign_pixels",
+    "at_cells",
     "best_by_silhouette",
     "cluster",
     "common_labels",
@@ -28,6 +30,7 @@ __all__ = [
     "nearest",
     "normalised_cut",
     "position",
+    "project",
     "recursive_cut",
     "resize",
     "spectral",

@@ -52,6 +52,16 @@ def nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return taken
 
 
+def at_cells(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the label at the middle of each of h x w cells, [h, w], of labels [H, W]."""
+    rows, columns = (
+        ((np.arange(cells) + 0.5) * limit / cells).astype(int)
+        for cells, limit in zip(size, labels.shape, strict=True)
+    )
+    taken: np.ndarray = labels[np.ix_(rows, columns)]
+    return taken
+
+
 def _cells_of(pixels: int, cells: int) -> np.ndarray:
     """Return the cell of each of a side's pixels, int64 [pixels]."""
     places = np.arange(pixels) * (1 / (pixels / cells))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 import plotly.graph_objects as go
@@ -23,11 +23,17 @@ from fslab.records import (
     FslabError,
     LabelMap,
     Picture,
+    Point,
+    Points,
     Segments,
     check_kind,
     check_numbers,
+    points_of,
 )
 from fslab.vectors import unit
+
+Joined = Literal["mean", "highest"]
+"""What several cosines of a cell count as."""
 
 Stage = PictureLike | Segments | LabelMap
 """What is drawn of a picture: itself, what a stage made of it, or truth as u8 [H, W]."""
@@ -149,21 +155,28 @@ def _each(maps: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, float]]
 
 
 def similarity(
-    features: Features, layer: str, point: tuple[int, int], picture: PictureLike | None = None
+    features: Features,
+    layer: str,
+    point: Points,
+    picture: PictureLike | None = None,
+    joined: Joined = "mean",
 ) -> go.Figure:
     """Show each cell's cosine similarity to the cell at a point, (row, column) in pixels.
 
-    With the picture, it stands to the left with the point marked. Raises FslabError for a
+    point: one, or several, and then each cell's "mean" or "highest" cosine to them, as `joined`
+    says. With the picture, it stands to the left with the points marked. Raises FslabError for a
     point outside the picture.
     """
-    values = cosine_to(_map_of(features, layer), point, features.size)
+    points = points_of(point, features.size, "points")
+    values = cosines_to(_map_of(features, layer), points, features.size, joined)
     panels = [Panel(short_path(layer), np.zeros((*features.size, 3), np.uint8), photo=False)]
     if picture is not None:
         picture = read(picture)
         check_size(picture, features.size, "features")
         panels.insert(0, Panel("picture", picture.pixels))
-    words = f"{features.name}: similarity to row {point[0]}, column {point[1]}"
-    figure = compose(panels, words, right=80)
+    row, column = points[-1]
+    where = f"row {row}, column {column}" if len(points) == 1 else f"{len(points)} points, {joined}"
+    figure = compose(panels, f"{features.name}: similarity to {where}", right=80)
     last = len(panels)
     figure.add_trace(
         go.Heatmap(
@@ -178,12 +191,24 @@ def similarity(
     for column in range(1, last + 1):
         figure.add_trace(
             go.Scatter(
-                x=[point[1]], y=[point[0]], mode="markers", marker=mark, showlegend=False,
+                x=[across for _, across in points], y=[down for down, _ in points],
+                mode="markers", marker=mark, showlegend=False,
                 hovertemplate="the point<extra></extra>",
             ),
             row=1, col=column,
         )  # fmt: skip
     return figure
+
+
+def cosines_to(
+    value: np.ndarray, points: Sequence[Point], size: tuple[int, int], joined: Joined = "mean"
+) -> np.ndarray:
+    """Return f32 [h, w]: the mean, or the highest, of each cell's cosines to several pixels'."""
+    if joined not in get_args(Joined):
+        raise FslabError(f"joined is {joined!r}; it must be one of {', '.join(get_args(Joined))}")
+    each = np.stack([cosine_to(value, point, size) for point in points])
+    found: np.ndarray = each.mean(0) if joined == "mean" else each.max(0)
+    return found
 
 
 def cosine_to(value: np.ndarray, point: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import ipywidgets as widgets
 import numpy as np
 
-from fslab.cluster import coordinates
+from fslab.cluster import at_cells, coordinates, project
 from fslab.lab import Lab
 from fslab.plots.colours import grey, segment_colours
 from fslab.plots.places import middle
@@ -27,14 +27,15 @@ from fslab.records import (
 from fslab.score import score_image, summarise
 from fslab.widgets.ahead import needs_of, next_timesteps
 from fslab.widgets.board import TITLE, Board, Box
+from fslab.widgets.code import Script, extraction_code, settings_code, stage_code
 from fslab.widgets.controls import Knob, check_value, choice, number, row, whole, words
 from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.methods import MethodKnobs
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.plane import Bars, Plane
-from fslab.widgets.projection import project
-from fslab.widgets.texts import note_of, recipe_code
+from fslab.widgets.python import Words, call
+from fslab.widgets.texts import note_of
 from fslab.widgets.worker import Needs
 
 _HINT = (
@@ -63,7 +64,8 @@ class ClusterResult:
     """What `explore_clusters` shows.
 
     cells: each cell's cluster, int [h, w]; plane: its place in the plane, f32 [h * w, 2];
-    oracle: the oracle mIoU of this one picture, None where the truth is not known.
+    points: what the plane's cells are made of; oracle: the oracle mIoU of this one picture, None
+    where the truth is not known.
     """
 
     subject: Subject
@@ -71,6 +73,7 @@ class ClusterResult:
     segments: Segments
     cells: np.ndarray
     plane: np.ndarray
+    points: CellClustering
     projection: str
     oracle: float | None
     recipe: Recipe
@@ -229,10 +232,10 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
             (picture.digest, recipe.extract, view.points, view.projection),
             lambda: project(cells.reshape(len(cells), -1).T, view.projection),
         )
-        labels = _cell_labels(segments, cells.shape[1:])
+        labels = at_cells(segments.labels, cells.shape[1:])
         title = f"{view.subject.spoken}: {segments.count} clusters by {recipe.cluster.method}"
         return ClusterResult(
-            view.subject, features, segments, labels, plane, view.projection,
+            view.subject, features, segments, labels, plane, view.points, view.projection,
             _oracle(view.subject, segments), recipe, title,
         )  # fmt: skip
 
@@ -310,7 +313,22 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
                 self._bars.light(lit)
 
     def _code_of(self, result: ClusterResult) -> str:
-        return f"segments = lab.segments(picture, {recipe_code(result.recipe)})"
+        script, recipe = Script(self._lab), result.recipe
+        picture = script.picture(result.subject)
+        how = extraction_code(self._lab, recipe.extract)
+        features = script.set("features", call("lab.extract", picture, **how))
+        segments = script.set("segments", stage_code("lab.cluster", recipe.cluster, features))
+        script.draw("fslab.show", picture, segments)
+        script.use("fslab.cluster", "at_cells", "coordinates", "project")
+        cells = script.set("cells", call("coordinates", features, settings_code(result.points)))
+        flat = Words(f"{cells}.reshape(len({cells}), -1).T")
+        points = script.set("points", call("project", flat, result.projection))
+        labels = call("at_cells", Words(f"{segments}.labels"), Words(f"{cells}.shape[1:]"))
+        labels = script.set("labels", labels)
+        title = f"cells by {result.projection}"
+        script.draw("scatter", points, Words(f"{labels}.ravel()"), (), title)
+        script.score("oracle", result.subject, segments=segments)
+        return str(script)
 
 
 def explore_clusters(
@@ -334,16 +352,6 @@ def _places(size: tuple[int, int], width: int) -> tuple[float, list[Box]]:
         plane = Box(0, picture.bottom + TITLE, width - 2, 260)
     bars = Box(44, max(picture.bottom, plane.bottom) + TITLE, width - 46, 80)
     return bars.bottom + 44, [picture, plane, bars]
-
-
-def _cell_labels(segments: Segments, size: tuple[int, ...]) -> np.ndarray:
-    """Return the cluster at the middle of each cell, int32 [h, w]."""
-    places = [
-        ((np.arange(cells) + 0.5) * limit / cells).astype(int)
-        for cells, limit in zip(size, segments.size, strict=True)
-    ]
-    labels: np.ndarray = segments.labels[np.ix_(*places)]
-    return labels
 
 
 def _chosen_pixels(result: ClusterResult, cells: Iterable[int]) -> np.ndarray:

@@ -27,11 +27,13 @@ from fslab.records import (
 )
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import Board, Box
+from fslab.widgets.code import Script, extraction_code
 from fslab.widgets.controls import HALF, STYLE, Knob, number, row, whole
 from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
 from fslab.widgets.panel import Panel, in_rows
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.points import PointExplorer, within
+from fslab.widgets.python import call, code
 from fslab.widgets.texts import note_of
 from fslab.widgets.worker import Needs
 
@@ -244,27 +246,23 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
         self._board.figure.layout.shapes = _lines(result, boxes, figure)
 
     def _code_of(self, result: CorrespondenceResult) -> str:
-        steps = result.recipe.extract.timesteps
-        step = f", timesteps={steps[0]}" if self._lab.backbone.timestep is not None else ""
-        how = f"layers={list(result.recipe.extract.layers)!r}{step}"
+        script = Script(self._lab)
+        picture = script.picture(result.subject)
+        places = script.places(result.others, "other")
+        points = script.set("points", code(list(result.points)))
+        how = extraction_code(self._lab, result.recipe.extract)
         warm = result.found[0].temperature
-        drawn = "correspondences(picture, found, other)"
-        imported, lines = "correspondences", []
-        if result.neighbours is not None:
-            imported = "correspondences, neighbours"
-            near = f"lab.mutual_neighbours(picture, other, {how}, most={result.lines})"
-            lines = [f"near = {near}", "neighbours(picture, near, other)"]
-        return "\n".join(
-            [
-                f"from fslab.plots import {imported}\n",
-                f"# picture is {result.subject.name!r}, other is {result.others[0].name!r}",
-                f"points = {list(result.points)!r}",
-                f"found = lab.correspond(picture, points, other, {how}, temperature={warm})",
-                *lines[:1],
-                drawn,
-                *lines[1:],
-            ]
-        )
+        beside = {"temperature": warm} if warm else {}
+        for which, place in enumerate(places, 1):
+            ending = f"_{which}" if len(places) > 1 else ""
+            other = script.read(place, f"other{ending}")
+            found = call("lab.correspond", picture, points, other, **how, **beside)
+            found = script.set(f"found{ending}", found)
+            script.draw("correspondences", picture, found, other)
+            if which == 1 and result.neighbours is not None:
+                near = call("lab.mutual_neighbours", picture, other, **how, most=result.lines)
+                script.draw("neighbours", picture, script.set("near", near), other)
+        return str(script)
 
 
 def explore_correspondence(

@@ -13,15 +13,17 @@ import numpy as np
 from fslab.lab import Lab
 from fslab.plots.common import component_colours
 from fslab.plots.draw import colours_and_share
-from fslab.plots.maps import cosine_to
+from fslab.plots.maps import Joined, cosine_to, cosines_to
 from fslab.records import Components, Extraction, FslabError, Picture, Point, Recipe
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import Board, Box
+from fslab.widgets.code import Script, extraction_code
 from fslab.widgets.controls import Knob, choice, row, show_only, whole
 from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.points import PointExplorer, within
+from fslab.widgets.python import Words, call, code
 from fslab.widgets.texts import note_of
 from fslab.widgets.worker import Needs
 
@@ -46,7 +48,7 @@ class _View:
     subject: Subject
     layers: tuple[tuple[str, int], ...]
     points: tuple[Point, ...]
-    joined: str
+    joined: Joined
     fitted: tuple[str, ...]
 
 
@@ -68,7 +70,7 @@ class FeatureResult:
 
     subject: Subject
     points: tuple[Point, ...]
-    joined: str
+    joined: Joined
     shown: tuple[LayerView, ...]
     recipe: Recipe
     title: str
@@ -182,8 +184,7 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         colours, share = self._once(
             "colours", (key, view.fitted), lambda: self._coloured(view, value, settings)
         )
-        each = np.stack([cosine_to(value, point, picture.size) for point in points])
-        cosines = each.mean(0) if view.joined == "mean" else each.max(0)
+        cosines = cosines_to(value, points, picture.size, view.joined)
         return LayerView(layer, timestep, value, colours, share, cosines)
 
     def _coloured(
@@ -245,20 +246,29 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         self._board.arrange(max(bottom, 160) + 4, [*upper, *lower])
 
     def _code_of(self, result: FeatureResult) -> str:
-        shown = result.shown[0]
-        steps = result.recipe.extract.timesteps
-        timestep = f", timesteps={steps[0]}" if self._lab.backbone.timestep is not None else ""
-        if result.fitted:
-            return (
-                "from fslab.plots import component_maps\n\n"
-                f"common = lab.components(pictures, layers=[{shown.layer!r}]{timestep})\n"
-                "component_maps([picture], [lab.in_components(picture, common)], common)"
-            )
-        return (
-            "from fslab.plots import similarity\n\n"
-            f"features = lab.extract(picture, layers=[{shown.layer!r}]{timestep})\n"
-            f"similarity(features, {shown.layer!r}, {result.points[-1]}, picture)"
-        )
+        script = Script(self._lab)
+        picture = script.picture(result.subject)
+        for place, shown in enumerate(result.shown):
+            name = "second" if place else "features"
+            how = extraction_code(self._lab, self._extraction(shown.layer, shown.timestep))
+            features = script.set(name, call("lab.extract", picture, **how))
+            if result.fitted:
+                common = self._common_code(script, place, how)
+                values = call("lab.in_components", picture, common)
+                script.draw("component_maps", [picture], [values], common)
+            else:
+                script.draw("feature_colours", features, picture=picture)
+            several = {"joined": result.joined} if len(result.points) > 1 else {}
+            points = list(result.points) if several else result.points[0]
+            script.draw("similarity", features, shown.layer, points, picture, **several)
+        return str(script)
+
+    def _common_code(self, script: Script, place: int, how: Mapping[str, Any]) -> Words:
+        """Write how the components of several pictures are found, which are read once."""
+        if not place:
+            script.set("pictures", code(script.places(self._together, "picture")))
+        made = call("lab.components", Words("pictures"), **how)
+        return script.set("second_common" if place else "common", made)
 
 
 def explore_features(lab: Lab, pictures: Given | Iterable[Given], **state: Any) -> FeatureExplorer:

@@ -14,12 +14,14 @@ from fslab.match import Match, views
 from fslab.plots import overlay
 from fslab.records import Caption, FslabError, Matching, Recipe, Unrefined
 from fslab.widgets.board import TITLE, Board, Box
+from fslab.widgets.code import Script
 from fslab.widgets.controls import HALF, STYLE, Knob, choice, row, tags
 from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.panel import Panel, fitted, side_by_side
 from fslab.widgets.pictures import Given, Subject
+from fslab.widgets.python import Words, call
 from fslab.widgets.scores import ROW, BestTexts, Matrix, longest
-from fslab.widgets.texts import note_of, recipe_code
+from fslab.widgets.texts import note_of
 
 _HINT = (
     "Click beside the candidates, type a word and press Tab to add it; its cross removes it. Click "
@@ -258,16 +260,24 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
                 self._matrix.show(result.match, result.found.vocabulary.names, number, framed)
 
     def _code_of(self, result: MatchResult) -> str:
-        return (
-            "from dataclasses import asdict\n\n"
-            f"recipe = {recipe_code(result.recipe)}\n"
-            f"words = {result.candidates!r}\n"
-            "result = lab.segment(picture, recipe, fslab.VOC.extended(words), words)\n"
-            "match = lab.score_segments(\n"
-            "    picture, result.segments, words, result.vocabulary, result.features,\n"
-            "    **asdict(recipe.match)\n"
-            ")"
-        )
+        script = Script(self._lab)
+        script.use("dataclasses", "asdict")
+        script.use("fslab.match", "views")
+        picture = script.picture(result.subject)
+        recipe = script.recipe(self._lab, result.recipe, self._start.name)
+        words = script.words("candidates", result.candidates)
+        known = script.extended(result.subject.vocabulary, result.candidates, words)
+        found = call("lab.segment", picture, recipe, known, words)
+        found = script.set("result", found)
+        parts = [Words(f"{found}.{name}") for name in ("segments", "vocabulary", "features")]
+        settings = Words(f"{found}.recipe.match")
+        asked = [picture, parts[0], words, *parts[1:], Words(f"**asdict({settings})")]
+        match = script.set("match", call("lab.score_segments", *asked))
+        script.draw("fslab.show", picture, Words(f"{found}.named"))
+        script.draw("score_matrix", match, Words(f"{parts[1]}.names"))
+        seen = call("views", picture, parts[0], settings)
+        script.draw("region_views", {"shown to CLIP": seen})
+        return str(script)
 
 
 def explore_matching(

@@ -16,12 +16,14 @@ from fslab.plots.colours import class_colours, grey
 from fslab.records import LabelMap, Recipe, Unrefined, void_of
 from fslab.score import score_image, summarise
 from fslab.widgets.board import Board
+from fslab.widgets.code import Script
 from fslab.widgets.controls import Knob, row
 from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.methods import MethodKnobs
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
-from fslab.widgets.texts import note_of, recipe_code
+from fslab.widgets.python import Words, call
+from fslab.widgets.texts import note_of
 
 _HINT = (
     "Widths are in pixels (position) and grey levels (colour): a pixel is pulled towards the label "
@@ -132,7 +134,18 @@ class RefinementExplorer(RecipeExplorer[RefinementResult]):
         self._board.arrange(boxes[-1].bottom, boxes)
 
     def _code_of(self, result: RefinementResult) -> str:
-        return f"result = lab.segment(picture, {recipe_code(result.recipe)})"
+        script = Script(self._lab)
+        picture = script.picture(result.subject)
+        recipe = script.recipe(self._lab, result.recipe, self._start.name)
+        known = script.vocabulary(result.subject.vocabulary)
+        found = script.set("result", call("lab.segment", picture, recipe, *known))
+        maps = [Words(f"{found}.named"), Words(f"{found}.labels")]
+        script.draw("fslab.show", picture, *maps)
+        changed = script.set("changed", Words(f"{maps[0]}.labels != {maps[1]}.labels"))
+        script.draw("value_maps", picture, {"changed": changed}, "", "changed")
+        for each in maps:
+            script.score("voc21", result.subject, Words(f"{each}.labels"))
+        return str(script)
 
 
 def explore_refinement(

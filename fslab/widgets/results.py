@@ -18,11 +18,13 @@ from fslab.lab import Lab, Result
 from fslab.plots import overlay, segment_picture
 from fslab.records import Confusion, FslabError, Picture, Recipe, void_of
 from fslab.widgets.board import Board
+from fslab.widgets.code import Script, path_code
 from fslab.widgets.controls import FULL, STYLE, Knob, check_value, choice, row
 from fslab.widgets.explorer import Explorer
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Subject
-from fslab.widgets.texts import note_of, recipe_code
+from fslab.widgets.python import Code, Words, call
+from fslab.widgets.texts import note_of
 
 ORDERS = (("worst first", "worst"), ("best first", "best"), ("by name", "name"))
 _HINT = "Pick a picture to see its stages; filter by a class of the truth to see where it fails."
@@ -76,7 +78,7 @@ class ResultBrowser(Explorer[BrowseResult]):
         lab: Lab | None = None,
     ) -> None:
         super().__init__(lab, _HINT)
-        self._run = rows_of(report)
+        self._report, self._run = report, rows_of(report)
         self._dataset = dataset
         if dataset is not None and lab is None:
             self._given = _lab_of(self._run)
@@ -222,7 +224,29 @@ class ResultBrowser(Explorer[BrowseResult]):
         return f"{said}IoU in percent: {', '.join(parts)}{where}"
 
     def _code_of(self, result: BrowseResult) -> str:
-        return f"result = lab.segment(picture, {recipe_code(result.recipe)})"
+        if result.subject is None:
+            return self._figures_code(result)
+        script, subject = Script(self._lab), result.subject
+        picture = script.picture(subject)
+        recipe = script.recipe(self._lab, result.recipe, result.recipe.name)
+        known = script.vocabulary(subject.vocabulary)
+        found = script.set("result", call("lab.segment", picture, recipe, *known))
+        maps = [Words(f"{found}.segments"), Words(f"{found}.labels")]
+        script.draw("fslab.show", picture, *script.truth(subject), *maps)
+        return str(script)
+
+    def _figures_code(self, result: BrowseResult) -> str:
+        """Return how this browser is opened, which without a data set has figures alone."""
+        script = Script(None)
+        script.use("fslab.widgets", "browse_results")
+        if isinstance(self._report, Report):
+            script.note("report: the one that the browser was given")
+            report: Code = Words("report")
+        else:
+            report = path_code(os.fspath(self._report))
+        chosen = {} if result.row is None else {"picture": result.row.name}
+        script.do(call("browse_results", report, **chosen))
+        return str(script)
 
 
 def browse_results(

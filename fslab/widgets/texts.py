@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import fields
 from html import escape
-from typing import Any
 
 import ipywidgets as widgets
 
-from fslab.records import STAGES, Own, Recipe
-from fslab.records.recipe import METHODS
 from fslab.widgets.controls import FULL
 
 _INK = "var(--jp-ui-font-color1, inherit)"
@@ -70,30 +66,6 @@ def note_of(line: widgets.HTML, text: str, soft: bool = False) -> widgets.HTML:
 def code_block(code: str) -> str:
     """Return code to be copied, as HTML."""
     return f'<pre style="{_CODE}">{escape(code)}</pre>'
-
-
-def recipe_code(recipe: Recipe) -> str:
-    """Return the Python expression that makes a recipe: what differs from the defaults."""
-    plain = Recipe()
-    changed: dict[str, Any] = {}
-    for stage in STAGES:
-        part = getattr(recipe, stage)
-        if isinstance(part, Own):
-            changed[stage] = part.method
-            continue
-        usual = getattr(plain, stage)
-        if stage in METHODS and part.method != usual.method:
-            usual = METHODS[stage].settings(part.method)
-            changed[f"{stage}.method"] = part.method
-        for entry in fields(part):
-            value = getattr(part, entry.name)
-            if value != getattr(usual, entry.name):
-                changed[f"{stage}.{entry.name}"] = (
-                    list(value) if isinstance(value, tuple) else value
-                )
-    lines = "".join(f"    {key!r}: {value!r},\n" for key, value in changed.items())
-    settings = f"{{\n{lines}}}" if changed else "{}"
-    return f"fslab.Recipe().change({settings}, name={recipe.name!r})"
 
 
 def download_link(data: bytes, kind: str, name: str, text: str) -> str:

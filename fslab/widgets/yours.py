@@ -17,17 +17,21 @@ from fslab.lab.facts import facts
 from fslab.plots import overlay, segment_picture
 from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.board import Board
+from fslab.widgets.code import Script
 from fslab.widgets.controls import Knob, check_value, choice, row, tags, words
 from fslab.widgets.explorer import Explorer
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Given, PicturePicker, Subject, read_upload, subjects_of
-from fslab.widgets.texts import download_link, note_of, recipe_code
+from fslab.widgets.python import Code, Words, call
+from fslab.widgets.texts import download_link, note_of
 
 STAGES = ("caption", "extract", "cluster", "match", "refine")
 """The stages of a whole method, in the order in which `Lab.segment` tells of them."""
 
 _FROM_PATH = "Upload a picture, or give the path of one and press Enter."
 _FROM_LIST = "Choose a picture, or upload one of your own."
+_DRAWN = ("segments", "labels")
+"""What of a result is drawn beside the picture."""
 _HINT = "Without classes the caption says what to look for; words beyond them are looked for too."
 
 
@@ -42,6 +46,8 @@ class _View:
 class SegmentedResult:
     """What `segment_yours` shows: every stage, and the files as bytes."""
 
+    subject: Subject
+    classes: tuple[str, ...]
     found: Result
     recipe: Recipe
     mask: bytes
@@ -180,7 +186,9 @@ class SegmentYours(Explorer[SegmentedResult]):
         )
         report = json.dumps(facts(found, self._lab.caveat(found.picture)), indent=1).encode()
         title = f"{view.subject.name}: {recipe.name}"
-        return SegmentedResult(found, recipe, _mask_bytes(found), report, title)
+        return SegmentedResult(
+            view.subject, view.classes, found, recipe, _mask_bytes(found), report, title
+        )
 
     def _picture_of(self, result: SegmentedResult) -> Picture:
         return result.found.picture
@@ -213,7 +221,15 @@ class SegmentYours(Explorer[SegmentedResult]):
         self._board.arrange(boxes[-1].bottom, boxes)
 
     def _code_of(self, result: SegmentedResult) -> str:
-        return f"result = lab.segment(picture, {recipe_code(result.recipe)})"
+        script = Script(self._lab)
+        picture = script.picture(result.subject)
+        asked: list[Code] = [script.recipe(self._lab, result.recipe, result.recipe.name)]
+        if result.classes:
+            words = script.words("classes", result.classes)
+            asked += [script.extended(VOC, result.classes, words), words]
+        found = script.set("result", call("lab.segment", picture, *asked))
+        script.draw("fslab.show", picture, *(Words(f"{found}.{each}") for each in _DRAWN))
+        return str(script)
 
 
 def segment_yours(
