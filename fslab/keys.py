@@ -42,7 +42,7 @@ TIMELESS_PASS = ("precision",)
 SCORE = (
     "view", "margin", "tokens", "views_up_to", "templates", "synonyms", "background", "compete",
     "probabilities", "assignment", "temperature", "threshold",
-    *(entry.name for entry in fields(Regions)),
+    "bank", "bank_nearest", "bank_weight", *(entry.name for entry in fields(Regions)),
 )  # fmt: skip
 """What scoring segments reads of `Matching`; the rest is about evidence and votes."""
 
@@ -237,10 +237,12 @@ def match_key(
     segments: Segments,
     asked: tuple[Vocabulary, Sequence[str], Matching],
     features: Features | None = None,
+    bank: str = "",
 ) -> str:
     """Name segments' scores against texts; asked: the vocabulary, the candidates, and how.
 
-    features: those that the scores were made with, where the settings read any.
+    features: those that the scores were made with, where the settings read any. bank: the digest
+    of the regions that helped.
     """
     vocabulary, candidates, settings = asked
     read = settings.reads_features and features is not None
@@ -249,6 +251,7 @@ def match_key(
         weights=weights, picture=picture.digest, segments=content({"": segments.labels}),
         texts=texts_of(vocabulary), candidates=tuple(candidates),
         **({"features": maps_of(features)} if read and features is not None else {}),
+        **({"bank": bank} if bank else {}),
     )  # fmt: skip
 
 

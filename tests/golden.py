@@ -47,6 +47,7 @@ from fslab.match import (
     load_matcher,
     name_segments,
     read_regions,
+    region_keys,
     score_segments,
     spread_beliefs,
     walk_beliefs,
@@ -289,6 +290,11 @@ def _regions(folder: Path) -> Outputs:
         one.regions: some(read_regions(patches, _segments(), one, features()).vectors)
         for one in (scoped, tokens)
     }
+
+
+@case(region_keys)
+def _region_keys(folder: Path) -> Outputs:
+    return {"keys": some(region_keys(features(), _segments()))}
 
 
 @case(evidence_asked, Matching)

@@ -20,7 +20,7 @@ from fslab.datasets import VOC
 from fslab.evaluate import plan
 from fslab.extract import complete
 from fslab.lab import Lab
-from fslab.match import score_segments
+from fslab.match import Bank, score_segments
 from fslab.parts import identity, versioned
 from fslab.records import (
     Extraction,
@@ -281,9 +281,14 @@ def test_scores_read_what_their_key_holds_and_nothing_else(tiny, picture):
     halves = Segments(np.repeat([[0, 1]], 64, 0).repeat(32, 1).astype(np.int32))
     read = set()
     regions = {"regions": "scoped", "regions_sharpness": 0.0}
-    for more in ({}, {"view": "box"}, {"tokens": True, "views_up_to": 1}, regions):
+    features = Features({"up": np.eye(4, dtype=np.float32).reshape(4, 2, 2)}, picture.size)
+    values = np.eye(3, matcher.width, dtype=np.float32)
+    bank = Bank(np.eye(3, 4, dtype=np.float32), values, (), {})
+    helped = {"bank": "a file"}
+    for more in ({}, {"view": "box"}, {"tokens": True, "views_up_to": 1}, regions, helped):
         settings, seen = watched(Matching(**more))
-        score_segments(picture, halves, VOC, ["dog"], settings, matcher)
+        asked = (picture, halves, VOC, ["dog"], settings, matcher)
+        score_segments(*asked, features=features, bank=bank)
         read |= seen
     assert read == set(keys.SCORE)
 

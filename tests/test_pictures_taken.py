@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import plotly.graph_objects as go
@@ -91,6 +92,11 @@ def fitted(lab, picture):
     return lab.components([picture], "kmeans", 2)
 
 
+def banked(lab, picture):
+    with TemporaryDirectory() as folder:
+        return lab.bank([picture], "freeseg-diff", out=f"{folder}/bank.safetensors").values
+
+
 THREE = fit_components(np.eye(4, dtype=np.float32))
 LOWEST = Matching(assignment="argmax")
 
@@ -99,6 +105,7 @@ TAKERS = {
     "Lab.extract": lambda lab, picture: lab.extract(picture),
     "Lab.extract_many": lambda lab, picture: lab.extract_many([picture]),
     "Lab.extract_all": lambda lab, picture: list(lab.extract_all([picture])),
+    "Lab.bank": banked,
     "Lab.tune": lambda lab, picture: lab.tune([picture], **CHOICES).table(),
     "Lab.attention": lambda lab, picture: lab.attention(picture, WORDS),
     "Lab.correspond": lambda lab, picture: lab.correspond(picture, (3, 5), picture).likeness,

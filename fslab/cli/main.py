@@ -435,6 +435,30 @@ def cosegment(
 
 
 @app.command()
+def bank(
+    pictures: Annotated[str, typer.Argument(help="a folder of pictures, which need no labels")],
+    out: Annotated[str, typer.Option(help="the file, *.safetensors; one that is there goes on")],
+    preset: PresetOption = "mini",
+    backbone: BackboneOption = None,
+    method: Annotated[
+        str, typer.Option(help="whose features and segments are taken: fslab, freeseg-diff, ...")
+    ] = "fslab",
+    recipe_file: RecipeOption = None,
+    settings: SetOption = None,
+    limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
+    precision: PrecisionOption = None,
+    encoder: EncoderOption = None,
+) -> None:
+    """Make a bank of the regions of pictures, which helps to name those of other pictures."""
+    from fslab.cli.bank import bank_of_folder
+    from fslab.lab import Lab
+
+    recipe = chosen_recipe(method, None, None, parse_settings(settings or []), recipe_file)
+    models = {"captioner": None, "precision": precision, "encoder": encoder}
+    print(bank_of_folder(Lab(preset, backbone, **models), pictures, recipe, out, limit))
+
+
+@app.command()
 def layers(
     preset: Annotated[
         str, typer.Argument(help="a preset, or a folder of weights", envvar=DEFAULT_PRESET)

@@ -21,6 +21,7 @@ from fslab.keys import (
     segments_key,
     text_key,
 )
+from fslab.lab.banks import opened_bank, with_bank
 from fslab.lab.clock import Clock
 from fslab.lab.common import Common
 from fslab.lab.memory import Memory
@@ -173,7 +174,8 @@ class Lab(Common):
         if imposed and imposed != {name: has[name] for name in imposed}:
             recipe = replace(recipe, cluster=replace(recipe.cluster, **imposed))
         recipe = recipe.renewed()
-        return recipe if isinstance(recipe.extract, OwnExtraction) else self._completed(recipe)
+        own = isinstance(recipe.extract, OwnExtraction)
+        return with_bank(self, recipe if own else self._completed(recipe))
 
     def _completed(self, recipe: Recipe) -> Recipe:
         """Return a recipe with what this backbone fills in of layers, timesteps and words."""
@@ -666,7 +668,7 @@ class Lab(Common):
 
             return score_segments(
                 picture, segments, vocabulary, candidates, settings, self.matcher,
-                patches and patches(), features=features,
+                patches and patches(), features=features, bank=opened_bank(self, settings),
             )  # fmt: skip
 
         key = self._score_key(picture, segments, vocabulary, candidates, settings, features)
@@ -681,12 +683,16 @@ class Lab(Common):
         settings: Matching,
         features: Features | None = None,
     ) -> str:
-        from fslab.match import load_matcher, read_regions, score_segments
+        from fslab.match import load_matcher, read_regions, region_keys, score_segments
 
         makers, asked = [score_segments, load_matcher], (vocabulary, candidates, settings)
         makers += [read_regions] if settings.regions != "none" else []
-        weights = self.clip_fingerprint
-        return match_key(makers, self.device, weights, picture, segments, asked, features)
+        weights, bank = self.clip_fingerprint, opened_bank(self, settings)
+        if bank is not None:
+            makers += [region_keys]
+            bank.check_apart(picture)
+        held = "" if bank is None else bank.digest
+        return match_key(makers, self.device, weights, picture, segments, asked, features, held)
 
     @stage
     def _refine(self, picture: Picture, labels: LabelMap, settings: Refinement) -> LabelMap:

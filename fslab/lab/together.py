@@ -12,6 +12,7 @@ import numpy as np
 
 from fslab.batches import Batch, Entry
 from fslab.devices import on_processors
+from fslab.lab.banks import opened_bank
 from fslab.lab.clock import Clock
 from fslab.lab.memory import match_entry, match_of, text_entry, text_of
 from fslab.lab.words import (
@@ -357,6 +358,7 @@ class Networks:
                         score_segments(
                             course.picture, one, course.vocabulary, course.caption.candidates,
                             settings, lab.matcher, patches[course], next(seen), course.features,
+                            opened_bank(lab, settings),
                         )
                     )
                     for one in course.voters
@@ -364,8 +366,12 @@ class Networks:
                 for course in some
             ]  # fmt: skip
 
-        keys = [self._match_keys(course) for course in courses]
-        found = self._memory.together(keys, make, self._batch, _names(courses))
+        keys = {}
+        for course in courses:
+            with _refusing(course):
+                keys[course] = self._match_keys(course)
+        courses = list(keys)
+        found = self._memory.together(list(keys.values()), make, self._batch, _names(courses))
         for course, entries in zip(courses, found, strict=True):
             if isinstance(entries, FslabError):
                 course.refused = entries

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from fslab.datasets import Dataset, PictureLike, local
+from fslab.lab.banked import Banked
 from fslab.lab.recipes import find_recipe
-from fslab.lab.two import Two
 from fslab.lab.words import check_agnostic
 from fslab.records import FslabError, Recipe
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fslab.tune import Cell, Judge, Tuning
 
 
-class Tuned(Two):
+class Tuned(Banked):
     """A search over layers, timesteps and K, by the pictures themselves or by a few masks."""
 
     def tune(

@@ -1,5 +1,6 @@
 """Names for segments, from CLIP or a model in its place."""
 
+from fslab.match.bank import Bank, read_bank, region_keys
 from fslab.match.families import MATCHERS, matcher_family
 from fslab.match.matcher import Matcher, load_matcher
 from fslab.match.naming import Match, encode_views, paint, score_segments, text_scores
@@ -17,6 +18,7 @@ from fslab.match.vote import by_evidence, match, name_segments, vote
 
 __all__ = [
     "MATCHERS",
+    "Bank",
     "Match",
     "Matcher",
     "Patches",
@@ -31,8 +33,10 @@ __all__ = [
     "matcher_family",
     "name_segments",
     "paint",
+    "read_bank",
     "read_regions",
     "read_together",
+    "region_keys",
     "score_segments",
     "spread_beliefs",
     "text_scores",

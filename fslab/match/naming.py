@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fslab.datasets import PictureLike, read
+from fslab.match.bank import Bank, region_keys
 from fslab.match.matcher import Matcher
 from fslab.match.patches import Patches
 from fslab.match.regions import RegionVectors, read_regions
@@ -107,13 +108,15 @@ def _probabilities(
 class _Several:
     """Readings of segments, f64 [K, T] each, and the rule that makes one choice of them.
 
-    allowed: which of the texts, that begin with the classes, are candidates.
+    allowed: which of the texts, that begin with the classes, are candidates. like: logits of
+    regions of other pictures, f64 [K, T], where a bank helps.
     """
 
     recipe: Matching
     matcher: Matcher
     readings: Sequence[np.ndarray]
     allowed: Sequence[bool]
+    like: np.ndarray | None = None
 
     def named(
         self, regions: RegionVectors | None, against: Callable[[np.ndarray], np.ndarray]
@@ -123,6 +126,7 @@ class _Several:
             logits = np.mean(self.readings, 0)
         else:
             logits = self._with(np.sum(self.readings, 0), against(regions.vectors))
+        logits = self._helped(logits, self.like)
         probabilities = _probabilities(logits, self.recipe, self.matcher)
         if self.recipe.assignment != "majority" or regions is None:
             rule = self.recipe.assignment, self.recipe.threshold
@@ -133,6 +137,13 @@ class _Several:
         ]
         return probabilities, np.array(chosen, np.int64)
 
+    def _helped(self, own: NDArray[np.floating], like: np.ndarray | None) -> NDArray[np.floating]:
+        """Return a segment's own logits with a share of those of regions that are like it."""
+        if like is None:
+            return own
+        share = self.recipe.bank_weight
+        return (1 - share) * own + share * like
+
     def _with(self, others: NDArray[np.floating], logits: np.ndarray) -> NDArray[np.floating]:
         """Return the mean of regions' logits and the sum of the others'."""
         weight = self.recipe.regions_weight
@@ -142,7 +153,9 @@ class _Several:
     def _majority(self, segment: int, logits: np.ndarray, shares: np.ndarray) -> int:
         """Return the column that most of a segment's cells take, -1 for none."""
         others = np.sum([each[segment] for each in self.readings], 0)
-        found = _probabilities(self._with(others, logits), self.recipe, self.matcher)
+        like = None if self.like is None else self.like[segment]
+        whole = self._helped(self._with(others, logits), like)
+        found = _probabilities(whole, self.recipe, self.matcher)
         columns = _assign(found, self.allowed, "argmax", self.recipe.threshold)
         return int(np.bincount(columns + 1, shares).argmax()) - 1
 
@@ -159,16 +172,19 @@ def score_segments(
     patches: Patches | None = None,
     seen: np.ndarray | None = None,
     features: Features | None = None,
+    bank: Bank | None = None,
 ) -> Match:
     """Score every segment against the texts, and assign classes as the recipe says.
 
     patches: the picture's, where other segments of it were or will be read from them too. seen:
     CLIP's vectors of the segments' views, f32 [K, D], where they were had with other pictures'.
-    features: those that were clustered, where the recipe compares cells by them.
+    features: those that were clustered, where the recipe compares cells or regions by them. bank:
+    the one that the recipe names, opened.
 
     A background word that names a class of the vocabulary ("bed", "grass" in an open one) is
     left out: it is a class there. Raises FslabError for a candidate that the vocabulary lacks,
-    for sizes that differ, and for more than 65,534 classes.
+    for sizes that differ, for more than 65,534 classes, and for a picture that the bank was made
+    of.
     """
     picture = read(picture)
     check_kind(segments, Segments, "segments")
@@ -189,11 +205,32 @@ def score_segments(
     regions = None
     if recipe.regions != "none":
         regions = read_regions(patches, segments, recipe, features)
-    several = _Several(recipe, matcher, whole, [name in allowed for name in names])
+    like = _like_others(picture, segments, recipe, features, bank)
+    found = None if like is None else against(like)
+    several = _Several(recipe, matcher, whole, [name in allowed for name in names], found)
     probabilities, chosen = several.named(regions, against)
     place = {name: index for index, name in enumerate(vocabulary.names)}
     meanings = np.array([*(place[name] for name in names), *(0 for _ in words), 0], np.int64)
     return Match(probabilities, (*names, *words), meanings[chosen], len(names))
+
+
+def _like_others(
+    picture: Picture,
+    segments: Segments,
+    recipe: Matching,
+    features: Features | None,
+    bank: Bank | None,
+) -> np.ndarray | None:
+    """Return the mean vectors of other pictures' regions like each segment, f32 [K, D]."""
+    if not recipe.bank:
+        return None
+    if bank is None or features is None:
+        raise FslabError(
+            f"matching.bank is {recipe.bank!r}, and the bank or the features are not there; give "
+            "bank=fslab.match.read_bank(...) and features=..., or let a Lab match"
+        )
+    bank.check_apart(picture)
+    return bank.nearest(region_keys(features, segments), recipe.bank_nearest)
 
 
 def encode_views(

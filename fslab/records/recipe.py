@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from fslab.errors import FslabError
 from fslab.html import line, table
 from fslab.parts import named_object
+from fslab.records.banks import FromBank
 from fslab.records.base import described, digest_of
 from fslab.records.checks import (
     Precision,
@@ -23,7 +24,6 @@ from fslab.records.checks import (
 from fslab.records.clusterings import Clustering, KMeans, OwnClustering, clustering
 from fslab.records.reading import Reading, check_weights
 from fslab.records.refinements import MaskCrfs, OwnRefinement, Refinement, refinement
-from fslab.records.regions import Regions
 from fslab.records.stage import Methods, Own, Settings, Stage
 
 
@@ -165,8 +165,9 @@ def _is_template(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Matching(Regions):
-    """How segments are named; how CLIP reads their regions in one pass is in `Regions`.
+class Matching(FromBank):
+    """How segments are named; how CLIP reads their regions in one pass is in `Regions`, and how
+    regions of other pictures help is in `FromBank`.
 
     view: what CLIP sees of a segment: "masked" (whole frame, black elsewhere), "box" (the
     segment's bounding box, nothing hidden), "mean" (whole frame, mean colour elsewhere),
@@ -251,6 +252,7 @@ class Matching(Regions):
     def __post_init__(self) -> None:
         check_types(self)
         self.check_regions()
+        self.check_bank()
         self._check_scores()
         check_positive(self, "attention_draws")
         check_timestep(self.attention_timestep)
