@@ -38,6 +38,7 @@ HERE = Path(__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 FIGURE = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL_SETTINGS = {"PLOTLY_RENDERER": "plotly_mimetype", "TQDM_DISABLE": "1"}
 """Figures as plotly's data; no progress bars, which differ from run to run."""
 
@@ -162,6 +163,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 600) -> Noteboo
     )
     client.execute(env={**os.environ, **KERNEL_SETTINGS})
     add_pictures([output.data for output in figures_of(notebook)])
+    settle_explorers(notebook)
     return cleaned(notebook)
 
 
@@ -169,6 +171,19 @@ def figures_of(notebook: NotebookNode) -> list[NotebookNode]:
     """Return the outputs that are plotly figures, in order."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output for output in outputs if FIGURE in output.get("data", {})]
+
+
+def settle_explorers(notebook: NotebookNode) -> None:
+    """Leave of an explorer its picture, in words too: its widget is gone with the kernel.
+
+    Where there is no picture it stays the widget that it is.
+    """
+    for output in figures_of(notebook):
+        if WIDGET in output.data:
+            figure = output.data.pop(FIGURE)
+            if "image/png" in output.data:
+                del output.data[WIDGET]
+                output.metadata["image/png"] = {"alt": described(figure)}
 
 
 CONTENTS = "**Contents.**"

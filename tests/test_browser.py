@@ -45,6 +45,15 @@ def playwright_error() -> type[Exception]:
     return Error
 
 
+CUT = """box => {
+  const edge = box.closest('.jp-OutputArea-output').getBoundingClientRect().right + 1;
+  const parts = [...box.querySelectorAll('select, input, button, .widget-html, .fslab-plot svg')];
+  return parts.filter(part => part.getBoundingClientRect().right > edge)
+    .map(part => part.outerHTML.slice(0, 90));
+}"""
+"""The parts of an explorer that reach beyond the cell's right edge."""
+
+
 class Widget:
     """An explorer in the page, found by what its first line says."""
 
@@ -100,6 +109,21 @@ class Widget:
             )
         )
 
+    def is_of_another_state(self, grey: bool) -> None:
+        """Wait until the figure is grey, or until it is not."""
+        state = "attached" if grey else "detached"
+        self.box.locator(".fslab-stale").first.wait_for(state=state)
+
+    def fits(self, width: int) -> None:
+        """Make the page so wide; see that the figure takes its cell's width and nothing is cut."""
+        self.page.set_viewport_size({"width": width, "height": 1500})
+        self.until(
+            "(room => plot._fullLayout.width === Math.min(Math.max(room, 320), 1400))"
+            "(box.querySelector('.fslab-canvas').clientWidth)"
+        )
+        self.settled()
+        assert self.box.evaluate(CUT) == []
+
     def click(self, axis: int, across: float, down: float) -> None:
         self.plot.scroll_into_view_if_needed()
         place = self.spot(axis, across, down)
@@ -120,7 +144,12 @@ def opened(server: Any, home: Path, notebook: str, scenario: Callable[[Any], Wid
                 run_all(page, server, notebook)
                 errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]')
                 assert errors.count() == 0, errors.first.inner_text()
-                scenario(page).box.screenshot(path=KEPT / f"{name}.png")
+                widget = scenario(page)
+                widget.box.screenshot(path=KEPT / f"{name}.png")
+                for width in (1280, 800):
+                    widget.fits(width)
+                    widget.box.screenshot(path=KEPT / f"{name}-{width}.png")
+                assert page.wrong == []
                 return
             except (AssertionError, playwright_error()):
                 page.screenshot(path=KEPT / f"{name}-failed-{attempt}.png")
@@ -168,7 +197,27 @@ def correspondence(page: Any) -> Widget:
         page.keyboard.press("ArrowRight")
     widget.until("plot._fullLayout.shapes.length === 8")
     widget.settled()
+    others = widget.box.locator(".widget-select-multiple select")
+    chosen = others.evaluate("list => [...list.selectedOptions].map(option => option.value)")
+    others.select_option([])
+    widget.says("0 other pictures are chosen")
+    widget.is_of_another_state(True)
+    others.select_option(chosen)
+    widget.is_of_another_state(False)
+    in_the_dark(page, widget)
     return widget
+
+
+def in_the_dark(page: Any, widget: Widget) -> None:
+    """Change the theme, move something, and see that letters are light on the dark page."""
+    page.get_by_role("menuitem", name="Settings", exact=True).first.click()
+    page.locator(".lm-Menu-item", has_text="Theme").first.hover()
+    page.locator(".lm-Menu-item", has_text="JupyterLab Dark").first.click()
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    widget.until(
+        "[...plot.querySelectorAll('.annotation-text')].every("
+        "text => Math.min(...getComputedStyle(text).fill.match(/\\d+/g).slice(0, 3)) > 150)"
+    )
 
 
 def clusters(page: Any) -> Widget:

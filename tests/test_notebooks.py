@@ -472,3 +472,16 @@ def test_a_package_without_its_repository_looks_upwards(tmp_path, monkeypatch):
         assert Path(checkout("data/minivoc")).resolve() == (inside / "data/minivoc").resolve()
         with pytest.raises(FslabError, match=r"it is '.*clone/data/minivoc' here, and `python"):
             load("data/minivoc")
+
+
+def test_execute_leaves_of_an_explorer_its_picture(execute):
+    figure = {"data": [], "layout": {"title": {"text": "a scene"}}}
+    drawn = {execute.FIGURE: figure, execute.WIDGET: {}, "image/png": "", "text/plain": "explorer"}
+    undrawn = {name: value for name, value in drawn.items() if name != "image/png"}
+    outputs = [new_output("display_data", data) for data in (drawn, undrawn)]
+    notebook = new_notebook(cells=[new_code_cell("explorer", outputs=outputs)])
+    outputs = notebook.cells[0].outputs
+    execute.settle_explorers(notebook)
+    assert set(outputs[0].data) == {"image/png", "text/plain"}
+    assert "a scene" in outputs[0].metadata["image/png"]["alt"]
+    assert set(outputs[1].data) == {execute.WIDGET, "text/plain"}

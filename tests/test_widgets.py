@@ -596,7 +596,6 @@ def test_yours_are_segmented_and_saved(lab, data, tmp_path):
     (tmp_path / "mask.png").write_bytes(saved["val_0003.png"])
     assert (read_mask(tmp_path / "mask.png") == found.labels.labels).all()
     assert json.loads(saved["val_0003.json"]) == json.loads(json.dumps(facts(explorer.result)))
-    assert explorer._progress.value == explorer._progress.max
     waited(explorer.change(classes=("zebra",), method="freeseg-diff"))
     assert explorer.message == ""
     assert explorer.result.caption.candidates == ("zebra",)

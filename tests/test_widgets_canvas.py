@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import threading
+import time
 from importlib.resources import files
 
 import ipywidgets
 import numpy as np
+import plotly.io
 import pytest
+from conftest import noise_picture
 
+import fslab
+from fslab.widgets import explore_features
 from fslab.widgets.board import Board, Box
 from fslab.widgets.panel import Panel, fitted, in_rows
 from fslab.widgets.plane import Plane
+from fslab.widgets.still import WIDGET
+from fslab.widgets.texts import Status
 
 
 @pytest.fixture
@@ -53,9 +62,14 @@ def test_a_drawing_is_whole_and_says_which_move_asked_for_it(panel):
 
 def test_what_fails_half_way_is_not_shown(panel):
     board = panel._board
-    with pytest.raises(ZeroDivisionError), board.drawing():
-        panel.title("half")
-        raise ZeroDivisionError
+
+    def half():
+        with board.drawing():
+            panel.title("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
     assert sent(board)["serial"] == 1
     with board.drawing():
         pass
@@ -146,3 +160,99 @@ def test_large_pictures_are_sent_small_and_clicks_count_in_their_pixels():
     panel.on_click(lambda row, column: seen.append((row, column)))
     hear(board, "click", [(0, [0, 0], 1598.25, 0.75)])
     assert seen == [(1, 1598)]
+
+
+# --- explorers on their canvases
+
+
+@pytest.fixture(scope="module")
+def rgb(tmp_path_factory):
+    """A lab whose features cost nothing: the picture's own colours."""
+    return fslab.Lab("mini", "rgb", store=tmp_path_factory.mktemp("canvas"))
+
+
+def waited(explorer):
+    explorer.wait()
+    return explorer
+
+
+def is_grey(explorer):
+    """Whether the browser is to show what was drawn last as of another state."""
+    return sent(explorer._board)["move"] != explorer._board.frame.wanted
+
+
+def test_a_figure_is_grey_until_it_is_of_what_the_controls_say(rgb, monkeypatch):
+    explorer = waited(explore_features(rgb, [noise_picture(24, 24)]))
+    assert not is_grey(explorer)
+    gate, compute = threading.Event(), explorer._compute
+    monkeypatch.setattr(explorer, "_compute", lambda view: (gate.wait(30), compute(view))[1])
+    explorer.point = (3, 4)
+    assert is_grey(explorer)
+    assert explorer.children[0].children[0] is explorer._status
+    assert "computing" in explorer._status.value
+    gate.set()
+    assert not is_grey(waited(explorer))
+
+
+def test_an_error_leaves_the_figure_grey_and_stands_on_top(rgb, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"x")
+    explorer = waited(explore_features(rgb, [noise_picture(24, 24), tmp_path / "bad.png"]))
+    explorer.picture = "bad"
+    assert is_grey(waited(explorer))
+    explorer._board.frame.width = 500  # laid out anew, the old figure is no newer
+    assert is_grey(explorer)
+    explorer.undo()
+    assert not is_grey(waited(explorer))
+    assert explorer.picture == "noise-24x24"
+
+
+def test_panels_are_laid_out_anew_at_another_width(rgb):
+    explorer = waited(explore_features(rgb, [noise_picture(24, 24)]))
+    for width in (360, 1400):
+        explorer._board.frame.width = width
+        layout = sent(explorer._board)["figure"]["layout"]
+        assert layout["width"] == width
+        across = [panel.axes[0].domain for panel in explorer._panels[:3]]
+        assert len({left for left, _ in across}) == (2 if width == 360 else 3)
+
+
+def test_undo_goes_back_view_by_view_and_reset_to_the_opening(rgb):
+    explorer = waited(explore_features(rgb, [noise_picture(24, 24)], point=(1, 2)))
+    waited(explorer.change(point=(5, 6)))
+    waited(explorer.change(pins=((9, 9),), joined="highest"))
+    explorer.undo()
+    assert (waited(explorer).point, explorer.pins, explorer.joined) == ((5, 6), (), "mean")
+    explorer.undo()
+    explorer.undo()
+    assert waited(explorer).point == (1, 2)
+    waited(explorer.change(point=(7, 7)))
+    explorer.reset()
+    assert waited(explorer).point == (1, 2)
+    explorer.undo()
+    assert waited(explorer).point == (7, 7)
+
+
+def test_work_that_lasts_says_what_it_is_at_and_how_long(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    status = Status()
+    status.compute()
+    status.doing("UMAP of 4 cells")
+    assert re.search(r"computing: UMAP of 4 cells &hellip;.*\d+ s<", status.value)
+    status.ready("done")
+    assert ">done<" in status.value
+
+
+def test_outputs_hold_a_still_where_figures_have_one(rgb, monkeypatch):
+    explorer = waited(explore_features(rgb, [noise_picture(24, 24)]))
+    monkeypatch.delenv("PLOTLY_RENDERER", raising=False)
+    assert set(explorer._repr_mimebundle_()) == {"text/plain", WIDGET}
+    monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
+    kept = explorer._repr_mimebundle_()
+    assert set(kept) == {"text/plain", WIDGET, "application/vnd.plotly.v1+json"}
+    monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype+png")
+    renderer = plotly.io.renderers["plotly_mimetype"]
+    png = type("Png", (), {"to_mimebundle": lambda self, figure: {"image/png": "drawn"}})()
+    monkeypatch.setattr(plotly.io, "renderers", {"plotly_mimetype": renderer, "png": png})
+    assert set(explorer._repr_mimebundle_()) == set(kept) - {WIDGET} | {"image/png"}

@@ -59,6 +59,8 @@ class View {
     this.measure = calmed(() => this.measured(), 80);
     this.watcher = new ResizeObserver(this.measure);
     this.watcher.observe(el);
+    this.theme = new MutationObserver(this.paint); // letters are of the page's colour
+    this.theme.observe(document.body, { attributeFilter: ["data-jp-theme-name"] });
     this.mark();
     this.paint();
     model.send({ kind: "opened", serial: this.read()?.serial ?? 0 });
@@ -203,6 +205,7 @@ class View {
   close() {
     this.closed = true;
     this.watcher.disconnect();
+    this.theme.disconnect();
     this.model.off("change:drawing", this.paint);
     this.model.off("change:wanted", this.mark);
     if (this.shown) this.library.purge(this.plot);

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from fslab.cluster import at_cells, coordinates, project
+from fslab.cluster.projection import Projection
 from fslab.lab import Lab
 from fslab.plots.colours import grey, segment_colours
 from fslab.plots.places import middle
@@ -230,7 +231,7 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         plane = self._once(
             "plane",
             (picture.digest, recipe.extract, view.points, view.projection),
-            lambda: project(cells.reshape(len(cells), -1).T, view.projection),
+            lambda: self._projected(cells.reshape(len(cells), -1).T, view.projection),
         )
         labels = at_cells(segments.labels, cells.shape[1:])
         title = f"{view.subject.spoken}: {segments.count} clusters by {recipe.cluster.method}"
@@ -238,6 +239,11 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
             view.subject, features, segments, labels, plane, view.points, view.projection,
             _oracle(view.subject, segments), recipe, title,
         )  # fmt: skip
+
+    def _projected(self, cells: np.ndarray, how: Projection) -> np.ndarray:
+        first = ", which compiles code at its first use" if how == "UMAP" else ""
+        self._status.doing(f"{how} of {len(cells)} cells{first}")
+        return project(cells, how)
 
     def _features(self, subject: Subject, extract: Extraction) -> Features:
         settings = asdict(extract)

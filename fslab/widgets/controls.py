@@ -118,7 +118,7 @@ def words(label: str, value: str, width: str = FULL) -> widgets.Text:
     """Return a line of text that counts when Enter is pressed or the line is left."""
     return widgets.Text(
         value=value, description=label, continuous_update=False, style=STYLE,
-        layout={"width": width},
+        layout={"width": width, "max_width": "100%"},
     )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def tags(label: str, value: Sequence[str]) -> tuple[widgets.TagsInput, widgets.H
         value=list(value),
         allow_duplicates=False,
         placeholder="add a word",
-        layout={"width": "560px"},
+        layout={"width": "auto", "flex": "1 1 200px"},
     )
     name = widgets.Label(
         label, layout={"width": _LABEL, "display": "flex", "justify_content": "flex-end"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -9,15 +10,19 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import ipywidgets as widgets
+import plotly.graph_objects as go
 
 from fslab.lab import Lab
 from fslab.lab.editing import check_no_edit
+from fslab.plots import save
 from fslab.process import memory_refused
 from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.board import Board
 from fslab.widgets.canvas import WIDEST
 from fslab.widgets.controls import FULL, Hush, Knob
+from fslab.widgets.history import History, Moment
 from fslab.widgets.pictures import Given, PicturePicker, Subject
+from fslab.widgets.still import with_still
 from fslab.widgets.texts import Status, code_block, hint, note_of
 from fslab.widgets.worker import NOTHING, Needs, Newest, Worker
 
@@ -43,8 +48,11 @@ class Explorer(widgets.VBox, Generic[Seen]):
     A subclass says what the knobs say (`_view`), what follows from it (`_compute`) and how that
     is drawn (`_draw`); the record that `_compute` returns has a `recipe` and a `title`.
     `wait()` returns when the figure shows what the knobs say; `message` is the last refusal, empty
-    while all is well; `recipe` belongs to what is on screen.
+    while all is well; `recipe` belongs to what is on screen. `undo()` and `reset()` go back.
     """
+
+    _kept: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are state beside the knobs' values."""
 
     _board: Board
 
@@ -56,7 +64,7 @@ class Explorer(widgets.VBox, Generic[Seen]):
             check_no_edit(lab, "an explorer")
         self._drawing = threading.RLock()
         self._own = object()  # names what is this explorer's in the memory of the lab
-        self._moves = 0
+        self._moves, self._opened = 0, False
         self._before: Seen | None = None
         self._shown: Seen | None = None
         self._ahead_of: Seen | None = None
@@ -66,6 +74,10 @@ class Explorer(widgets.VBox, Generic[Seen]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._shown.title if self._shown else 'nothing yet'}>"
+
+    def _repr_mimebundle_(self, **given: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**given)
+        return bundle if self._shown is None else with_still(bundle, self._board.figure)
 
     @property
     def _lab(self) -> Lab:
@@ -107,7 +119,37 @@ class Explorer(widgets.VBox, Generic[Seen]):
                 for name, value in state.items():
                     setattr(self, name, value)
             self._moved()
+        if not self._opened:
+            self._opened, self._history.opening = True, self._history.now()
         return self
+
+    def undo(self) -> None:
+        """Go back to what was shown before; nothing where nothing was."""
+        moment = self._history.before()
+        if moment is not None:
+            self._go_back(moment)
+
+    def reset(self) -> None:
+        """Go back to where the explorer was opened; `undo` takes that back."""
+        self._go_back(self._history.opening)
+
+    def save(
+        self, path: str | os.PathLike[str], *, width: float | str | None = None, dpi: int = 300
+    ) -> None:
+        """Write what is shown as .svg, .pdf or .png, as `fslab.plots.save` does.
+
+        width: in millimetres, or "3.5in", "8.5cm", "column" or "page"; dpi: of a .png. Raises
+        FslabError as that does, and while nothing is on screen.
+        """
+        self._on_screen()
+        with self._drawing:
+            figure = go.Figure(self._board.figure)
+        save(figure, path, width=width, dpi=dpi)
+
+    def _go_back(self, moment: Moment) -> None:
+        with self._hush():
+            self._history.restore(moment)
+        self._moved()
 
     def wait(self, timeout: float | None = 600) -> None:
         """Return when the figure shows what the knobs say, or `message` says why it does not."""
@@ -136,20 +178,43 @@ class Explorer(widgets.VBox, Generic[Seen]):
     def _picker(self, pictures: Given | Iterable[Given]) -> PicturePicker:
         return PicturePicker(pictures, self._hush, self._status.refuse)
 
-    def _begin(self, rows: Sequence[widgets.Widget], knobs: Sequence[widgets.Widget]) -> None:
-        """Lay out the rows, listen to the knobs and draw the first view."""
+    def _begin(
+        self,
+        rows: Sequence[widgets.Widget],
+        knobs: Sequence[widgets.Widget],
+        further: Sequence[widgets.Widget] = (),
+    ) -> None:
+        """Lay out the rows, listen to the knobs and draw the first view.
+
+        further: controls that are state, too, but start no work.
+        """
+        self._history = History(self, [*further, *knobs], self._kept)
         folded = widgets.Accordion([self._code], titles=["this view as code"])
         folded.layout.width = FULL
-        self.children = (self._status, self._hint, self._caveat, *rows, folded)
+        self.children = (self._head(), self._hint, self._caveat, *rows, folded)
         for knob in knobs:
             knob.observe(self._moved, "value")
         self._board.frame.on_width(self._rearrange)
         self._board.frame.observe(self._go_ahead, "painted")
         self._moved()
 
+    def _head(self) -> widgets.HBox:
+        """Return the line that tells of work and errors, and the ways back beside it."""
+        undo, reset = (
+            widgets.Button(description=name, tooltip=words, layout={"width": "72px"})
+            for name, words in (
+                ("undo", "go back to what was shown before"),
+                ("reset", "go back to where this was opened"),
+            )
+        )
+        undo.on_click(lambda button: self.undo())
+        reset.on_click(lambda button: self.reset())
+        return widgets.HBox([self._status, undo, reset], layout={"width": FULL})
+
     def close(self) -> None:
         """Leave the browser; work that is under way ends."""
         self._worker.drop()
+        self._status.ready()
         super().close()
 
     def _needs(self, view: Any) -> Needs:
@@ -199,6 +264,8 @@ class Explorer(widgets.VBox, Generic[Seen]):
                     with self._board.drawing():
                         self._draw(result)
                     self._before, self._shown = self._shown, result
+                    if newest():  # else a control was moved meanwhile
+                        self._history.add(self._history.now())
                     self._say_caveat(result)
                     self._code.value = code_block(self._code_of(result))
                     self._status.ready(f"{result.title} ({time.perf_counter() - start:.2f} s)")

@@ -77,6 +77,7 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
     """
 
     _first_words = _HINT
+    _kept = ("_edited",)
 
     template = Knob("_template", 'The sentence around a class name; it holds one "{}".')
     region = Knob("_region", "What CLIP sees of a segment, as in `Matching.view`.")

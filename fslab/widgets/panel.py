@@ -20,7 +20,7 @@ _SHOWN = 640
 """Pixels of a picture's longer side that are sent at most: a screen shows no more of a panel."""
 
 _GAP = 10
-_LEAST = 170
+_LEAST = 135
 """Pixels that a panel is wide at least; where that leaves no room for all, there are more rows."""
 
 _MARK = {"symbol": "cross", "size": 12, "color": "white", "line": {"color": "black", "width": 1.5}}

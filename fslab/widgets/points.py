@@ -24,6 +24,7 @@ class PointExplorer(Explorer[SeenSubject]):
     _row: widgets.BoundedIntText
     _column: widgets.BoundedIntText
     _pins: tuple[Point, ...] = ()
+    _kept = ("_pins",)
 
     @property
     def point(self) -> Point:

@@ -21,6 +21,7 @@ from fslab.widgets.board import Board
 from fslab.widgets.code import Script, path_code
 from fslab.widgets.controls import FULL, STYLE, Knob, check_value, choice, row
 from fslab.widgets.explorer import Explorer
+from fslab.widgets.history import Moment
 from fslab.widgets.panel import Panel, side_by_side
 from fslab.widgets.pictures import Subject
 from fslab.widgets.python import Code, Words, call
@@ -123,7 +124,7 @@ class ResultBrowser(Explorer[BrowseResult]):
         rows += [row(self._previous, self._next), *pictures, self._about]
         self._previous.on_click(lambda button: self._step(-1))
         self._next.on_click(lambda button: self._step(1))
-        self._begin(rows, [self._list])
+        self._begin(rows, [self._list], [self._order, self._class])
 
     def _step(self, by: int) -> None:
         """Go on in the list; a notebook keeps the arrow keys of a list to itself."""
@@ -149,6 +150,13 @@ class ResultBrowser(Explorer[BrowseResult]):
         with self._hush():
             self._list.options = self._options()
         self._moved()
+
+    def _go_back(self, moment: Moment) -> None:
+        super()._go_back(moment)
+        with self._hush():
+            name = self._list.value
+            self._list.options = self._options()
+            self._list.value = name
 
     def _view(self) -> _View:
         return _View(self.picture, self._dataset)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import threading
+import time
 from html import escape
 
 import ipywidgets as widgets
@@ -23,28 +25,61 @@ _LINE = "font-size:13px; line-height:1.4; overflow-wrap:anywhere"
 class Status(widgets.HTML):
     """One line that says whether an explorer computes, what went wrong, or what it shows.
 
-    `message` is the error in words, empty where there is none; `busy` whether work is under way.
+    `message` is the error in words, empty where there is none; `busy` whether work is under way,
+    whose seconds are counted.
     """
 
     def __init__(self) -> None:
-        super().__init__(layout={"width": FULL, "max_width": "100%", "min_height": "28px"})
+        super().__init__(layout={"flex": "1 1 240px", "width": "auto", "min_height": "28px"})
         self.busy, self.message = False, ""
+        self._what, self._since = "", 0.0
+        self._changing = threading.Lock()
+        self._counts = False
 
     def compute(self) -> None:
         """Say that work is under way."""
-        self.busy = True
-        self._write("&#9679; computing &hellip;", "var(--jp-brand-color1, #1976d2)")
+        with self._changing:
+            self.busy, self._what, self._since = True, "", time.monotonic()
+            self._say_work()
+            if not self._counts:
+                self._counts = True
+                threading.Thread(target=self._count, name="fslab-status", daemon=True).start()
+
+    def doing(self, what: str) -> None:
+        """Say what the work is at."""
+        with self._changing:
+            self._what = what
+            if self.busy:
+                self._say_work()
 
     def ready(self, text: str = "") -> None:
         """Say that what is shown is up to date."""
-        self.busy, self.message = False, ""
-        self._write(escape(text) or "&nbsp;", _SOFT)
+        with self._changing:
+            self.busy, self.message = False, ""
+            self._write(escape(text) or "&nbsp;", _SOFT)
 
     def refuse(self, message: str, shown: str = "") -> None:
         """Say in one sentence what went wrong, and what the figure still shows."""
-        self.busy, self.message = False, message
-        still = f" The figure still shows {shown}." if shown else ""
-        self._write(escape(f"{message}.{still}".replace("..", ".")), _ERROR)
+        still = f" The figure, grey, still shows {shown}." if shown else ""
+        with self._changing:
+            self.busy, self.message = False, message
+            self._write(escape(f"{message}.{still}".replace("..", ".")), _ERROR)
+
+    def _count(self) -> None:
+        """Write the seconds that the work takes, until it ends."""
+        while True:
+            time.sleep(1)
+            with self._changing:
+                if not self.busy:
+                    self._counts = False
+                    return
+                self._say_work()
+
+    def _say_work(self) -> None:
+        seconds = int(time.monotonic() - self._since)
+        passed = f' <span aria-hidden="true">{seconds} s</span>' if seconds else ""
+        words = f": {escape(self._what)}" if self._what else ""
+        self._write(f"&#9679; computing{words} &hellip;{passed}", "var(--jp-brand-color1, #1976d2)")
 
     def _write(self, inner: str, colour: str) -> None:
         self.value = (

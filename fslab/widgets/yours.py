@@ -65,6 +65,7 @@ class SegmentYours(Explorer[SegmentedResult]):
     """
 
     method = Knob("_method", "The method's name.")
+    _kept = ("_subject",)
 
     def __init__(self, lab: Lab, pictures: Given | Iterable[Given] | None = None) -> None:
         super().__init__(lab, f"{_FROM_PATH if pictures is None else _FROM_LIST} {_HINT}")
@@ -80,8 +81,7 @@ class SegmentYours(Explorer[SegmentedResult]):
         self._go = widgets.Button(
             description="segment", button_style="primary", layout={"width": "150px"}
         )
-        self._progress = widgets.IntProgress(0, 0, len(STAGES), layout={"width": "230px"})
-        self._stage, self._links, self._about = widgets.Label(), widgets.HTML(), widgets.HTML()
+        self._links, self._about = widgets.HTML(), widgets.HTML()
         first = Panel()
         self._panels = first, Panel(like=first), Panel(like=first)
         self._board = Board(*self._panels)
@@ -139,9 +139,10 @@ class SegmentYours(Explorer[SegmentedResult]):
         self._figure_box = widgets.VBox([self._board.frame], layout={"display": "none"})
         rows = [
             self._source(), row(self._method, self._go), self._tag_row,
-            row(self._progress, self._stage), self._figure_box, self._about, self._links,
+            self._figure_box, self._about, self._links,
         ]  # fmt: skip
-        self._begin(rows, [self._pictures.list] if self._pictures else [])
+        knobs = [self._pictures.list] if self._pictures else []
+        self._begin(rows, knobs, [self._method, self._tags])
 
     def _source(self) -> widgets.HBox:
         """Return the row that a picture comes from, and listen to it."""
@@ -194,13 +195,10 @@ class SegmentYours(Explorer[SegmentedResult]):
         return result.found.picture
 
     def _tell(self, stage: str) -> None:
-        number = STAGES.index(stage)
-        self._progress.value = number
-        self._stage.value = f"{stage} ({number + 1} of {len(STAGES)})"
+        self._status.doing(f"{stage} ({STAGES.index(stage) + 1} of {len(STAGES)})")
 
     def _draw(self, result: SegmentedResult) -> None:
         found, picture = result.found, result.found.picture
-        self._progress.value, self._stage.value = len(STAGES), "done"
         self._figure_box.layout.display = None
         drawn = {
             f"{picture.name}\n{picture.size[1]} x {picture.size[0]} pixels": picture.pixels,

@@ -75,7 +75,10 @@ def serve(
 
 @contextlib.contextmanager
 def browse(home: Path, size: tuple[int, int] = (1180, 1500)) -> Iterator[Any]:
-    """Open one page of a new Chromium, width and height in pixels."""
+    """Open one page of a new Chromium, width and height in pixels.
+
+    What its console says is wrong is collected in `page.wrong`.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -85,7 +88,11 @@ def browse(home: Path, size: tuple[int, int] = (1180, 1500)) -> Iterator[Any]:
         )  # fmt: skip
         context.set_default_timeout(PATIENCE)
         try:
-            yield context.pages[0] if context.pages else context.new_page()
+            page = context.pages[0] if context.pages else context.new_page()
+            page.wrong = wrong = []
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda line: line.type == "error" and wrong.append(line.text))
+            yield page
         finally:
             context.close()
 
