@@ -354,13 +354,14 @@ def test_joint_attention_and_concepts_are_edited(kind, tmp_path, tiny, picture, 
     last = lab.layers()[-1].path
 
     def kinds_here():
-        concepts = lab.attention(picture, WORDS, reading="concepts", timesteps=50)
-        return lab.extract(picture, [block], 50)[block], concepts["dog"], read(lab, picture, last)
+        concepts = lab.attention(picture, WORDS, reading="concepts", timesteps=50, resolution=64)
+        found = lab.extract(picture, [block, last], 50, resolution=64)
+        return found[block], concepts["dog"], found[last]
 
     clean = kinds_here()
     with lab.edit({block: fslab.swap(other)}):
         edited = kinds_here()
-        theirs = lab.extract(other, [block], 50)[block]
+        theirs = lab.extract(other, [block], 50, resolution=64)[block]
     assert np.array_equal(edited[0], theirs), "the picture's tokens are what is swapped"
     assert all(not np.allclose(a, b, atol=1e-5) for a, b in zip(clean, edited, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(clean, kinds_here(), strict=True))
