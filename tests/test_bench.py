@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bench.contest import Contest, Curve
-from bench.run import BEGINS, BENCHES, ENDS, REFERENCE, fill, sentence
+from bench.run import BEGINS, BENCHES, ENDS, LARGE, REFERENCE, fill, sentence
 
 RUN = Path(__file__).parent / "bench" / "run.py"
 
@@ -22,10 +22,11 @@ def contest(ours, other, figure="times faster", target=None, **more):
     )  # fmt: skip
 
 
-def test_every_bench_runs_and_its_results_agree(tmp_path):
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_bench_runs_and_its_results_agree(tmp_path, large):
     """Each bench asserts that both ways give the same before it times them."""
     out = tmp_path / "new" / "bench.json"
-    command = [sys.executable, str(RUN), "--smoke", "--out", str(out)]
+    command = [sys.executable, str(RUN), "--smoke", "--out", str(out), *["--large"] * large]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
@@ -35,6 +36,7 @@ def test_every_bench_runs_and_its_results_agree(tmp_path):
     names = [line["name"] for line in (*report["lines"], *report["curves"])]
     assert len(set(names)) == len(names)
     lacking = {bench for bench, package in REFERENCE.items() if not find_spec(package)}
+    lacking |= set() if large else set(LARGE)
     for bench in BENCHES:
         assert any(name.startswith(bench) for name in names) is (bench not in lacking), bench
     assert all(line["rounds"] == 1 and line["median"] > 0 for line in report["lines"])

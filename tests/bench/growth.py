@@ -34,7 +34,7 @@ METHOD = "freeseg-diff"
 def benches(setting: Setting) -> Iterator[Curve | Contest]:
     """The recipe on mini, models loaded before, all computed and nothing read from a store."""
     samples = voc("data/minivoc", "val").samples + voc("data/minivoc", "search").samples
-    several = 2 if setting.smoke else 8
+    several = 1 if setting.smoke else 8
     pictures = [sample.picture() for sample in samples[:several]]
     ours = Ours(setting.folder)
     what = f"{METHOD} on mini, ms a picture by stage and peak MB"
@@ -54,7 +54,7 @@ def benches(setting: Setting) -> Iterator[Curve | Contest]:
     )
     batches = (1, 2) if setting.smoke else (1, 2, 4, 8, 16, 32)
     yield Curve("growth-batch", "mini, ms a picture, the largest change in the features, other captions",
-                "batch", lambda: as_batches_grow(ours.loaded, samples, batches), False)  # fmt: skip
+                "batch", lambda: as_batches_grow(ours.loaded, samples, batches, 1 if setting.smoke else 5), False)  # fmt: skip
     yield half_precision(setting)
 
 
@@ -99,7 +99,9 @@ def as_threads_grow(ours: Ours, pictures: list[Picture], sizes: Sequence[int]) -
 
 
 @torch.inference_mode()
-def as_batches_grow(lab: Lab, samples: Sequence[Any], sizes: Sequence[int]) -> list[dict]:
+def as_batches_grow(
+    lab: Lab, samples: Sequence[Any], sizes: Sequence[int], calls: int
+) -> list[dict]:
     """Pass several pictures at a time through the UNet, to the paper's last layer, CLIP and BLIP."""
     backbone = lab.backbone
     side = backbone.resolution
@@ -136,7 +138,9 @@ def as_batches_grow(lab: Lab, samples: Sequence[Any], sizes: Sequence[int]) -> l
     alone, words, points = passes(1), captions(1), []
     for size in sizes:
         each = {"UNet": passes, "CLIP": views, "BLIP": captions}
-        figures = {name: timed(partial(call, size)) / len(pictures) for name, call in each.items()}
+        figures = {
+            name: timed(partial(call, size), calls) / len(pictures) for name, call in each.items()
+        }
         change = float((passes(size) - alone).abs().max())
         other = sum(a != b for a, b in zip(captions(size), words, strict=True))
         points.append({"batch": size, **figures, "change": change, "other captions": other})
@@ -145,7 +149,7 @@ def as_batches_grow(lab: Lab, samples: Sequence[Any], sizes: Sequence[int]) -> l
 
 def half_precision(setting: Setting) -> Contest:
     """Time features in bf16 against fp32, and say what becomes of the labels and the score."""
-    size = 2 if setting.smoke else 30
+    size = 1 if setting.smoke else 30
     data = voc("data/minivoc", "val").limit(size)
     pictures = [sample.picture() for sample in data]
     ways, labels = (
@@ -192,10 +196,10 @@ def by_stage(ours: Ours, pictures: list[Picture], method: Any) -> dict[str, floa
         return {**{stage: median(each) for stage, each in stages.items()}, "peak MB": peak()}
 
 
-def timed(call: Callable[[], Any]) -> float:
-    """Return the milliseconds of the median of five calls."""
+def timed(call: Callable[[], Any], calls: int) -> float:
+    """Return the milliseconds of the median of so many calls."""
     found = []
-    for _ in range(5):
+    for _ in range(calls):
         start = time.perf_counter()
         call()
         found.append(1000 * (time.perf_counter() - start))

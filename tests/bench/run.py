@@ -1,6 +1,6 @@
 """Measure each promise of speed as a ratio within one run, and write the figures as JSON.
 
-`python tests/bench/run.py --out out/bench.json`; `--smoke` runs every bench once on a tiny size,
+`python tests/bench/run.py --out out/bench.json`; `--smoke` runs each bench once on a tiny size,
 whose figures mean nothing; `--large` adds Stable Diffusion 1.x in its true configuration;
 `--tables out/bench.json` puts a report's figures into docs/benchmarks.md.
 """
@@ -85,10 +85,10 @@ def read_arguments(given: list[str] | None) -> argparse.Namespace:
 
 
 def chosen(asked: argparse.Namespace) -> list[str]:
-    """Return the benches to run: smoke runs all, since its sizes are tiny."""
+    """Return the benches to run."""
     if asked.only:
         return [asked.only]
-    names = [name for name in BENCHES if asked.smoke or asked.large or name not in LARGE]
+    names = [name for name in BENCHES if asked.large or name not in LARGE]
     lacking = {name: what for name, what in REFERENCE.items() if not find_spec(what)}
     for name, what in lacking.items():
         print(f"{name} is left out: {what} is not installed", flush=True)
