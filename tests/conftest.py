@@ -53,6 +53,24 @@ def own_store(tmp_path_factory, monkeypatch):
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def listed():
+    """Tests have stores of their own, and open the same few networks again and again."""
+    from listed_once import listed_once
+
+    with listed_once() as known:
+        yield known
+
+
+@pytest.fixture
+def listed_anew(listed):
+    """In this test each network's layers are listed for the first time."""
+    before = dict(listed)
+    listed.clear()
+    yield
+    listed.update(before)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Run the command line in this process: (exit code, stdout, stderr)."""

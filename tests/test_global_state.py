@@ -264,12 +264,15 @@ def test_what_was_set_before_changes_nothing_and_stays(tiny, tmp_path, expected,
 
 
 @pytest.mark.parametrize("state", ["meta", "doubles", "autocast", "product precision"])
-def test_listing_layers_and_attention_do_not_change_either(tiny, tmp_path, state):
+def test_listing_layers_and_attention_do_not_change_either(
+    tiny, tmp_path, listed, listed_anew, state
+):
     usual = Lab(tiny, store=Store(tmp_path / "a"))
     picture = noise_picture(64, 64)
     with STATES[state]():
         lab = Lab(tiny, store=Store(tmp_path / "b"))
         layers, maps = lab.layers(), lab.attention(picture, ["dog"])
+    listed.clear()
     assert layers == usual.layers()
     assert np.array_equal(maps["dog"], usual.attention(picture, ["dog"])["dog"])
 
