@@ -109,6 +109,18 @@ class Widget:
             )
         )
 
+    def tool(self, words: str) -> Any:
+        """Return one of the buttons above the figure."""
+        return self.box.get_by_role("toolbar").get_by_role("button", name=words, exact=True)
+
+    def drag(self, start: tuple[int, float, float], end: tuple[int, float, float]) -> None:
+        """Drag from one place of a part's rectangle to another."""
+        self.plot.scroll_into_view_if_needed()
+        self.page.mouse.move(*self.spot(*start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.spot(*end), steps=6)
+        self.page.mouse.up()
+
     def is_of_another_state(self, grey: bool) -> None:
         """Wait until the figure is grey, or until it is not."""
         state = "attached" if grey else "detached"
@@ -174,7 +186,32 @@ def features(page: Any) -> Widget:
     assert not np.allclose(values, first)
     steps = widget.data(HEAT, "dy"), widget.data(HEAT, "dx")
     assert values[int(row // steps[0]), int(column // steps[1])] == pytest.approx(1, abs=1e-4)
+    zoom_and_save(page, widget)
     return widget
+
+
+def zoom_and_save(page: Any, widget: Widget) -> None:
+    """Zoom by dragging, which all panels follow and a move keeps; undo it; save; undo a move."""
+    widget.tool("zoom").click()
+    widget.drag((1, 0.2, 0.2), (1, 0.6, 0.6))
+    third = "Math.abs(plot._fullLayout.xaxis3.range[1] - plot._fullLayout.xaxis3.range[0])"
+    widget.until(f"{third} < 60")
+    step = widget.slider("timestep").first
+    step.focus()
+    page.keyboard.press("ArrowRight")
+    widget.settled()
+    widget.is_of_another_state(False)
+    widget.until(f"{third} < 60")
+    widget.tool("whole figure").click()
+    widget.until(f"{third} === 96")
+    widget.tool("zoom").click()
+    with page.expect_download() as saved:
+        widget.tool("save SVG").click()
+    assert "<svg" in Path(saved.value.path()).read_text()[:300]
+    shown = widget.box.locator("[role=status]").inner_text()
+    widget.box.get_by_role("button", name="undo").click()
+    widget.until("!box.querySelector('[role=status]').innerText.startsWith(given)", shown[:-9])
+    widget.settled()
 
 
 def correspondence(page: Any) -> Widget:

@@ -11,6 +11,9 @@ import plotly.graph_objects as go
 from fslab.plots.panels import finish, plain
 from fslab.widgets.canvas import WIDTH, Canvas
 
+GRID = "rgba(128,128,128,0.35)"
+"""The colour of lines that are seen on white as on black."""
+
 TITLE = 38
 """Pixels above a part that its title of two lines takes."""
 
@@ -33,11 +36,11 @@ class Part:
     """A part of a board: some traces on one pair of axes, with a title above them.
 
     traces: made once, and changed in place ever after: a figure that is built anew takes longer
-    than computing what it shows. x, y: the axes' settings; indent: how far left of its box, in
-    pixels, the title begins.
+    than computing what it shows. x, y: the axes' settings; indent and beyond: how far left of its
+    box, in pixels, the title begins, and how far right of it the title may end.
     """
 
-    indent = 0
+    indent = beyond = 0
     _board: Board
 
     def __init__(self, traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any]) -> None:
@@ -87,7 +90,7 @@ class Part:
         x, y = self.axes
         x.domain, y.domain = [left, right], [max(bottom, 0), top]
         self.layout.annotations[self._number - 1].update(
-            x=max(left - self.indent / width, 0), y=top
+            x=max(left - self.indent / width, 0), y=top, width=self.indent + box.width + self.beyond
         )
 
 

@@ -186,7 +186,7 @@ class View {
 
   /** Undo all zooming. */
   whole() {
-    const { layout } = this.shown.figure, wanted = {};
+    const { layout } = this.read().figure, wanted = {}; // plotly writes into what it is given
     for (const name of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
       if (layout[name].range) wanted[`${name}.range`] = [...layout[name].range];
       else wanted[`${name}.autorange`] = layout[name].autorange ?? true;

@@ -20,7 +20,7 @@ from fslab.widgets.board import Board, Box
 from fslab.widgets.code import Script, extraction_code
 from fslab.widgets.controls import Knob, choice, row, show_only, whole
 from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
-from fslab.widgets.panel import Panel, side_by_side
+from fslab.widgets.panel import SCALE, Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
 from fslab.widgets.points import PointExplorer, within
 from fslab.widgets.python import Words, call, code
@@ -32,9 +32,6 @@ _HINT = (
     "in the middle are like features; between two layers colours mean nothing, and between two "
     "pictures where they are of all pictures."
 )
-
-_SCALE = 76
-"""Pixels that the scale of cosines takes on the right."""
 
 ONE, ALL = "this picture", "all pictures"
 """Whose main components are shown."""
@@ -236,7 +233,7 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         note_of(self._about, _about(result))
 
     def _place(self, result: FeatureResult) -> None:
-        room = self._board.width - _SCALE
+        room = self._board.width - SCALE
         upper = side_by_side(3, result.subject.picture.size, room)
         lower: Sequence[Box | None] = [None] * 3
         bottom = upper[-1].bottom

@@ -19,6 +19,9 @@ At = Callable[[int, int], None]
 _SHOWN = 640
 """Pixels of a picture's longer side that are sent at most: a screen shows no more of a panel."""
 
+SCALE = 76
+"""Pixels that the scale of cosines takes on the right."""
+
 _GAP = 10
 _LEAST = 135
 """Pixels that a panel is wide at least; where that leaves no room for all, there are more rows."""
@@ -43,6 +46,7 @@ class Panel(Part):
             ),
         ]  # fmt: skip
         if heat:
+            self.beyond = SCALE
             scale = {"title": {"text": "cosine"}, "thickness": 12, "lenmode": "pixels"}
             traces.append(
                 go.Heatmap(

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fslab.plots.colours import css
-from fslab.widgets.board import Part, listen
+from fslab.widgets.board import GRID, Part, listen
 
 _MOST = 1500
 """Points that a plane shows at most: beyond, every second or third cell stands for the others."""
@@ -28,8 +28,8 @@ class Plane(Part):
             unselected={"marker": {"opacity": _FAINT}},
         )
         axis = {
-            "showticklabels": False, "ticks": "", "zeroline": False, "gridcolor": "#eee",
-            "showline": True, "mirror": True, "linecolor": "#ccc",
+            "showticklabels": False, "ticks": "", "zeroline": False, "gridcolor": GRID,
+            "showline": True, "mirror": True, "linecolor": GRID,
         }  # fmt: skip
         super().__init__([points], axis, axis)
         self._cells = np.zeros(0, int)
@@ -85,7 +85,7 @@ class Bars(Part):
             hovertemplate="cluster %{x}: %{y:.1%} of the pixels<extra></extra>",
         )  # fmt: skip
         x = {"type": "category", "title": {"text": "cluster", "standoff": 4, "font": {"size": 12}}}
-        y = {"tickformat": ".0%", "nticks": 4, "gridcolor": "#ddd"}
+        y = {"tickformat": ".0%", "nticks": 4, "gridcolor": GRID}
         super().__init__([bars], {**x, "fixedrange": True}, {**y, "fixedrange": True})
         self._colours = np.zeros((0, 3), np.uint8)
 

@@ -9,18 +9,20 @@ import plotly.graph_objects as go
 
 from fslab.match import Match
 from fslab.plots.panels import plain
-from fslab.widgets.board import Box, Part, listen
+from fslab.widgets.board import GRID, Box, Part, listen
 
 ROW = 26
 """Height of a matrix's row in pixels."""
 
 _COLUMNS, _BEST = 16, 5
+_NUMBER = 30
+"""Pixels that a number takes in the matrix."""
 
 
 class Matrix(Part):
     """Probabilities as a heat map; frames mark what was assigned."""
 
-    indent = 84
+    indent, beyond = 84, 96
 
     def __init__(self) -> None:
         scale = {"title": {"text": "probability"}, "thickness": 12, "lenmode": "pixels"}
@@ -34,6 +36,7 @@ class Matrix(Part):
         )
         axis = {"ticks": "", "showgrid": False, "zeroline": False, "fixedrange": True}
         super().__init__([heat, frames], {**axis, "tickangle": -60}, {**axis, "ticklen": 4})
+        self._width, self._texts = 0.0, 0
 
     def show(self, match: Match, names: Sequence[str], chosen: int, framed: str) -> None:
         """Show each segment's probability for the texts that matter most; framed: the frames."""
@@ -55,6 +58,8 @@ class Matrix(Part):
         rows[chosen] = f"▸ {rows[chosen]}"
         y.update(range=[len(rows) - 0.5, -0.5], tickvals=list(range(len(rows))), ticktext=rows)
         self.title(f"segments against texts{more}; framed: {framed}")
+        self._texts = len(texts)
+        self._letter()
 
     def place(self, box: Box | None, height: int) -> None:
         """Move to a rectangle, and the scale of probabilities beside it."""
@@ -64,6 +69,12 @@ class Matrix(Part):
             length = max(box.height, 100)
             right = (box.left + box.width + 8) / self._board.width
             bar.update(x=right, y=1 - box.top / height, len=length)
+            self._width = box.width
+            self._letter()
+
+    def _letter(self) -> None:
+        """Write the numbers into the cells where these are wide enough; the pointer reads them."""
+        self.traces[0].texttemplate = "%{text}" if self._width >= _NUMBER * self._texts else ""
 
     def on_click(self, listener: Callable[[int], None]) -> None:
         """Have a listener told which segment's row was clicked."""
@@ -80,7 +91,7 @@ class BestTexts(Part):
             orientation="h", textposition="auto", marker={"color": "#0072b2"},
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",
         )  # fmt: skip
-        x = {"range": [0, 1.02], "tickvals": [0, 0.5, 1], "gridcolor": "#ddd", "fixedrange": True}
+        x = {"range": [0, 1.02], "tickvals": [0, 0.5, 1], "gridcolor": GRID, "fixedrange": True}
         y = {"type": "category", "autorange": "reversed", "fixedrange": True}
         super().__init__([bars], x, {**y, "ticklabelstandoff": 4})
 
