@@ -57,13 +57,13 @@ def save_captioner(place: Path, words: tuple[str, ...]) -> Path:
     return place
 
 
-def save_matcher(place: Path) -> Path:
-    """Save CLIP ViT-B/32: the configuration that transformers has as its default."""
+def save_matcher(place: Path, patch_size: int = 32) -> Path:
+    """Save CLIP ViT-B/32: the configuration that transformers has as its default, or ViT-B/16."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
-        model = CLIPModel(CLIPConfig(text_config=TOKENS))
+        model = CLIPModel(CLIPConfig(text_config=TOKENS, vision_config={"patch_size": patch_size}))
     tokens = tokenizer()
     tokens.model_max_length = 77
     for part in (model.half(), tokens, CLIPImageProcessorPil()):
