@@ -229,7 +229,7 @@ def correspondence(page: Any) -> Widget:
     colours = widget.data(2, "marker")["color"]
     assert len(set(colours)) == 2
     assert widget.data(5, "marker")["color"] == colours
-    widget.slider("mutual lines").focus()
+    widget.slider("lines").focus()
     for _ in range(8):
         page.keyboard.press("ArrowRight")
     widget.until("plot._fullLayout.shapes.length === 8")
@@ -262,7 +262,7 @@ def clusters(page: Any) -> Widget:
     widget.settled()
     widget.until("plot._fullData[4].x.length > 0")
     count = len(widget.data(4, "x"))
-    widget.slider("K").first.focus()
+    widget.slider("k").first.focus()
     page.keyboard.press("ArrowRight")
     widget.until("plot._fullData[4].x.length === given", count + 1)
     widget.settled()
@@ -287,12 +287,10 @@ def clusters(page: Any) -> Widget:
 
 
 def matching(page: Any) -> Widget:
-    widget = Widget(page, "Click beside the candidates")
+    widget = Widget(page, "Type a word beside the candidates")
     widget.settled()
-    tags = widget.box.locator(".jupyter-widget-tagsinput").first
-    tags.click(position={"x": 540, "y": 12})
-    page.keyboard.type("zebra")
-    page.keyboard.press("Tab")
+    widget.box.get_by_placeholder("a word, then Enter").first.fill("zebra")
+    page.keyboard.press("Enter")
     widget.until("plot.layout.xaxis4.ticktext.includes('zebra')")
     widget.settled()
     chosen = widget.box.locator(".widget-dropdown", has_text="segment").locator("select").last
@@ -363,7 +361,7 @@ def test_a_picture_is_uploaded_and_its_masks_downloaded(server, tmp_path):
 
 def test_names_with_html_in_them_are_shown_as_text(server, tmp_path):
     def names(page: Any) -> Widget:
-        widget = Widget(page, "Click beside the candidates")
+        widget = Widget(page, "Type a word beside the candidates")
         widget.settled()
         widget.until("plot.layout.xaxis4.ticktext.length > 1")
         assert page.evaluate("window.ran") is None

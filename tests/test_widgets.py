@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import re
 import threading
@@ -12,10 +13,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 from conftest import noise_picture
+from ipywidgets import Widget
 from PIL import Image
 from plotly.callbacks import InputDeviceState, Points
 
 import fslab
+from fslab.backbones import pick_layers
 from fslab.cluster import join, project
 from fslab.datasets import VOC, read_mask, voc
 from fslab.evaluate import evaluate
@@ -34,6 +37,7 @@ from fslab.widgets import (
     explore_refinement,
     segment_yours,
 )
+from fslab.widgets.controls import Knob
 from fslab.widgets.panel import fitted
 from fslab.widgets.worker import Worker
 
@@ -137,7 +141,7 @@ def test_layers_are_listed_and_narrowed(lab, data):
     listed = dict(explorer._layers.list.options)
     assert set(listed.values()) == {layer.path for layer in lab.layers()}
     (words,) = (words for words, path in listed.items() if path == QUERIES)
-    for part in (QUERIES, "96 ch", "stride 8", "12x12"):
+    for part in (QUERIES, "96 ch", "stride 8", "12 x 12 cells"):
         assert part in words
     chosen = explorer.layer
     explorer._layers.filter.value = "up_blocks.1.attentions.0"
@@ -148,12 +152,54 @@ def test_layers_are_listed_and_narrowed(lab, data):
     }
 
 
-def test_another_size_keeps_the_point_inside(lab):
+def test_a_timestep_is_set_by_its_slider_and_by_its_number(lab, data):
+    explorer = waited(explore_features(lab, data, timestep=50))
+    (number,) = (
+        each.children[1]
+        for line in explorer.children
+        for each in getattr(line, "children", ())
+        if getattr(each, "children", ())[:1] == (explorer._timestep,)
+    )
+    assert number.value == 50
+    number.value = 70
+    assert waited(explorer)._shown.shown[0].timestep == explorer.timestep == 70
+
+
+def test_controls_are_called_as_what_they_set(lab, data):
+    opened = [
+        explore_features(lab, data), explore_clusters(lab, data), explore_matching(lab, data),
+        explore_refinement(lab, data), segment_yours(lab),
+    ]  # fmt: skip
+    for explorer in opened:
+        for name, control in vars(explorer).items():
+            knob = inspect.getattr_static(type(explorer), name.removeprefix("_"), None)
+            if isinstance(knob, Knob) and isinstance(control, Widget):
+                assert control.description.partition(":")[0] == name.removeprefix("_")
+        explorer.close()
+
+
+def test_layers_are_narrowed_by_the_patterns_that_extract_takes(lab, data):
+    picker = explore_features(lab, data)._layers
+    for pattern in ("up_blocks.?", "*attn2.to_q#[01]", "last:down_blocks.*.attn1"):
+        picker.filter.value = pattern
+        kept = {path for _, path in picker.list.options}
+        asked = {layer.path for layer in pick_layers([pattern], lab.layers())}
+        assert kept - {picker.list.value} == asked - {picker.list.value}
+    picker.filter.value = "*nothing"
+    assert [path for _, path in picker.list.options] == [picker.list.value]
+
+
+def test_points_keep_their_place_in_a_picture_of_another_size(lab):
     explorer = explore_features(lab, [noise_picture(96, 96), noise_picture(64, 128)])
-    waited(explorer.change(point=(90, 20)))
+    waited(explorer.change(point=(90, 20), pins=((0, 95),)))
     explorer.picture = "noise-64x128"
     waited(explorer)
-    assert explorer.point == (63, 20)
+    assert (explorer.point, explorer.pins) == ((60, 27), ((0, 127),))
+    assert any("12 x 24 cells" in words for words, _ in explorer._layers.list.options)
+    explorer.picture = "noise-96x96"
+    assert (explorer.point, explorer.pins) == ((90, 20), ((0, 95),))
+    waited(explorer.change(point=(63, 120), picture="noise-64x128"))
+    assert (explorer.message, explorer.point) == ("", (63, 120))
     assert list(explorer._panels[0].axes[0].range) == [-0.5, 127.5]
     with pytest.raises(FslabError, match="row is 64; it must lie between 0 and 63"):
         explorer.point = (64, 0)
@@ -446,6 +492,15 @@ def test_matching_follows_every_knob(lab, data):
     assert "zebra" not in waited(explorer).match.texts
     explorer.caption_candidates()
     assert waited(explorer).candidates == lab.caption(picture, mapping="name").candidates
+
+
+def test_a_word_is_added_by_enter(lab, data):
+    explorer = explore_matching(lab, data, candidates=("dog",))
+    line = explorer._tag_row.children[-1]
+    line.value = " zebra "  # which it is given when Enter is pressed
+    assert (explorer.candidates, line.value) == (("dog", "zebra"), "")
+    line.value = "dog"
+    assert explorer.candidates == ("dog", "zebra")
 
 
 def test_matching_says_what_its_matrix_is_made_of(lab, data):

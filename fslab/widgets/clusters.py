@@ -29,7 +29,7 @@ from fslab.score import score_image, summarise
 from fslab.widgets.ahead import needs_of, next_timesteps
 from fslab.widgets.board import TITLE, Board, Box
 from fslab.widgets.code import Script, extraction_code, settings_code, stage_code
-from fslab.widgets.controls import Knob, check_value, choice, number, row, whole, words
+from fslab.widgets.controls import Knob, check_value, choice, number, row, typed, whole, words
 from fslab.widgets.explorer import RecipeExplorer
 from fslab.widgets.methods import MethodKnobs
 from fslab.widgets.panel import Panel, side_by_side
@@ -41,7 +41,8 @@ from fslab.widgets.worker import Needs
 
 _HINT = (
     "Point at a cluster in any panel and it lights up in all of them. Draw a box or a lasso "
-    "around points on the right to see where they lie in the picture."
+    "around points on the right to see where they lie in the picture. A cluster has one colour in "
+    "all panels, which means nothing else and changes with the clustering."
 )
 _KINDS = get_type_hints(KClustering)
 _PLANE_BESIDE = 560
@@ -150,17 +151,17 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         self._methods = MethodKnobs(self, "cluster", self._start)
         self._method = self._methods.list
         self._k_is = choice(
-            "k is", [name for name in get_args(_KINDS["k_is"]) if name != "candidates"]
+            "k_is", [name for name in get_args(_KINDS["k_is"]) if name != "candidates"]
         )
-        self._k = whole("K", start.k if isinstance(start, KClustering) else KMeans().k, 1, 24)
+        self._k = whole("k", start.k if isinstance(start, KClustering) else KMeans().k, 1, 24)
         cells = start if isinstance(start, CellClustering) else CellClustering()
         self._normalise = choice("normalise", get_args(_KINDS["normalise"]), cells.normalise)
         self._upsample = choice("upsample", get_args(_KINDS["upsample"]), start.upsample)
         self._position = number("position", cells.position, 0.0, 2.0, 0.05)
         self._projection = choice(
-            "points by", [("PCA", "PCA"), ("UMAP (slow the first time)", "UMAP")]
+            "projection", [("PCA", "PCA"), ("UMAP (slow the first time)", "UMAP")]
         )
-        self._highlight = choice("light up", [("no cluster", _NONE)])
+        self._highlight = choice("highlight", [("no cluster", _NONE)])
         self._clear = widgets.Button(description="clear selection", layout={"width": "140px"})
 
     def _build_figures(self) -> None:
@@ -178,7 +179,7 @@ class ClusterExplorer(RecipeExplorer[ClusterResult]):
         self._show_own()
         self._about = widgets.HTML()
         rows = [
-            self._pictures.row, self._layers, row(self._timestep, self._method),
+            self._pictures.row, self._layers, row(typed(self._timestep), self._method),
             self._by_method["k"], row(*self._methods.sliders.values()),
             row(self._normalise, self._upsample), row(self._position, self._projection),
             self._board.frame,

@@ -9,14 +9,14 @@ from operator import attrgetter
 from typing import Any
 
 import ipywidgets as widgets
-from traitlets import TraitError
+from traitlets import TraitError, link
 
 from fslab.records import FslabError
 
 FULL, HALF = "auto", "338px"
 """How wide a row is, and a control that shares it with another."""
 
-_LABEL = "104px"
+_LABEL = "118px"
 STYLE = {"description_width": _LABEL}
 """The style that sets all controls' labels at one width."""
 
@@ -114,6 +114,17 @@ def number(words: str, value: float, low: float, high: float, step: float) -> wi
     )  # fmt: skip
 
 
+def typed(slider: widgets.IntSlider) -> widgets.HBox:
+    """Return a slider beside its number, which can be typed too."""
+    slider.readout = False
+    number = widgets.BoundedIntText(
+        slider.value, slider.min, slider.max, disabled=slider.disabled,
+        tooltip=slider.description, layout={"width": "70px"},
+    )  # fmt: skip
+    link((slider, "value"), (number, "value"))
+    return widgets.HBox([slider, number])
+
+
 def words(label: str, value: str, width: str = FULL) -> widgets.Text:
     """Return a line of text that counts when Enter is pressed or the line is left."""
     return widgets.Text(
@@ -123,17 +134,30 @@ def words(label: str, value: str, width: str = FULL) -> widgets.Text:
 
 
 def tags(label: str, value: Sequence[str]) -> tuple[widgets.TagsInput, widgets.HBox]:
-    """Return editable tags, and the row that they stand in with their label."""
+    """Return editable tags, and the row that they stand in with their label.
+
+    A word is added by Enter in the line beside them.
+    """
     control = widgets.TagsInput(
         value=list(value),
         allow_duplicates=False,
-        placeholder="add a word",
         layout={"width": "auto", "flex": "1 1 200px"},
     )
+    line = widgets.Text(
+        placeholder="a word, then Enter", continuous_update=False, layout={"width": "150px"}
+    )
+
+    def add(change: Mapping[str, Any]) -> None:
+        word = change["new"].strip()
+        if word:
+            control.value = list(dict.fromkeys([*control.value, word]))
+            line.value = ""
+
+    line.observe(add, "value")
     name = widgets.Label(
         label, layout={"width": _LABEL, "display": "flex", "justify_content": "flex-end"}
     )
-    return control, widgets.HBox([name, control], layout={"width": FULL})
+    return control, row(name, control, line)
 
 
 def row(*controls: widgets.Widget) -> widgets.HBox:

@@ -28,11 +28,11 @@ from fslab.records import (
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import Board, Box
 from fslab.widgets.code import Script, extraction_code
-from fslab.widgets.controls import HALF, STYLE, Knob, number, row, whole
+from fslab.widgets.controls import HALF, STYLE, Knob, number, row, typed, whole
 from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
 from fslab.widgets.panel import Panel, in_rows
 from fslab.widgets.pictures import Given, Subject
-from fslab.widgets.points import PointExplorer, within
+from fslab.widgets.points import PointExplorer
 from fslab.widgets.python import call, code
 from fslab.widgets.texts import note_of
 from fslab.widgets.worker import Needs
@@ -44,7 +44,8 @@ MOST = 3
 
 _HINT = (
     "Click any pixel of the picture on the left: the others show how like it every pixel is, and a "
-    "circle where it is found. Pinned points keep a colour of their own."
+    "circle where it is found: the lightest pixel is the most like, the darkest the least. Each "
+    "point has a colour of its own in all pictures; those of lines only tell them apart."
 )
 
 
@@ -95,14 +96,14 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
         self._timestep = whole("timestep", step or 0, 0, 999)
         self._timestep.disabled = step is None
         self._temperature = number("temperature", 0.0, 0.0, 0.3, 0.01)
-        self._lines = whole("mutual lines", 0, 0, 60)
+        self._lines = whole("lines", 0, 0, 60)
         names = list(self._pictures.subjects)
         self._others = widgets.SelectMultiple(
             options=names, value=tuple(names[1 : 1 + MOST] or names), rows=4,
             description="others", style=STYLE, layout={"width": HALF},
         )  # fmt: skip
         self._pictures.list.observe(self._list_others, "options")
-        self._build_points()
+        self._build_points(self._layers)
         self._panels = tuple(Panel() for _ in range(1 + MOST))
         self._board = Board(*self._panels)
         self._panels[0].on_click(self._go_to)
@@ -136,7 +137,7 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
 
     def _lay_out(self) -> None:
         self._about = widgets.HTML()
-        sliders = widgets.VBox([self._timestep, self._temperature, self._lines])
+        sliders = widgets.VBox([typed(self._timestep), self._temperature, self._lines])
         rows = [
             self._pictures.row, self._layers.box, row(self._others, sliders),
             self._board.frame, self._points_row, self._about,
@@ -160,17 +161,16 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
             raise FslabError(
                 f"{len(view.others)} other pictures are chosen; choose one to {MOST} in the list"
             )
-        points = within(view.points, view.subject.picture.size)
         settings = self._extraction(view)
         found = tuple(
-            replace(self._found(view, other, points, settings), temperature=view.temperature)
+            replace(self._found(view, other, settings), temperature=view.temperature)
             for other in view.others
         )
         near = self._neighbours(view, settings) if view.lines else None
         recipe = self._lab.recipe(Recipe("explored", settings))
         title = f"{view.subject.spoken}: {view.layer}, t = {view.timestep}"
         return CorrespondenceResult(
-            view.subject, view.others, points, found, near, view.lines, recipe, title
+            view.subject, view.others, view.points, found, near, view.lines, recipe, title
         )
 
     def _extraction(self, view: _View) -> Extraction:
@@ -186,9 +186,8 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
         features: Features = self._once("features", (picture.digest, settings), read)
         return features
 
-    def _found(
-        self, view: _View, other: Subject, points: tuple[Point, ...], settings: Extraction
-    ) -> Correspondence:
+    def _found(self, view: _View, other: Subject, settings: Extraction) -> Correspondence:
+        points = view.points
         key = view.subject.picture.digest, other.picture.digest, points, settings
         features = partial(self._features, settings=settings)
         found: Correspondence = self._once(
@@ -229,7 +228,6 @@ class CorrespondenceExplorer(PointExplorer[CorrespondenceResult]):
         return [partial(self._lab.extract, one, *each) for each in passes for one in pictures]
 
     def _draw(self, result: CorrespondenceResult) -> None:
-        self._show_points(result.points, result.subject.picture.size)
         with self._board.drawing():
             self._place(result)
             _paint(self._panels, result)

@@ -18,19 +18,19 @@ from fslab.records import Components, Extraction, FslabError, Picture, Point, Re
 from fslab.widgets.ahead import beside, needs_of, next_timesteps
 from fslab.widgets.board import Board, Box
 from fslab.widgets.code import Script, extraction_code
-from fslab.widgets.controls import Knob, choice, row, show_only, whole
+from fslab.widgets.controls import Knob, choice, row, show_only, typed, whole
 from fslab.widgets.layers import LayerKnob, LayerPicker, first_layer
 from fslab.widgets.panel import SCALE, Panel, side_by_side
 from fslab.widgets.pictures import Given, Subject
-from fslab.widgets.points import PointExplorer, within
+from fslab.widgets.points import PointExplorer
 from fslab.widgets.python import Words, call, code
 from fslab.widgets.texts import note_of
 from fslab.widgets.worker import Needs
 
 _HINT = (
-    "Click any pixel in any panel: the right panel shows how like it every cell is. Like colours "
-    "in the middle are like features; between two layers colours mean nothing, and between two "
-    "pictures where they are of all pictures."
+    "Click any pixel in any panel: the right panel shows how like it every cell is, from the least "
+    "(dark) to 1 (light). Like colours in the middle are like features; between two layers they "
+    "mean nothing, and between two pictures only where they are of all pictures."
 )
 
 ONE, ALL = "this picture", "all pictures"
@@ -97,20 +97,20 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         self._pictures = self._picker(pictures)
         start, step = first_layer(lab), lab.backbone.timestep
         self._layers = LayerPicker(lab, self._hush, "layer", start)
-        self._others = LayerPicker(lab, self._hush, "second layer", start)
+        self._others = LayerPicker(lab, self._hush, "other_layer", start)
         self._timestep = whole("timestep", step or 0, 0, 999)
-        self._other_timestep = whole("second t", step or 0, 0, 999)
+        self._other_timestep = whole("other_timestep", step or 0, 0, 999)
         self._compare = widgets.Checkbox(
-            False, description="compare with a second layer or timestep", indent=False,
+            False, description="compare: a second layer or timestep", indent=False,
             layout={"width": "300px"},
         )  # fmt: skip
-        self._joined = choice("several points", ["mean", "highest"])
-        self._colours = choice("colours of", [ONE, ALL])
+        self._joined = choice("joined", ["mean", "highest"])
+        self._colours = choice("colours", [ONE, ALL])
         self._colours.disabled = len(self._pictures.subjects) < 2
         self._together = _spread(list(self._pictures.subjects.values()), MOST_FITTED)
         for slider in (self._timestep, self._other_timestep):
             slider.disabled = step is None
-        self._build_points()
+        self._build_points(self._layers, self._others)
         first = Panel()
         others = (Panel(heat=place % 3 == 2, like=first) for place in range(1, 6))
         self._panels = (first, *others)
@@ -125,12 +125,12 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         return self._on_screen().shown[0].cosines
 
     def _lay_out(self) -> None:
-        self._second_box = widgets.VBox([self._others.box, self._other_timestep])
+        self._second_box = widgets.VBox([self._others.box, typed(self._other_timestep)])
         self._compare.observe(self._show_second, "value")
         self._show_second()
         self._about = widgets.HTML()
         rows = [
-            self._pictures.row, self._layers.box, row(self._timestep, self._compare),
+            self._pictures.row, self._layers.box, row(typed(self._timestep), self._compare),
             self._second_box, self._colours,
             self._board.frame, self._points_row, self._joined, self._about,
         ]  # fmt: skip
@@ -155,22 +155,18 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         return result.subject.picture
 
     def _compute(self, view: _View) -> FeatureResult:
-        size = view.subject.picture.size
-        points = within(view.points, size)
-        shown = tuple(self._layer_view(view, points, *each) for each in view.layers)
+        shown = tuple(self._layer_view(view, *each) for each in view.layers)
         recipe = self._lab.recipe(Recipe("explored", self._extraction(*view.layers[0])))
         title = f"{view.subject.spoken}: {shown[0].layer}, t = {shown[0].timestep}"
         return FeatureResult(
-            view.subject, points, view.joined, shown, recipe, title, len(view.fitted)
+            view.subject, view.points, view.joined, shown, recipe, title, len(view.fitted)
         )
 
     def _extraction(self, layer: str, timestep: int) -> Extraction:
         steps = () if self._lab.backbone.timestep is None else (timestep,)
         return Extraction(layers=(layer,), timesteps=steps)
 
-    def _layer_view(
-        self, view: _View, points: tuple[Point, ...], layer: str, timestep: int
-    ) -> LayerView:
+    def _layer_view(self, view: _View, layer: str, timestep: int) -> LayerView:
         picture = view.subject.picture
         settings = self._extraction(layer, timestep)
         key = picture.digest, settings
@@ -181,7 +177,7 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         colours, share = self._once(
             "colours", (key, view.fitted), lambda: self._coloured(view, value, settings)
         )
-        cosines = cosines_to(value, points, picture.size, view.joined)
+        cosines = cosines_to(value, view.points, picture.size, view.joined)
         return LayerView(layer, timestep, value, colours, share, cosines)
 
     def _coloured(
@@ -222,7 +218,6 @@ class FeatureExplorer(PointExplorer[FeatureResult]):
         return [partial(self._lab.extract, picture, *each) for each in passes]
 
     def _draw(self, result: FeatureResult) -> None:
-        self._show_points(result.points, result.subject.picture.size)
         self._joined.layout.display = None if self._pins else "none"
         with self._board.drawing():
             self._place(result)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
 import ipywidgets as widgets
 
 from fslab.backbones import Layer, pick_layers
-from fslab.backbones.base import LayersByPath
+from fslab.backbones.base import LAST, LayersByPath
 from fslab.heads import HEAD, whole_of
 from fslab.lab import Lab
+from fslab.records import FslabError, Picture, Recipe
 from fslab.widgets.controls import FULL, STYLE, Hush, Knob, words
 
 
 class LayerPicker:
-    """A list of layers with channels, stride and resolution; `list.value` is the chosen path.
+    """A list of layers with channels, stride and cells; `list.value` is the chosen path.
 
-    Heads are listed while the text that narrows the list holds a "#".
+    What narrows it is a part of a path, or a pattern as `Lab.extract` takes it. Heads are listed
+    while it holds a "#".
     """
 
     def __init__(self, lab: Lab, hush: Hush, label: str, value: str) -> None:
-        self._side = lab.backbone.resolution
+        self._backbone, self._taken = lab.backbone, lab.recipe(Recipe()).extract
+        self._size = (lab.backbone.resolution,) * 2
         self._layers = lab.layers()
         self._options = self._said(self._layers)
         self._hush = hush
@@ -32,21 +35,37 @@ class LayerPicker:
         )  # fmt: skip
         self.filter = words("layers with", "")
         self.filter.continuous_update = True
-        self.filter.placeholder = "part of a path: attn2.to_q, up_blocks.1, to_q#0, ..."
-        self.filter.observe(self._narrow, "value")
+        self.filter.placeholder = "part of a path, or a pattern: attn2.to_q, up_blocks.?, to_q#0"
+        self.filter.observe(lambda change: self._narrow(), "value")
         self.box = widgets.VBox([self.filter, self.list])
 
-    def _narrow(self, change: Mapping[str, Any]) -> None:
-        """List the layers whose path holds the text; the chosen one stays in the list."""
+    def look_at(self, picture: Picture) -> None:
+        """Say of how many cells each layer is for this picture."""
+        size = self._backbone.input_size(picture, self._taken)
+        if size != self._size:
+            self._size = size
+            self._options = self._said(self._layers)
+            self._narrow()
+
+    def _narrow(self) -> None:
+        """List the layers that are asked for; the chosen one stays in the list."""
         chosen = self.list.value
-        wanted = change["new"].strip().lower()
-        offered = self._said(_with_heads(self._layers)) if HEAD in wanted else self._options
-        kept = [option for option in offered if wanted in option[1].lower() or option[1] == chosen]
-        if chosen not in [path for _, path in kept]:  # a head, and heads are not listed now
-            kept += self._said([each for each in _with_heads(self._layers) if each.path == chosen])
+        kept = self._said(self._asked_for(self.filter.value.strip()))
+        if chosen not in [path for _, path in kept]:
+            known = [*self._layers, *_with_heads(self._layers)]
+            kept += self._said([each for each in known if each.path == chosen][:1])
         with self._hush():
             self.list.options = kept
             self.list.value = chosen
+
+    def _asked_for(self, wanted: str) -> Sequence[Layer]:
+        if wanted.startswith(LAST) or any(sign in wanted for sign in "*?["):
+            try:
+                return pick_layers([wanted], self._layers)
+            except FslabError:
+                return ()  # half a pattern fits nothing yet
+        offered = [*_with_heads(self._layers)] if HEAD in wanted else self._layers
+        return [layer for layer in offered if wanted.lower() in layer.path.lower()]
 
     def offer(self, path: str) -> None:
         """Have a head in the list, as one is about to be chosen; FslabError for none of these."""
@@ -59,7 +78,7 @@ class LayerPicker:
                 self.list.value = chosen
 
     def _said(self, layers: Iterable[Layer]) -> list[tuple[str, str]]:
-        return [(_words(layer, self._side), layer.path) for layer in layers]
+        return [(_words(layer, self._size), layer.path) for layer in layers]
 
 
 class LayerKnob(Knob):
@@ -83,10 +102,10 @@ def _with_heads(layers: Iterable[Layer]) -> Iterator[Layer]:
             yield from (layer.head(str(number)) for number in range(layer.heads))
 
 
-def _words(layer: Layer, side: int) -> str:
-    cells = side // layer.stride
+def _words(layer: Layer, size: tuple[int, ...]) -> str:
+    cells = " x ".join(str(side // layer.stride) for side in size)
     heads = f", {layer.heads} heads" if layer.heads else ""
-    return f"{layer.path}: {layer.channels} ch{heads}, stride {layer.stride}, {cells}x{cells}"
+    return f"{layer.path}: {layer.channels} ch{heads}, stride {layer.stride}, {cells} cells"
 
 
 def first_layer(lab: Lab) -> str:

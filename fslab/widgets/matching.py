@@ -24,8 +24,10 @@ from fslab.widgets.scores import ROW, BestTexts, Matrix, longest
 from fslab.widgets.texts import note_of
 
 _HINT = (
-    "Click beside the candidates, type a word and press Tab to add it; its cross removes it. Click "
-    "a mask, or a row of the matrix, to see exactly what CLIP was shown and its best texts."
+    "Type a word beside the candidates and press Enter to add it; its cross removes it. Click a "
+    "mask, or a row of the matrix, to see exactly what CLIP was shown and its best texts. Masks "
+    "have VOC's colours by class; in the matrix darker blue is more probable, and what was taken "
+    "is framed."
 )
 _KINDS = get_type_hints(Matching)
 _BARS_BESIDE, _NAMES = 640, 110
@@ -129,10 +131,10 @@ class MatchExplorer(RecipeExplorer[MatchResult]):
             ensure_option=False, continuous_update=False,
             style=STYLE, layout={"width": HALF},
         )  # fmt: skip
-        self._region = choice("view of a region", get_args(_KINDS["view"]), start.view)
-        self._tokens = choice("mask tokens", [("no", False), ("yes", True)], start.tokens)
+        self._region = choice("region", get_args(_KINDS["view"]), start.view)
+        self._tokens = choice("tokens", [("no", False), ("yes", True)], start.tokens)
         self._regions = choice("regions", get_args(_KINDS["regions"]), start.regions)
-        self._compete = choice("texts compete", get_args(_KINDS["compete"]), start.compete)
+        self._compete = choice("compete", get_args(_KINDS["compete"]), start.compete)
         self._assignment = choice("assignment", get_args(_KINDS["assignment"]), start.assignment)
         self._segment = choice("segment", [("segment 0", 0)])
         self._again = widgets.Button(description="the caption's own", layout={"width": "150px"})

@@ -60,9 +60,13 @@ class MethodKnobs:
 
 
 def _slider(each: Slider, value: Any) -> widgets.Widget:
+    slider: widgets.Widget
     if isinstance(each.step, int):
-        return whole(each.words, int(value), int(each.low), int(each.high))
-    return number(each.words, value, each.low, each.high, each.step)
+        slider = whole(each.name, int(value), int(each.low), int(each.high))
+    else:
+        slider = number(each.name, value, each.low, each.high, each.step)
+    slider.tooltip = each.words
+    return slider
 
 
 def _have(explorer: widgets.Widget, each: Slider, slider: widgets.Widget) -> None:

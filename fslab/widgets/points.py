@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any, Self
 
 import ipywidgets as widgets
 
-from fslab.records import Point
+from fslab.records import FslabError, Point
 from fslab.widgets.controls import Knob, check_value, row
 from fslab.widgets.explorer import Explorer, SeenSubject
+from fslab.widgets.layers import LayerPicker
 from fslab.widgets.pictures import PicturePicker
 
 
@@ -25,6 +27,14 @@ class PointExplorer(Explorer[SeenSubject]):
     _column: widgets.BoundedIntText
     _pins: tuple[Point, ...] = ()
     _kept = ("_pins",)
+    _carried: tuple[Point, ...] = ()
+    _pointed_at: tuple[tuple[Point, ...], tuple[int, int]]
+
+    def change(self, **state: Any) -> Self:
+        """Set several parts of the state as one move: the picture first, which points lie in."""
+        if "picture" in state:
+            state = {"picture": state.pop("picture"), **state}
+        return super().change(**state)
 
     @property
     def point(self) -> Point:
@@ -51,8 +61,10 @@ class PointExplorer(Explorer[SeenSubject]):
         self._pins = points
         self._moved()
 
-    def _build_points(self) -> None:
-        rows, columns = self._pictures.subject.picture.size
+    def _build_points(self, *pickers: LayerPicker) -> None:
+        """Make the controls; pickers: the lists of layers, which say how many cells these have."""
+        self._pickers, picture = pickers, self._pictures.subject.picture
+        rows, columns = self._size = picture.size
         layout, style = {"width": "150px"}, {"description_width": "60px"}
         self._row, self._column = (
             widgets.BoundedIntText(
@@ -68,22 +80,46 @@ class PointExplorer(Explorer[SeenSubject]):
         pin.on_click(lambda button: setattr(self, "pins", (*self._pins, self.point)))
         clear.on_click(lambda button: setattr(self, "pins", ()))
         self._points_row = row(self._row, self._column, pin, clear)
+        self._pictures.list.observe(lambda change: self._carry(), "value")
+        for picker in pickers:
+            picker.look_at(picture)
 
     def _go_to(self, row: int, column: int) -> None:
         with self._hush():
             self._row.value, self._column.value = row, column
         self._moved()
 
-    def _show_points(self, points: Sequence[Point], size: tuple[int, int]) -> None:
-        """Bring the controls to what is on screen: a picture's size, its points, the last one."""
+    def _carry(self) -> None:
+        """Take the points along to the picture that is chosen now, at the same shares of its sides.
+
+        They are counted from the picture in which they were pointed at, so that there and back
+        they are the same.
+        """
+        try:
+            picture = self._pictures.subject.picture
+        except FslabError:
+            return  # which the view says
+        now = *self._pins, self.point
+        if now != self._carried:
+            self._pointed_at = now, self._size
+        self._carried, self._size = moved_to(*self._pointed_at, picture.size), picture.size
+        self._pins = self._carried[:-1]
         with self._hush():
-            for control, limit, value in zip(self._point_knobs, size, points[-1], strict=True):
+            for control, limit, value in zip(
+                self._point_knobs, self._size, self._carried[-1], strict=True
+            ):
                 control.value = min(control.value, limit - 1)
                 control.max = limit - 1
                 control.value = value
-        self._pins = tuple(points[:-1])
+        for picker in self._pickers:
+            picker.look_at(picture)
 
 
-def within(points: Iterable[Point], size: tuple[int, int]) -> tuple[Point, ...]:
-    """Return points moved into a picture: one of the picture before may lie beyond this one."""
-    return tuple((min(row, size[0] - 1), min(column, size[1] - 1)) for row, column in points)
+def moved_to(
+    points: Iterable[Point], size: tuple[int, int], other: tuple[int, int]
+) -> tuple[Point, ...]:
+    """Return where points of a picture of one size are in a picture of another."""
+    return tuple(
+        (int((row + 0.5) * other[0] / size[0]), int((column + 0.5) * other[1] / size[1]))
+        for row, column in points
+    )

@@ -27,8 +27,9 @@ from fslab.widgets.texts import note_of
 
 _HINT = (
     "Widths are in pixels (position) and grey levels (colour): a pixel is pulled towards the label "
-    "of others within them. Where the truth is known, blue pixels were put right and orange ones "
-    "spoilt; else changed pixels have their new class's colour."
+    "of others within them. Where the truth is known, blue pixels were put right, orange ones made "
+    "wrong, and yellow ones are as wrong as before; else changed pixels have their new class's "
+    "colour."
 )
 _WON, _LOST, _OTHER = (0, 114, 178), (213, 94, 0), (240, 228, 66)
 

@@ -28,7 +28,10 @@ from fslab.widgets.python import Code, Words, call
 from fslab.widgets.texts import note_of
 
 ORDERS = (("worst first", "worst"), ("best first", "best"), ("by name", "name"))
-_HINT = "Pick a picture to see its stages; filter by a class of the truth to see where it fails."
+_HINT = (
+    "Pick a picture to see its stages; filter by a class of the truth to see where it fails. "
+    "Named masks have VOC's colours by class; those of segments only tell them apart."
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class ResultBrowser(Explorer[BrowseResult]):
         self._rows = {each.name: each for each in self._run.rows}
         self._samples = {each.name: each for each in dataset.samples} if dataset else {}
         self._order = choice("order", ORDERS, "worst")
-        self._class = choice("class", [("all classes", ""), *_classes(self._run)])
+        self._class = choice("class_name", [("all classes", ""), *_classes(self._run)])
         self._list = widgets.Select(
             options=self._options(), rows=8, description="picture",
             style=STYLE, layout={"width": FULL},

@@ -74,7 +74,7 @@ class SegmentYours(Explorer[SegmentedResult]):
         self._upload = widgets.FileUpload(
             accept="image/*", description="upload a picture", layout={"width": "190px"}
         )
-        self._file = words("or a path", "", "470px")
+        self._file = words("file", "", "470px")
         self._file.placeholder = "holiday.jpg"
         self._method = choice("method", list(METHODS), "fslab")
         self._tags, self._tag_row = tags("classes", ())
