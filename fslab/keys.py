@@ -224,6 +224,11 @@ def segments_key(
     )  # fmt: skip
 
 
+def edges_key(maker: Maker, device: object, features: Features) -> str:
+    """Name the edges of self-attention by what features hold, whoever made them."""
+    return key(maker, device, {}, of="edges", features=maps_of(features))
+
+
 def maps_of(features: Features) -> str:
     """Return a digest of what features hold."""
     return content({layer: np.asarray(value) for layer, value in features.items()})

@@ -36,7 +36,7 @@ from fslab.backbones import (
 from fslab.backbones.module import OwnNetwork
 from fslab.backbones.vision import VisionTransformer
 from fslab.captions import candidates, load_captioner
-from fslab.cluster import cluster
+from fslab.cluster import cluster, edges
 from fslab.datasets import VOC
 from fslab.keys import default_of
 from fslab.lab import Lab
@@ -333,6 +333,14 @@ def _spread(folder: Path) -> Outputs:
     settings = Matching(assignment="vote", spread_layers=("attn1.probs",))
     found = spread_beliefs(given, Features({"attn1.probs": looks}, (64, 64)), settings)
     return {"beliefs": some(found.beliefs[12])}
+
+
+@case(edges)
+def _edges(folder: Path) -> Outputs:
+    cells = features()["up"].reshape(5, -1).T
+    alike = np.exp(-((cells[:, None] - cells[None]) ** 2).sum(-1) * 8)
+    looks = (alike / alike.sum(1, keepdims=True)).astype(np.float32).T.reshape(64, 8, 8)
+    return {"edges": some(edges(Features({"attn1.probs": looks}, (64, 64))))}
 
 
 @case(walk_beliefs, Matching)

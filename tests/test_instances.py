@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import transformers_tiny
+from conftest import noise_picture
 from PIL import Image
 
+import fslab
+from fslab.cli.instances import score_preset
+from fslab.cluster import edges, part
+from fslab.cluster.parting import edges_of
 from fslab.datasets import VOC, load, read_things, write_mask
-from fslab.mini.touching import LEAST, touching, write_touching
-from fslab.records import WIDE_VOID, FslabError, Instances
+from fslab.evaluate import score_instances
+from fslab.evaluate.instances import colour_edges, filled
+from fslab.lab import Lab
+from fslab.mini.touching import LEAST, touching, truth_of, write_touching
+from fslab.records import WIDE_VOID, Features, FslabError, Instances, LabelMap, Parting, Picture
 from fslab.score import InstanceScore, count_instances
 
 NAMES = ("background", "cow", "dog")
@@ -54,6 +63,9 @@ def test_scenes_are_read_as_voc_s_are(folder):
         assert (found.things[kept] == drawn.things[kept]).all()
         assert (kept == (sample.truth() != 255)).all()
         assert (found.labels.labels[kept] == drawn.labels[kept]).all()
+        known = truth_of(drawn)
+        assert (known.things == found.things).all()
+        assert (known.classes, known.names) == (found.classes, found.names)
         assert 0.5 < kept.mean() < 1
 
 
@@ -196,3 +208,174 @@ def test_scores_of_two_vocabularies_or_sizes_are_refused():
         InstanceScore.of([(TRUTH, TRUTH)]).figure("ap")
     with pytest.raises(FslabError, match="same pictures"):
         InstanceScore.of([(TRUTH, TRUTH)]).above(InstanceScore.of([(TRUTH, TRUTH)] * 2))
+
+
+# --- edges, and parting along them
+
+
+def looking(kinds, apart=1e-3):
+    """Return self-attention [N, h, w] of cells that look at those of their own kind alone."""
+    flat = np.asarray(kinds).ravel()
+    looks = (flat[:, None] == flat[None]) + apart
+    looks = looks / looks.sum(1, keepdims=True)
+    maps = {"x.probs": looks.T.reshape(-1, *np.shape(kinds)).astype(np.float32)}
+    return Features(maps, (16, 16))
+
+
+def test_edges_by_hand():
+    p = np.array([[[0.5, 0.5], [0.75, 0.25], [0.25, 0.75]]], np.float32)
+
+    def apart(a, b):
+        return ((b - a) * (np.log(b) - np.log(a))).sum() / 2
+
+    left, middle, right = p[0]
+    wanted = [apart(left, middle), apart(left, right), apart(middle, right)]
+    assert edges_of(p)[0] == pytest.approx(wanted)
+    assert edges_of(p.transpose(1, 0, 2))[:, 0] == pytest.approx(wanted)
+    assert edges_of(p[:, ::-1])[0] == pytest.approx(wanted[::-1])
+
+
+def test_edges_are_where_opposite_neighbours_look_elsewhere():
+    found = edges(looking(np.repeat([[0, 0, 1, 1]], 4, 0)))
+    assert found.shape == (4, 4)
+    assert found[:, 1:3].min() > 1  # cells on either side of the border
+    assert np.abs(found[:, [0, 3]]).max() < 1e-5
+    assert np.abs(edges(looking(np.zeros((3, 5))))).max() < 1e-6
+    with pytest.raises(FslabError, match="needs self-attention maps"):
+        edges(Features({"x": np.ones((3, 4, 4), np.float32)}, (16, 16)))
+
+
+def label_map(rows, **more):
+    return LabelMap(np.array(rows, np.uint8), NAMES, **more)
+
+
+def test_a_region_is_parted_along_the_edge_and_nowhere_else():
+    strength = edges(looking(np.repeat([[0, 0, 1, 1]], 4, 0)))
+    labels = label_map(np.full((16, 16), 1), scores={"cow": 0.5})
+    found = part(labels, strength, Parting(threshold=0.6))
+    assert found.classes == (1, 1)
+    assert found.scores == (0.5, 0.5)
+    assert (found.things[:, :8] == 1).all()
+    assert (found.things[:, 8:] == 2).all()
+    again = part(labels, strength[:, ::-1], Parting(threshold=0.6))
+    assert (again.things == found.things).all()
+    assert part(labels, strength, Parting(threshold=1.0)).count == 1
+    assert part(labels, strength, Parting(threshold=0.6, least=0.6)).count == 1
+    assert part(labels, strength * 0, Parting(threshold=0.6)).count == 1
+    assert part(labels, strength, Parting(by="classes")).count == 1
+
+
+def test_pieces_and_classes_ask_for_no_edges():
+    labels = label_map([[1, 0, 1, 2], [1, 0, 0, 2], [255, 0, 1, 2]])
+    pieces = part(labels, None, Parting(by="pieces", least=0))
+    assert pieces.things.tolist() == [[1, 0, 2, 4], [1, 0, 0, 4], [WIDE_VOID, 0, 3, 4]]
+    assert pieces.classes == (1, 1, 1, 2)
+    classes = part(labels, None, Parting(by="classes"))
+    assert classes.things.tolist() == [[1, 0, 1, 2], [1, 0, 0, 2], [WIDE_VOID, 0, 1, 2]]
+    large = part(labels, None, Parting(by="pieces", least=2 / 12))
+    assert large.things[0].tolist() == [1, 0, 1, 2]  # the small pieces go to the nearest
+    assert (large.labels.labels == labels.labels).all()
+    with pytest.raises(FslabError, match="needs their strength"):
+        part(labels, None, Parting())
+
+
+@pytest.mark.parametrize(
+    "rows", [[[0]], [[1]], [[255]], [[0, 1, 0]], [[1], [0], [1]], [[0, 0, 0, 0, 0, 2, 255]]]
+)
+def test_every_pixel_of_a_class_is_of_one_thing(rows):
+    labels = label_map(rows)
+    for how in (Parting(threshold=0.0, least=1.0), Parting(threshold=0.5, least=0.0)):
+        found = part(labels, np.arange(6, dtype=np.float32).reshape(2, 3), how)
+        assert (found.labels.labels == labels.labels).all()
+
+
+def test_settings_out_of_bounds_are_refused():
+    for wrong in (
+        {"threshold": 1.1},
+        {"least": -0.1},
+        {"layers": ()},
+        {"by": "x"},
+        {"timestep": -1},
+    ):
+        with pytest.raises(FslabError):
+            Parting(**wrong)
+
+
+# --- in the lab
+
+
+@pytest.fixture(scope="module")
+def lab(tiny, tmp_path_factory):
+    return Lab(tiny, store=tmp_path_factory.mktemp("things"), captioner=None, clip=None)
+
+
+def test_a_lab_parts_by_the_layers_that_it_reads(lab):
+    picture = noise_picture(40, 56)
+    labels = label_map(np.arange(40 * 56).reshape(40, 56) % 56 > 20)
+    read = lab.extract(picture, "*.attn1.probs", 0)
+    strength = lab.edges(picture, layers="*.attn1.probs", timestep=0)
+    assert (strength == edges(read)).all()
+    found = lab.instances(picture, labels, layers="*.attn1.probs", timestep=0, threshold=0.5)
+    by_hand = part(labels, strength, Parting(threshold=0.5))
+    assert (found.things == by_hand.things).all()
+    with lab.edit({"mid_block": fslab.scale(0.0)}):
+        assert not np.array_equal(lab.edges(picture, layers="*.attn1.probs", timestep=0), strength)
+    assert (lab.edges(picture, layers="*.attn1.probs", timestep=0) == strength).all()
+    assert lab.instances(picture, label_map(np.zeros((40, 56)))).count == 0
+
+
+def test_what_cannot_be_parted_is_refused(lab):
+    picture = noise_picture(40, 56)
+    with pytest.raises(FslabError, match=r"labels are 2 x 2 pixels .* both are of one picture"):
+        lab.instances(picture, label_map(np.ones((2, 2))))
+    with pytest.raises(FslabError, match=r"give an fslab\.LabelMap"):
+        lab.instances(picture, np.ones((40, 56)))
+    with pytest.raises(FslabError, match="parting has no setting 'smallest'"):
+        lab.instances(picture, label_map(np.ones((40, 56))), smallest=3)
+    with pytest.raises(FslabError, match="needs self-attention maps"):
+        lab.edges(picture, layers="*attn1.to_q")
+    colours = Lab("mini", "rgb", captioner=None, clip=None)
+    with pytest.raises(FslabError, match=r"shows no self-attention, by which instances\.by"):
+        colours.edges(picture)
+    assert colours.instances(picture, label_map(np.ones((40, 56))), by="pieces").count == 1
+
+
+def test_transformers_are_parted_by_the_picture_s_tokens_alone(tmp_path):
+    network = Lab(transformers_tiny.save(tmp_path / "sd3", "sd3"), captioner=None, clip=None)
+    picture = noise_picture(64, 64)
+    found = network.edges(picture)
+    assert min(found.shape) > 1
+    assert np.isfinite(found).all()
+    assert found.max() > 0
+
+
+def test_colour_edges_are_where_colours_change():
+    pixels = np.zeros((12, 20, 3), np.uint8)
+    pixels[:, 10:, 1] = 200
+    found = colour_edges(Picture(pixels))
+    assert found.shape == (12, 20)
+    assert (found.argmax(1) == 9).all() | (found.argmax(1) == 10).all()
+    assert np.allclose(found[:, 9], found[:, 10], rtol=1e-3)
+    assert found[:, :2].max() < 0.01 * found.max()
+
+
+# --- the score of a method, and the command
+
+
+def test_the_floors_are_scored_beside_the_edges(folder, lab, tiny):
+    data = load(folder).limit(3)
+    table = score_preset(str(tiny), None, None, data, None, {"layers": ["*.attn1.probs"]})
+    assert "3 pictures, 6 things; classes: the truth's" in table
+    assert [line.partition("  ")[0] for line in table.splitlines()[4:]] == [
+        "edges of tiny0", "edges of tiny0 (random weights)", "edges of colour", "connected pieces", "one thing a class",
+    ]  # fmt: skip
+    pieces, classes = (score_instances(lab, data, by=by) for by in ("pieces", "classes"))
+    assert [each[:, 3].sum() >= 1 for each in classes.counts] == [True] * 3  # a twin is missed
+    assert (np.stack(pieces.counts)[:, :, 0] >= 0).all()
+    whole = read_things(data.samples[0])
+    named = filled(whole)
+    kept = whole.things != WIDE_VOID
+    assert (named.labels[kept] == whole.labels.labels[kept]).all()
+    assert named.labels.max() < 21
+    with pytest.raises(FslabError, match="an interval takes two or more"):
+        score_preset("mini", None, None, data.limit(1), None, {})

@@ -158,6 +158,12 @@ KINDS = {
                        "compete": "candidates", "probabilities": "sigmoid",
                        "assignment": "argmax"}.items())]},
     ),
+    keys.edges_key: (
+        {"maker": made, "device": "cpu", "features": Features(MAPS, (64, 64))},
+        {"maker": [made_otherwise], "device": ["cuda"],
+         "features": [Features({"up": MAPS["up"] + 1}, (64, 64)),
+                      Features({"down": MAPS["up"]}, (64, 64))]},
+    ),
     keys.refined_key: (
         {"maker": made, "device": "cpu", "picture": PICTURE, "labels": labels(_0=SURE, _1=SURE),
          "settings": {}},

@@ -110,6 +110,8 @@ TAKERS = {
     "Lab.attention": lambda lab, picture: lab.attention(picture, WORDS),
     "Lab.correspond": lambda lab, picture: lab.correspond(picture, (3, 5), picture).likeness,
     "Lab.mutual_neighbours": lambda lab, picture: lab.mutual_neighbours(picture, picture).cosines,
+    "Lab.instances": lambda lab, picture: lab.instances(picture, LABELS, by="pieces").things,
+    "Lab.edges": lambda lab, picture: lab.edges(picture, layers="*.attn1.probs"),
     "Lab.components": lambda lab, picture: lab.components([picture], "kmeans", 2).vectors,
     "Lab.cosegment": lambda lab, picture: list(lab.cosegment([picture], 2)),
     "Lab.in_components": lambda lab, picture: lab.in_components(picture, fitted(lab, picture)),

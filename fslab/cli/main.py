@@ -394,6 +394,33 @@ def keypoints(
 
 
 @app.command()
+def instances(
+    dataset: Annotated[
+        str, typer.Argument(help="a folder with SegmentationObject, as scenes --touching writes it")
+    ],
+    split: Annotated[str, typer.Option(help="the split's name")] = "val",
+    method: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="whose named pixels are parted; the truth's own if left out"),
+    ] = None,
+    preset: PresetOption = "mini",
+    backbone: BackboneOption = None,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="a setting of the parting, threshold=0.7; may be repeated"),
+    ] = None,
+    limit: Annotated[Optional[int], typer.Option(help="the first N pictures only")] = None,  # noqa: UP045
+    precision: PrecisionOption = None,
+) -> None:
+    """Score how well touching things are told apart (PQ), beside what knows nothing of them."""
+    from fslab.cli.evaluate import open_set
+    from fslab.cli.instances import score_preset
+
+    data = open_set(dataset, split, "voc").limit(limit)
+    print(score_preset(preset, backbone, precision, data, method, parse_settings(settings or [])))
+
+
+@app.command()
 def cosegment(
     dataset: Annotated[
         str, typer.Argument(help="a dataset's folder, or one of pictures, or an fsspec url of one")

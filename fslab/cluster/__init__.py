@@ -6,6 +6,7 @@ from fslab.cluster.common import common_labels, fit_components, in_components
 from fslab.cluster.graph import affinity, normalised_cut, recursive_cut
 from fslab.cluster.joining import coordinates, join, position, resize, unit_length
 from fslab.cluster.merging import aggregate, merge_maps
+from fslab.cluster.parting import edges, part
 from fslab.cluster.pixels import assign_pixels, at_cells, nearest
 from fslab.cluster.projection import project
 
@@ -19,6 +20,7 @@ __all__ = [
     "cluster",
     "common_labels",
     "coordinates",
+    "edges",
     "fit_components",
     "in_components",
     "join",
@@ -29,6 +31,7 @@ __all__ = [
     "ncut",
     "nearest",
     "normalised_cut",
+    "part",
     "position",
     "project",
     "recursive_cut",

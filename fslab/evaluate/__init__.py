@@ -3,6 +3,7 @@
 from fslab.evaluate.ablation import Ablation, AblationRow, ablate, read_table
 from fslab.evaluate.common import CosegmentScore, score_cosegments
 from fslab.evaluate.experiment import Experiment, Variant, read_experiment
+from fslab.evaluate.instances import score_instances
 from fslab.evaluate.job import ImageResult, Job, plan, score_sample, score_samples, within
 from fslab.evaluate.keypoints import score_each_layer, score_keypoints
 from fslab.evaluate.log import Log
@@ -36,6 +37,7 @@ __all__ = [
     "report_page",
     "score_cosegments",
     "score_each_layer",
+    "score_instances",
     "score_keypoints",
     "score_sample",
     "score_samples",

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from fslab.datasets import Dataset, PictureLike, local
-from fslab.lab.banked import Banked
 from fslab.lab.recipes import find_recipe
+from fslab.lab.things import Things
 from fslab.lab.words import check_agnostic
 from fslab.records import FslabError, Recipe
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fslab.tune import Cell, Judge, Tuning
 
 
-class Tuned(Banked):
+class Tuned(Things):
     """A search over layers, timesteps and K, by the pictures themselves or by a few masks."""
 
     def tune(

@@ -23,6 +23,7 @@ from fslab.records import (
     Features,
     FslabError,
     Matching,
+    Parting,
     Picture,
     Reading,
     Recipe,
@@ -245,6 +246,13 @@ def purifying_looks(
     return _looks_of(backbone, *asked, "none", read, what)
 
 
+def parting_looks(settings: Parting, backbone: Backbone) -> Extraction:
+    """Return how the self-attention is read by which regions are parted; as `looks_asked`."""
+    read = replace(AS_USUAL, resolution=settings.resolution, precision=settings.precision)
+    what = "by which instances.by='edges' parts regions"
+    return _looks_of(backbone, settings.layers, settings.timestep, "added", read, what)
+
+
 def _looks_of(
     backbone: Backbone,
     layers: tuple[str, ...],
@@ -253,6 +261,7 @@ def _looks_of(
     read: Extraction,
     what: str,
 ) -> Extraction:
+    """Return how self-attention is read; FslabError, with what for, where a backbone has none."""
     from fslab.backbones import written_for_unet
 
     if not any(layer.path.endswith(PROBABILITIES) for layer in backbone.layers()):

@@ -6,14 +6,14 @@ i of a seed is the same however many are drawn, and none is of mini-VOC or of tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fslab.datasets import voc_palette
+from fslab.datasets import VOC, voc_palette
 from fslab.mini.scenes import Drawn, draw, with_rim, write_scenes
+from fslab.records import VOID, WIDE_VOID, Instances
 
 LEAST = 150
 """Pixels that are seen of each object at least."""
@@ -56,10 +56,16 @@ def write_touching(
     return names
 
 
-def scenes_that_touch(count: int, seed: int, hard: bool = False) -> Iterator[Drawn]:
-    """Draw `count` touching scenes of a seed, one after the other."""
-    for index in range(count):
-        yield touching(seed, index, hard)
+def truth_of(drawn: Drawn) -> Instances:
+    """Return which thing each pixel of a scene is of; the rims are void, and so is all of a thing
+    that is nothing but rim."""
+    void = drawn.scene.mask == VOID
+    things = np.where(void, 0, drawn.things)
+    there = np.unique(things[things > 0])
+    numbers = np.searchsorted(there, things) + 1
+    classes = tuple(int(drawn.labels[drawn.things == number][0]) for number in there)
+    found = np.where(void, WIDE_VOID, np.where(things > 0, numbers, 0)).astype(np.uint16)
+    return Instances(found, classes, VOC.names)
 
 
 def _meet(things: np.ndarray) -> bool:

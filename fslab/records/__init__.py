@@ -42,6 +42,7 @@ from fslab.records.correspondence import (
     points_of,
 )
 from fslab.records.instances import Instances
+from fslab.records.parting import Parting
 from fslab.records.reading import Reading
 from fslab.records.recipe import (
     STAGES,
@@ -116,6 +117,7 @@ __all__ = [
     "OwnMatching",
     "OwnRefinement",
     "Pamr",
+    "Parting",
     "Picture",
     "Point",
     "Points",
