@@ -1,17 +1,29 @@
 """Features and masks as other programs' files, and back."""
 
 import json
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
 import pytest
 import zarr
 from conftest import noise_picture
+from PIL import Image
 from pycocotools.coco import COCO
 
 from fslab.datasets import coco, read
 from fslab.datasets.vocabularies import COCO_OBJECT
-from fslab.exports import each_features, groups, read_features, write_coco, write_features
+from fslab.exports import (
+    MASK_FORMATS,
+    each_features,
+    groups,
+    read_features,
+    write_coco,
+    write_features,
+    write_masks,
+    write_panoptic,
+)
+from fslab.exports.label_studio import packed
 from fslab.records import Features, FslabError, LabelMap, Picture
 
 
@@ -55,13 +67,13 @@ def test_other_archives_are_refused(features, tmp_path):
 def of_pictures(names):
     """Features whose layers, and pictures, are called what no file may be."""
     rng = np.random.default_rng(0)
-    layers = ("z@50", "a/b", ".", "..", "__x", "zarr.json", "")
+    layers = ("z@50", "a/b", "..", "zarr.json", "")
     for name in names:
         maps = {layer: rng.normal(size=(3, 4, 6)).astype(np.float32) for layer in layers}
         yield Features({**maps, "none": np.zeros((1, 2, 2), np.float32)}, (32, 48), name)
 
 
-PICTURES = ("scène 1", "b/c", "..", "a:b*?", "")
+PICTURES = ("scène 1", "..", "b/a:b*?")
 ENDINGS = pytest.mark.parametrize("ending", [".h5", ".hdf5", ".zarr"])
 
 
@@ -202,6 +214,113 @@ def test_pairs_that_fit_no_json_are_refused(tmp_path):
         write_coco([(picture, LabelMap(labels.labels, ("none", "dog")))], path)
     with pytest.raises(FslabError, match="its labels is"):
         write_coco([(picture, labels.labels)], path)
+    with pytest.raises(FslabError, match=r"does not end in \.json"):
+        write_panoptic([], tmp_path / "a")
     assert not path.exists()
     assert write_coco([], path) == 0
     assert json.loads(path.read_text())["images"] == []
+
+
+@pytest.mark.parametrize("format", MASK_FORMATS)
+def test_pictures_stay_in_the_folder_and_no_masks_are_a_whole_folder(tmp_path, format):
+    names = ("background", "dog")
+    for number, name in enumerate(("..", "/etc/x", "a b/ö", "")):
+        picture = Picture(noise_picture(6, 5).pixels, name)
+        folder = tmp_path / f"{number}"
+        write_masks([(picture, LabelMap(np.ones((6, 5), np.uint8), names))], folder, format)
+        (found,) = (folder / "data").rglob("*.png")
+        assert np.array_equal(read(found).pixels, picture.pixels)
+        assert not list(tmp_path.rglob("*.aside"))
+    assert write_masks([], tmp_path / "none", format) == 0
+    assert all(json.loads(each.read_text()) is not None for each in tmp_path.rglob("*.json"))
+    with pytest.raises(FslabError, match=r"there is no format 'cocoa'.*did you mean coco"):
+        write_masks([], tmp_path / "none", "cocoa")
+
+
+def many_classes():
+    """A map of more classes than a byte holds, one of them void."""
+    labels = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40)
+    labels[0, :3] = 65535
+    return tuple(f"class {number}" for number in range(1200)), labels
+
+
+def test_panoptic_pngs_hold_ids_in_three_bytes(tmp_path):
+    names, labels = many_classes()
+    picture = Picture(noise_picture(30, 40).pixels, "a")
+    path = tmp_path / "panoptic.json"
+    assert write_panoptic([(picture, LabelMap(labels, names))], path) == 1200 - 3
+    whole = json.loads(path.read_text())
+    (one,) = whole["annotations"]
+    coded = np.asarray(Image.open(tmp_path / "panoptic" / one["file_name"])).astype(int)
+    ids = coded[..., 0] + 256 * coded[..., 1] + 65536 * coded[..., 2]
+    assert np.array_equal(ids, np.where(labels == 65535, 0, labels))
+    for each in one["segments_info"]:
+        left, top, width, height = each["bbox"]
+        assert (ids[top : top + height, left : left + width] == each["id"]).all()
+        assert each["area"] == (ids == each["id"]).sum()
+    assert whole["categories"][1]["name"] == "class 2"
+    assert {each["isthing"] for each in whole["categories"]} == {0}
+
+
+def unpacked(packed):
+    """Numbers of a packed list by rle-pack's own description, one bit after the other."""
+    bits = np.unpackbits(np.array(packed, np.uint8)).tolist()
+
+    def take(count):
+        taken, bits[:count] = bits[:count], []
+        return int("".join(map(str, taken)) or "0", 2)
+
+    total, word = take(32), take(5) + 1
+    sizes = [take(4) + 1 for _ in range(4)]
+    found = []
+    while len(found) < total:
+        is_run, size = take(1), sizes[take(2)]
+        length = take(size) + 1
+        found += [take(word)] * length if is_run else [take(word) for _ in range(length)]
+    assert len(found) == total
+    assert len(bits) < 8
+    return np.array(found)
+
+
+def test_label_studio_s_brush_is_the_mask_in_all_four_channels(tmp_path):
+    names = ("background", 'a "b" & <c>', "cat", "bird")
+    assert write_masks(pairs(names), tmp_path, "label-studio") == 4
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    for (picture, labels), task in zip(pairs(names), tasks, strict=True):
+        assert task["data"]["image"] == f"/data/local-files/?d=data/{picture.name}.png"
+        for region in task["predictions"][0]["result"]:
+            (name,) = region["value"]["brushlabels"]
+            shape = region["original_height"], region["original_width"], 4
+            wanted = np.where(labels.labels == names.index(name), 255, 0)
+            found = unpacked(region["value"]["rle"]).reshape(shape)
+            assert np.array_equal(found, wanted[..., None].repeat(4, -1))
+            assert region.get("score") == (0.25 if name == names[1] else None)
+    view = ElementTree.parse(tmp_path / "config.xml")
+    assert [each.get("value") for each in view.iter("Label")] == list(names[1:])
+
+
+def test_runs_of_any_length_are_packed():
+    """A run beyond 65,536 numbers is several; noise has runs of one pixel, four numbers."""
+    long = np.zeros((130, 256), bool)
+    long[70:] = True
+    noise = noise_picture(20, 30).pixels[..., 0] > 128
+    for mask in (long, noise, np.ones((1, 1), bool)):
+        wanted = np.where(mask, 255, 0)[..., None].repeat(4, -1)
+        assert np.array_equal(unpacked(packed(mask)), wanted.ravel())
+
+
+def test_fiftyone_s_masks_are_grey(tmp_path):
+    names = ("background", "dog", "cat", "bird")
+    assert write_masks(pairs(names), tmp_path, "fiftyone") == 2
+    for picture, labels in pairs(names):
+        mask = Image.open(tmp_path / "labels" / f"{picture.name}.png")
+        assert mask.mode == "L"
+        assert np.array_equal(np.asarray(mask), labels.labels)
+    targets = json.loads((tmp_path / "mask_targets.json").read_text())
+    assert targets == {"1": "dog", "2": "cat", "3": "bird"}
+    names, labels = many_classes()
+    picture = Picture(noise_picture(30, 40).pixels, "a")
+    write_masks([(picture, LabelMap(labels, names))], tmp_path / "wide", "fiftyone")
+    mask = Image.open(tmp_path / "wide/labels/a.png")
+    assert mask.mode == "I;16"
+    assert np.array_equal(np.asarray(mask), labels)

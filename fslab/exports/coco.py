@@ -1,26 +1,22 @@
-"""Label maps as COCO's json of instances."""
+"""Label maps as COCO's json: of instances, and panoptic."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fslab.files import portable, write_or_refuse
-from fslab.records import FslabError, LabelMap, Picture, check_kind
-from fslab.records.base import void_of
+from fslab.datasets.read import write_picture
+from fslab.exports.pairs import Pair, Pairs, checked
+from fslab.files import write_or_refuse
+from fslab.records import FslabError, voc_palette
 
 
-def write_coco(
-    pairs: Iterable[tuple[Picture, LabelMap]],
-    path: str | os.PathLike[str],
-    *,
-    pictures: bool = False,
-) -> int:
+def write_coco(pairs: Pairs, path: str | os.PathLike[str], *, pictures: bool = False) -> int:
     """Write label maps as COCO's instances json; return the number of its annotations.
 
     pairs: pictures, each with its labels; `((each.picture, each.labels) for each in results)`. Each
@@ -33,72 +29,101 @@ def write_coco(
     Raises FslabError for pairs of two sizes, names that are used twice, label maps of several
     vocabularies, and where it cannot be written.
     """
+    path = Path(path)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    names: tuple[str, ...] | None = None
-    path = Path(path)
-    seen: set[str] = set()
-    for picture, labels in pairs:
-        check_kind(picture, Picture, "a picture")
-        check_kind(labels, LabelMap, "its labels")
-        names = labels.names if names is None else names
-        _check_pair(picture, labels, names, seen)
-        file = f"{portable(picture.name)}.png"
-        height, width = picture.size
-        images.append({"id": len(images) + 1, "file_name": file, "height": height, "width": width})
-        for each in _annotations(labels):
-            annotations.append({"id": len(annotations) + 1, "image_id": len(images), **each})
+    names: tuple[str, ...] = ()
+    for pair in checked(pairs):
+        names = pair.labels.names
+        images.append(_image(pair, len(images) + 1))
+        for label, mask in pair.masks():
+            found = _instance(pair, label, mask)
+            annotations.append({"id": len(annotations) + 1, "image_id": len(images), **found})
         if pictures:
-            from fslab.datasets.read import write_picture
-
-            write_picture(picture.pixels, path.parent / "data" / file)
-    categories = [
-        {"id": number, "name": name, "supercategory": ""}
-        for number, name in enumerate(names or ())
-        if number
-    ]
+            write_picture(pair.picture.pixels, path.parent / "data" / f"{pair.file}.png")
+    categories = [_category(label, name) for label, name in enumerate(names) if label]
     whole = {"images": images, "annotations": annotations, "categories": categories}
     write_or_refuse(path, json.dumps(whole).encode())
     return len(annotations)
 
 
-def _check_pair(picture: Picture, labels: LabelMap, names: tuple[str, ...], seen: set[str]) -> None:
-    if labels.size != picture.size:
-        raise FslabError(
-            f"{picture.name} is {picture.size[0]} x {picture.size[1]} pixels (height x width), its "
-            f"labels {labels.size[0]} x {labels.size[1]}; both belong to one picture"
-        )
-    if labels.names != names:
-        raise FslabError(
-            f"the labels of {picture.name} have other classes than those before it; one json has "
-            "one list of classes: give all pictures one vocabulary"
-        )
-    if picture.name in seen:
-        raise FslabError(
-            f"two pictures are called {picture.name!r}, by which the json tells them apart; "
-            "give each its own: dataclasses.replace(picture, name=...)"
-        )
-    seen.add(picture.name)
+def write_panoptic(pairs: Pairs, path: str | os.PathLike[str], *, pictures: bool = False) -> int:
+    """Write label maps as COCO's panoptic json and PNGs; return the number of segments.
+
+    The PNGs are in a folder beside the json that is called as it is, without ".json", as
+    panopticapi looks for them: a pixel's segment is R + 256 G + 65536 B, and 0 is none. A class of
+    a picture is one segment, whose id is the class's label and whose "isthing" is 0, since label
+    maps do not part what is of one class; background and void are 0. pairs, pictures, and what is
+    raised: as in `write_coco`.
+
+    Source of the format: https://cocodataset.org/#format-data, part 4.
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        raise FslabError(f"{str(path)!r} does not end in .json, as the file beside its PNGs must")
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    names: tuple[str, ...] = ()
+    segments = 0
+    for pair in checked(pairs):
+        names = pair.labels.names
+        images.append(_image(pair, len(images) + 1))
+        ids = np.zeros(pair.labels.size, np.uint16)
+        found = []
+        for label, mask in pair.masks():
+            ids[mask] = label
+            found.append(_segment(label, mask))
+        segments += len(found)
+        file = f"{pair.file}.png"
+        annotations.append({"image_id": len(images), "file_name": file, "segments_info": found})
+        coded = np.stack([ids & 255, ids >> 8, np.zeros_like(ids)], -1).astype(np.uint8)
+        write_picture(coded, path.with_suffix("") / file)
+        if pictures:
+            write_picture(pair.picture.pixels, path.parent / "data" / file)
+    colours = voc_palette()
+    categories = [
+        {**_category(label, name), "isthing": 0, "color": colours[1 + (label - 1) % 254].tolist()}
+        for label, name in enumerate(names)
+        if label
+    ]
+    whole = {"images": images, "annotations": annotations, "categories": categories}
+    write_or_refuse(path, json.dumps(whole).encode())
+    return segments
 
 
-def _annotations(labels: LabelMap) -> Iterable[dict[str, Any]]:
-    """Yield what COCO's json says of each class of a label map."""
+def _image(pair: Pair, number: int) -> dict[str, Any]:
+    height, width = pair.picture.size
+    return {"id": number, "file_name": f"{pair.file}.png", "height": height, "width": width}
+
+
+def _category(label: int, name: str) -> dict[str, Any]:
+    return {"id": label, "name": name, "supercategory": ""}
+
+
+def _instance(pair: Pair, label: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return what the json of instances says of a class of a picture."""
     from pycocotools import mask as coco_mask
 
-    for label in np.unique(labels.labels).tolist():
-        if label in (0, void_of(labels.labels)):
-            continue
-        if label >= len(labels.names):
-            raise FslabError(
-                f"a label map holds {label}, and its names end at {len(labels.names) - 1}"
-            )
-        region = coco_mask.encode(np.asfortranarray(labels.labels == label, np.uint8))
-        found = {
-            "category_id": label,
-            "segmentation": {"size": region["size"], "counts": region["counts"].decode()},
-            "area": int(coco_mask.area(region)),
-            "bbox": coco_mask.toBbox(region).tolist(),
-            "iscrowd": 0,
-        }
-        score = labels.scores.get(labels.names[label])
-        yield found if score is None else {**found, "score": float(score)}
+    region = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    found = {
+        "category_id": label,
+        "segmentation": {"size": region["size"], "counts": region["counts"].decode()},
+        "area": int(coco_mask.area(region)),
+        "bbox": coco_mask.toBbox(region).tolist(),
+        "iscrowd": 0,
+    }
+    score = pair.score(label)
+    return found if score is None else {**found, "score": score}
+
+
+def _segment(label: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return what the panoptic json says of a class of a picture."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+    return {
+        "id": label,
+        "category_id": label,
+        "area": int(mask.sum()),
+        "bbox": [int(each) for each in box],
+        "iscrowd": 0,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -159,7 +160,8 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # h5py raises both
-        words = getattr(error, "strerror", None) or " ".join(str(error).split())
+        number = getattr(error, "errno", None)
+        words = os.strerror(number) if number else " ".join(str(error).split())
         raise Unwritable(f"{path} cannot be written ({words})") from error
 
 
