@@ -301,6 +301,11 @@ def result_key(run: str, name: str, picture: Picture, truth: np.ndarray) -> str:
     return digest_of([run, name, picture.digest, shape, hashlib.sha256(truth.data).hexdigest()])
 
 
+def masks_key(run: str, picture: Picture, candidates: Sequence[str] | None) -> str:
+    """Name the files of a picture's masks in a run; candidates: classes that were asked for."""
+    return digest_of([run, picture.digest, candidates])
+
+
 def run_key(
     makers: Maker,
     device: object,

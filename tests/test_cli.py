@@ -1,8 +1,11 @@
 """The command line: files, JSON, and refusals with exit code 2 that leave nothing behind."""
 
+import csv
+import html
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +13,10 @@ from conftest import write_dataset
 from PIL import Image
 
 from fslab import datasets
-from fslab.cli import demo
+from fslab.cli import demo, segment, summary
 from fslab.cli.options import parse_settings, parse_size
 from fslab.evaluate import evaluate
+from fslab.files import portable
 from fslab.lab import METHODS, Lab
 from fslab.records import FslabError
 from fslab.store import Store
@@ -31,7 +35,7 @@ def test_segment_writes_three_files_a_picture(run, tiny, dataset, tmp_path):
     )
     assert code == 0
     names = {f"{path.stem}{end}" for path in pictures for end in (".png", ".overlay.png", ".json")}
-    assert {path.name for path in out.iterdir()} == names
+    assert {path.name for path in out.iterdir()} == names | {"classes.csv", "contact.html"}
     for path in pictures:
         facts = json.loads((out / f"{path.stem}.json").read_text())
         labels = datasets.read_mask(out / f"{path.stem}.png")
@@ -45,6 +49,102 @@ def test_segment_writes_three_files_a_picture(run, tiny, dataset, tmp_path):
         assert facts["recipe"]["name"] == "freeseg-diff"
         assert Image.open(out / f"{path.stem}.png").getpalette()[3:6] == [128, 0, 0]
         assert Image.open(out / f"{path.stem}.overlay.png").mode == "RGB"
+
+
+def test_a_folder_s_masks_become_one_table_a_sheet_and_other_programs_files(run, tiny, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    names = ("a <b> ä.png", "b.jpg")
+    for seed, name in enumerate(names):
+        Image.fromarray(noise(seed)).save(folder / name)
+    (folder / "c.png").write_text("no picture")
+    words = ("segment", folder, "--preset", tiny, "--out", out, "--classes", "dog,sofa")
+    code, _, err = run(*words, "--format", "fiftyone", "--format", "coco")
+    assert code == 2
+    assert "1 of 3 pictures were left out" in err
+    with (out / "classes.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in names:
+        stem = portable(Path(name).stem)
+        labels = datasets.read_mask(out / f"{stem}.png")
+        mine = [row for row in rows if row["file"] == (folder / name).as_posix()]
+        assert {int(row["label"]): int(row["pixels"]) for row in mine} == {
+            label: int((labels == label).sum()) for label in {0, *np.unique(labels).tolist()}
+        }
+        assert np.array_equal(np.asarray(Image.open(out / f"fiftyone/labels/{stem}.png")), labels)
+        assert f"<figcaption>{html.escape(name)}</figcaption>" in (out / "contact.html").read_text()
+    assert len(json.loads((out / "coco/labels.json").read_text())["images"]) == 2
+    assert "c.png" in (out / "contact.html").read_text()
+
+
+def test_what_is_done_is_not_made_again(run, tiny, dataset, tmp_path, monkeypatch):
+    pictures, out = dataset / "JPEGImages", tmp_path / "out"
+    first, second, third = sorted(path.stem for path in pictures.iterdir())
+    words = ("segment", pictures, "--preset", tiny, "--out", out, "--classes", "dog")
+    with monkeypatch.context() as patched:
+        patched.setattr(segment, "facts", stopped_at(second, segment.facts))
+        assert run(*words)[0] != 0
+    assert not (out / "classes.csv").exists()
+
+    def times():
+        return {stem: (out / f"{stem}.overlay.png").stat().st_mtime_ns for stem in (first, second)}
+
+    before = times()
+    code, _, err = run(*words)
+    assert (code, "1 of 3 pictures are done" in err) == (0, True)
+    after = times()
+    assert after[first] == before[first]
+    assert after[second] != before[second]
+    (out / f"{third}.json").write_text("[]")
+    Image.fromarray(noise(9)).save(pictures / f"{first}.png")
+    assert "1 of 3 pictures are done" in run(*words)[2]
+    assert "are done" not in run(*words, "--set", "cluster.k=3")[2]
+
+
+def stopped_at(name, plain):
+    def stopped(result, *beside):
+        if result.picture.name == name:
+            raise KeyboardInterrupt
+        return plain(result, *beside)
+
+    return stopped
+
+
+def noise(seed):
+    return np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+def test_words_of_several_pictures_have_one_number(tmp_path):
+    """Where words are open, each picture numbers those that its own caption found."""
+    files = []
+    for name, word in (("a", "mug"), ("b", "spoon")):
+        files.append(tmp_path / f"{name}.jpg")
+        Image.fromarray(noise(0)).save(files[-1])
+        labels = np.zeros((64, 64), np.uint8)
+        labels[:9] = 21
+        datasets.write_mask(labels, tmp_path / f"{name}.png")
+        found = [{"name": word, "label": 21, "share": 9 / 64, "score": 0.5}]
+        facts = {"size": [64, 64], "classes": found, "background_share": 55 / 64}
+        (tmp_path / f"{name}.json").write_text(json.dumps(facts))
+    summary.write_summary(tmp_path, files, datasets.VOC.names, {}, ["fiftyone"], False)
+    targets = json.loads((tmp_path / "fiftyone/mask_targets.json").read_text())
+    assert (targets["21"], targets["22"]) == ("mug", "spoon")
+    shown = np.asarray(Image.open(tmp_path / "fiftyone/labels/b.png"))
+    assert set(np.unique(shown)) == {0, 22}
+
+
+def test_a_sheet_of_many_pictures_has_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(summary, "_CARDS", 2)
+    files = [tmp_path / f"{number}.jpg" for number in range(5)]
+    facts = {"size": [8, 8], "classes": [], "background_share": 1.0, "recipe": {"name": "r"}}
+    for file in files:
+        Image.fromarray(noise(0)).save(file.with_suffix(".overlay.png"))
+        file.with_suffix(".json").write_text(json.dumps(facts))
+    summary.write_summary(tmp_path, files, (), {}, (), True)
+    assert 'href="contact-3.html"' in (tmp_path / "contact.html").read_text()
+    assert (tmp_path / "contact-3.html").read_text().count("<figure>") == 1
+    summary.write_summary(tmp_path, files[:2], (), {}, (), True)
+    assert not list(tmp_path.glob("contact-*.html"))
 
 
 def test_segment_captions_where_no_classes_are_given(run, tiny, dataset, tmp_path):
@@ -196,6 +296,7 @@ def refusals(tiny, dataset, tmp_path):
         "no method 'nosuch'": (*segment, tiny, "--method", "nosuch"),
         "clustering by 'kmeans' has no setting 'q'": (*segment, tiny, "--set", "cluster.q=1"),
         "--set takes": (*segment, tiny, "--set", "cluster.k"),
+        "no format 'cocoa'": (*segment, tiny, "--format", "cocoa"),
         "hf download": (*segment, "sd14"),
         "no layer is called 'down_block.1'": (*segment, tiny, "--set", 'extract.layers=["down_block.1"]'),
         "timestep is 1000": (*segment, tiny, "--set", "extract.timesteps=[1000]"),
@@ -217,7 +318,7 @@ CASES = (
     "missing.jpg", "bad.jpg", "short.png", "'zebra' is not a class", "both become", "is a file",
     "' , ' names none", "'' names none", "is the background",
     "is a picture that was given", "names no pixels", "is a file; give a folder for",
-    "no method 'nosuch'", "clustering by 'kmeans' has no setting 'q'", "--set takes", "hf download",
+    "no method 'nosuch'", "clustering by 'kmeans' has no setting 'q'", "--set takes", "hf download", "no format 'cocoa'",
     "no layer is called 'down_block.1'", "timestep is 1000", "K is 5000", "no metric 'miou'",
     "no split 'test'", "does not exist", "limit is 0", "holds no PNG masks",
     "vocabulary is 'ade'", "--prune is 'much'", "is there already", "--count is 0", "no preset and no folder",

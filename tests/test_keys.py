@@ -188,6 +188,10 @@ KINDS = {
         {"run": ["s"], "name": ["b"], "picture": [OTHER_PICTURE],
          "truth": [np.ones((16, 16), np.uint8), np.zeros((8, 32), np.uint8)]},
     ),
+    keys.masks_key: (
+        {"run": "r", "picture": PICTURE, "candidates": ["dog"]},
+        {"run": ["s"], "picture": [OTHER_PICTURE], "candidates": [None, [], ["dog", "cat"]]},
+    ),
     keys.run_key: (
         RUN,
         {"makers": [[made_otherwise], [made, made]], "device": ["cuda"],

@@ -153,8 +153,20 @@ def segment(
     clip: ClipOption = PRESETS_OWN,
     encoder: EncoderOption = None,
     batch: BatchOption = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="also write what fslab.exports.write_masks does: coco, panoptic, label-studio or "
+            "fiftyone; may be repeated",
+        ),
+    ] = None,
 ) -> None:
-    """Write an index PNG, an overlay PNG and a JSON for each picture that can be read."""
+    """Write an index PNG, an overlay PNG and a JSON for each picture that can be read.
+
+    Of a folder, or several pictures, also one table (classes.csv) and a contact sheet
+    (contact.html). What is there already, made the same way, is not made again.
+    """
     from fslab.cli.segment import segment_files
     from fslab.lab import Lab
 
@@ -167,7 +179,9 @@ def segment(
         raise FslabError(f"--classes {classes!r} names none; leave it out to ask the captioner")
     models = {"captioner": captioner, "clip": clip, "precision": precision, "encoder": encoder}
     lab = Lab(preset, backbone, **models)
-    segment_files(lab, pictures, recipe, names, open_words, folder, batch=batch)
+    segment_files(
+        lab, pictures, recipe, names, open_words, folder, batch=batch, formats=formats or ()
+    )
 
 
 @app.command()
