@@ -46,6 +46,18 @@ def side_by_side(drawings: Mapping[str, str]) -> str:
     return f'<div style="display:flex; flex-wrap:wrap; gap:8px">{figures}</div>'
 
 
+def small_drawings(drawings: Mapping[str, np.ndarray]) -> str:
+    """Return small pictures, u8 [h, w, 3], in a row, each over its words; nothing for none."""
+    figures = "".join(
+        f'<figure style="margin:0; width:160px; overflow-wrap:anywhere">{drawing(pixels, words)}'
+        f"<figcaption>{escape(words)}</figcaption></figure>"
+        for words, pixels in drawings.items()
+    )
+    if not figures:
+        return ""
+    return f'<div style="display:flex; flex-wrap:wrap; gap:8px; font-size:12px">{figures}</div>'
+
+
 def line(words: str) -> str:
     """Return a sentence as a line."""
     return f"<div>{escape(words)}</div>"

@@ -52,6 +52,31 @@ def test_tables_have_every_layer_segment_and_class(features):
     assert "75.0%" in table
 
 
+def test_features_are_drawn_small_and_few():
+    rng = np.random.default_rng(0)
+    halves = rng.normal(size=(5, 12, 300)).astype(np.float32)
+    halves[:, :, 150:] += 9
+    maps = {"halves": halves, "flat": np.ones((4, 3, 3), np.float32)}
+    maps |= {"word": np.linspace(0, 1, 6, dtype=np.float32).reshape(1, 2, 3)}
+    maps |= {"broken": np.full((2, 2, 2), np.nan, np.float32)}
+    maps |= {f"<b>{n}": rng.normal(size=(3, 90, 90)).astype(np.float32) for n in range(40)}
+    whole = Features(maps, (32, 48), "scene")._repr_html_()
+    pictures = re.findall(r'alt="([^"]*)" src="data:image/png;base64,([^"]+)"', whole)
+    drawn = {
+        name: np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for name, data in pictures
+    }
+    assert list(drawn) == ["halves", "flat", "word", *(f"&lt;b&gt;{n}" for n in range(4))]
+    left, right = np.split(drawn["halves"].astype(int), [22], 1)
+    assert abs(left.mean((0, 1)) - right[:, 1:].mean((0, 1)))[0] > 100
+    assert np.ptp(drawn["flat"]) == 0
+    assert (drawn["word"][..., :1] == drawn["word"]).all()
+    assert np.ptp(drawn["word"]) == 255
+    assert drawn["&lt;b&gt;0"].shape == (45, 45, 3)
+    assert whole.count("<tr>") == 1 + 30
+    assert "and 14 more" in whole
+    assert len(whole) < 100_000
+
+
 def shown(record):
     """The pixels of a record's drawing, and how many drawings it has."""
     found = re.findall(r'src="data:image/png;base64,([^"]+)"', record._repr_html_())

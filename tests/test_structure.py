@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fslab"
 
 GROUND = (
-    "html", "names", "errors", "parts", "records", "keys", "files", "overtaking", "heads", "tap",
-    "edits", "process", "room", "devices", "versions", "recent", "vectors",
+    "html", "names", "errors", "vectors", "parts", "records", "keys", "files", "overtaking", "heads", "tap",
+    "edits", "process", "room", "devices", "versions", "recent",
 )  # fmt: skip
 SIDE_BY_SIDE = ("backbones", "cluster", "correspond", "exports", "refine", "score", "plots")
 MODELS = ("extract", "captions", "match")

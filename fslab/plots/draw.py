@@ -24,6 +24,7 @@ from fslab.records import (
     check_numbers,
     void_of,
 )
+from fslab.vectors import as_colours
 
 READABLE = 320
 """The shorter side in pixels that a drawing has at least, so that names on it can be read."""
@@ -110,15 +111,6 @@ def components(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scores = np.zeros((len(cells), 3))
     scores[:, :count] = left[:, :count] * strengths[:count] * signs
     return scores, strengths
-
-
-def as_colours(scores: np.ndarray) -> np.ndarray:
-    """Return f64 [N, 3] as u8 [N, 3], each column stretched from its 1st to 99th percentile."""
-    low, high = np.percentile(scores, (1, 99), axis=0)
-    flat = high - low < 1e-12
-    stretched = np.where(flat, 0.5, (scores - low) / np.where(flat, 1, high - low))
-    drawn: NDArray[np.uint8] = np.rint(255 * stretched.clip(0, 1)).astype(np.uint8)
-    return drawn
 
 
 def name_of(label: int, names: Sequence[str]) -> str:

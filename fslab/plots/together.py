@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fslab.plots.draw import as_colours, components
+from fslab.plots.draw import components
+from fslab.vectors import as_colours
 
 
 def colours_together(maps: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, float]]:

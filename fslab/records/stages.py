@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -15,7 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from fslab.errors import FslabError
-from fslab.html import drawing, line, table
+from fslab.html import drawing, line, small_drawings, table
 from fslab.names import spelt, written_as_one
 from fslab.records.base import (
     VOID,
@@ -26,6 +27,7 @@ from fslab.records.base import (
     voc_palette,
     words_of,
 )
+from fslab.vectors import glance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 _SHOWN = 4
 """So many layers or classes stand in a record's one line."""
 _ROWS = 30
-"""So many segments stand in a table."""
+"""So many segments, or layers, stand in a table."""
+_DRAWN = 8
+"""So many layers are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +110,15 @@ class Features(Mapping[str, NDArray[np.float32]]):
         return f"Features({self.name!r}, {_by(self.size)}: {', '.join(said[:_SHOWN] + more)})"
 
     def _repr_html_(self) -> str:
-        return line(f"{self.name}, {_by(self.size)} pixels") + table(
-            [
-                {"layer": layer, "channels": len(value), "cells": _by(value.shape[1:])}
-                for layer, value in self.maps.items()
-            ]
-        )
+        glances = ((layer, glance(self.maps[layer])) for layer in islice(self.maps, _DRAWN))
+        drawings = {layer: drawn for layer, drawn in glances if drawn is not None}
+        rows = [
+            {"layer": layer, "channels": len(value), "cells": _by(value.shape[1:])}
+            for layer, value in islice(self.maps.items(), _ROWS)
+        ]
+        more = f"and {len(self) - _ROWS} more" if len(self) > _ROWS else ""
+        said = line(f"{self.name}, {_by(self.size)} pixels")
+        return said + small_drawings(drawings) + table(rows) + line(more)
 
     def __getitem__(self, key: str) -> Any:
         if not isinstance(key, str):
