@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -30,13 +29,19 @@ BLIP, CLIP = "Salesforce/blip-image-captioning-base", "openai/clip-vit-base-patc
 UNET = "unet/diffusion_pytorch_model.safetensors"
 HALF = "unet/diffusion_pytorch_model.fp16.safetensors"
 STOPPED_AT = 400_000
-IN_SMALL_PIECES = """
-import huggingface_hub.constants
-huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1 << 16
-from fslab.cli import main
-main()
+BEGUN = """
+import os, sys
+child = os.fork()
+if not child:
+    from fslab.cli import main
+    sys.argv = ["fslab", "fetch", {preset!r}]
+    try:
+        main()
+    finally:
+        os._exit(0)
+print(child)
 """
-"""The command, whose client writes pieces of 64 kB of these small files in place of 10 MB."""
+"""The command in a process that comes from the client's, so that libraries are imported once."""
 SMALL = ("--set", "extract.resolution=128")
 
 
@@ -79,22 +84,19 @@ def newcomer(online, tmp_path, home):
     online.python(f"import os; os.environ['FSLAB_WEIGHTS'] = {str(home / 'own')!r}")
 
 
-def stopped(hub, home, preset):
+def stopped(hub, online, home, preset):
     """Begin to fetch a preset from an empty cache and kill the process within the UNet."""
     unet = HALF if preset == "sdxl" else UNET
     hub.behave()
     hub.held = {unet: STOPPED_AT}
-    fetching = subprocess.Popen(
-        [sys.executable, "-c", IN_SMALL_PIECES, "fetch", preset], env=environment(hub.url, home),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    fetching = int(online.python(BEGUN.format(preset=preset)).out)
     assert hub.waiting.wait(60)
     deadline = time.monotonic() + 30
     while not any(part.stat().st_size for part in (home / "hf").rglob("blobs/*.incomplete")):
         assert time.monotonic() < deadline, "nothing of the file has been written"
         time.sleep(0.01)
-    fetching.send_signal(signal.SIGKILL)
-    fetching.wait()
+    os.kill(fetching, signal.SIGKILL)
+    assert online.python(f"import os; os.waitpid({fetching}, 0)").code == 0
     hub.behave()
     return unet
 
@@ -104,7 +106,7 @@ def fetched(served, online, home):
     """Where each preset's models lie, fetched by a run that was killed and by one that went on."""
     found = {}
     for preset in PRESETS:
-        unet = stopped(served, home, preset)
+        unet = stopped(served, online, home, preset)
         answer = online.run("fetch", preset)
         assert answer.code == 0, answer.err
         where = dict(re.findall(r"\((.*)\): .*(?:here already|found whole), in (.*)", answer.out))

@@ -96,13 +96,15 @@ def _answered(question: dict) -> Answer:
 def serve() -> None:
     """Answer questions, one a line, until there are none."""
     import huggingface_hub.constants
+    from listed_once import listed_once
 
     # The replica's files are small: the client shall write pieces of them, as it does of large ones.
     huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1 << 16
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
-    for line in sys.stdin:
-        print(json.dumps(vars(_answered(json.loads(line)))), file=answers, flush=True)
+    with listed_once():
+        for line in sys.stdin:
+            print(json.dumps(vars(_answered(json.loads(line)))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
