@@ -597,6 +597,13 @@ def test_results_show_the_failures_first(lab, data, evaluation):
     assert "mini-VOC val, fslab on mini" in browser._run.title
 
 
+def test_results_say_what_must_be_said_of_the_picture(lab, data, evaluation, monkeypatch):
+    monkeypatch.setattr(type(lab), "caveat", lambda lab, picture: f"beware of {picture.name}")
+    browser = waited(browse_results(evaluation[0], data, lab))
+    assert f"beware of {browser.picture}" in browser._caveat.value
+    assert browser._caveat.layout.display is None
+
+
 def test_results_filter_by_class(lab, data, evaluation):
     report, folder = evaluation
     browser = waited(browse_results(folder, data, lab))

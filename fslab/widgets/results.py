@@ -164,6 +164,9 @@ class ResultBrowser(Explorer[BrowseResult]):
     def _view(self) -> _View:
         return _View(self.picture, self._dataset)
 
+    def _picture_of(self, result: BrowseResult) -> Picture | None:
+        return result.subject.picture if result.subject is not None else None
+
     def _compute(self, view: _View) -> BrowseResult:
         each = None if view.name is None else self._rows.get(view.name)
         if view.name is None or each is None or view.dataset is None:
