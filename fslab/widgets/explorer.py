@@ -22,7 +22,7 @@ from fslab.widgets.canvas import WIDEST
 from fslab.widgets.controls import FULL, Hush, Knob
 from fslab.widgets.history import History, Moment
 from fslab.widgets.pictures import Given, PicturePicker, Subject
-from fslab.widgets.still import with_still
+from fslab.widgets.still import kept, with_still
 from fslab.widgets.texts import Status, code_block, hint, note_of
 from fslab.widgets.worker import NOTHING, Needs, Newest, Worker
 
@@ -76,6 +76,8 @@ class Explorer(widgets.VBox, Generic[Seen]):
         return f"<{type(self).__name__}: {self._shown.title if self._shown else 'nothing yet'}>"
 
     def _repr_mimebundle_(self, **given: Any) -> dict[str, Any]:
+        if kept():  # nobody looks on, and the first view would come too late
+            self.wait()
         bundle: dict[str, Any] = super()._repr_mimebundle_(**given)
         return bundle if self._shown is None else with_still(bundle, self._board.figure)
 

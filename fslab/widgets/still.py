@@ -13,16 +13,18 @@ _KEPT = ("plotly_mimetype", "png")
 """Of plotly's renderers those that outputs keep."""
 
 
-def with_still(bundle: dict[str, Any], figure: go.Figure) -> dict[str, Any]:
-    """Return a widget's output with what PLOTLY_RENDERER asks of figures: data, a picture, or both.
-
-    Where it names `png`, nobody looks on, and the picture stands in place of the widget: a viewer
-    that cannot open widgets would show nothing. Without the variable the output is as given.
-    """
+def kept() -> list[str]:
+    """Return what PLOTLY_RENDERER asks outputs to keep of figures: data, a picture, or both."""
     wanted = os.environ.get("PLOTLY_RENDERER", "").split("+")
-    for name in _KEPT:
-        if name in wanted:
-            bundle = bundle | plotly.io.renderers[name].to_mimebundle(figure.to_dict())
-    if "png" in wanted:
-        del bundle[WIDGET]
-    return bundle
+    return [name for name in _KEPT if name in wanted]
+
+
+def with_still(bundle: dict[str, Any], figure: go.Figure) -> dict[str, Any]:
+    """Return a widget's output with what is to be kept of its figure.
+
+    Where that is a picture, nobody looks on, and it stands in place of the widget: a viewer that
+    cannot open widgets would show nothing.
+    """
+    for name in kept():
+        bundle = bundle | plotly.io.renderers[name].to_mimebundle(figure.to_dict())
+    return {kind: value for kind, value in bundle.items() if kind != WIDGET or "png" not in kept()}
