@@ -192,18 +192,19 @@ def features(page: Any) -> Widget:
 
 def zoom_and_save(page: Any, widget: Widget) -> None:
     """Zoom by dragging, which all panels follow and a move keeps; undo it; save; undo a move."""
+    third = "Math.abs(plot._fullLayout.xaxis3.range[1] - plot._fullLayout.xaxis3.range[0])"
+    across = widget.plot.evaluate(f"plot => {third}")
     widget.tool("zoom").click()
     widget.drag((1, 0.2, 0.2), (1, 0.6, 0.6))
-    third = "Math.abs(plot._fullLayout.xaxis3.range[1] - plot._fullLayout.xaxis3.range[0])"
-    widget.until(f"{third} < 60")
+    widget.until(f"{third} < 0.6 * given", across)
     step = widget.slider("timestep").first
     step.focus()
     page.keyboard.press("ArrowRight")
     widget.settled()
     widget.is_of_another_state(False)
-    widget.until(f"{third} < 60")
+    widget.until(f"{third} < 0.6 * given", across)
     widget.tool("whole figure").click()
-    widget.until(f"{third} === 96")
+    widget.until(f"{third} === given", across)
     widget.tool("zoom").click()
     with page.expect_download() as saved:
         widget.tool("save SVG").click()
