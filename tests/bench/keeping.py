@@ -50,7 +50,7 @@ def warm(setting: Setting) -> Iterator[Contest]:
     """A new lab on a full store, which may load no model, against labs on empty ones."""
     pictures = [
         sample.picture()
-        for sample in voc("data/minivoc", "val").samples[: 2 if setting.smoke else 8]
+        for sample in voc("data/minivoc", "val").samples[: 1 if setting.smoke else 8]
     ]
     full, numbers = setting.folder / "full", count()
     loaded = Lab("mini", store=setting.folder / "loaded")

@@ -29,7 +29,7 @@ VIEWS = 4
 
 def benches(setting: Setting) -> Iterator[Contest]:
     """Pictures are new to the store in each round; what networks give was recorded before."""
-    size = 4 if setting.smoke else 40
+    size = 2 if setting.smoke else 40
     data = voc("data/minivoc", "val").limit(size)
     timers = Timers()
     with timers.recorded():
