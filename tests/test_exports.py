@@ -20,11 +20,12 @@ from fslab.exports import (
     read_features,
     write_coco,
     write_features,
+    write_label_studio,
     write_masks,
     write_panoptic,
 )
 from fslab.exports.label_studio import packed
-from fslab.records import Features, FslabError, LabelMap, Picture
+from fslab.records import Features, FslabError, Instances, LabelMap, Picture
 
 
 @pytest.fixture
@@ -219,6 +220,40 @@ def test_pairs_that_fit_no_json_are_refused(tmp_path):
     assert not path.exists()
     assert write_coco([], path) == 0
     assert json.loads(path.read_text())["images"] == []
+
+
+def test_things_of_one_class_are_told_apart(tmp_path):
+    names = ("background", "dog", "cat")
+    numbers = np.zeros((6, 8), np.uint16)
+    numbers[1:4, :3], numbers[1:4, 3:6], numbers[5, 2:4], numbers[0] = 1, 2, 3, 65535
+    things = Instances(numbers, (2, 2, 1), names, (0.5, 0.25, 0.75))
+    picture = Picture(noise_picture(6, 8).pixels, "two")
+    pairs = [(picture, things)]
+    assert write_coco(pairs, tmp_path / "a.json") == 3
+    reader = COCO(str(tmp_path / "a.json"))
+    told = list(reader.anns.values())
+    assert [(each["category_id"], each["score"]) for each in told] == [
+        (2, 0.5),
+        (2, 0.25),
+        (1, 0.75),
+    ]
+    for mask, each in zip(things.masks(), told, strict=True):
+        assert np.array_equal(reader.annToMask(each).astype(bool), mask)
+    assert write_panoptic(pairs, tmp_path / "b.json") == 3
+    whole = json.loads((tmp_path / "b.json").read_text())
+    (one,) = whole["annotations"]
+    coded = np.asarray(Image.open(tmp_path / "b" / one["file_name"]))[..., 0]
+    assert np.array_equal(coded, np.where(numbers == 65535, 0, numbers))
+    assert [(x["id"], x["category_id"]) for x in one["segments_info"]] == [(1, 2), (2, 2), (3, 1)]
+    assert {each["isthing"] for each in whole["categories"]} == {1}
+    assert write_label_studio(pairs, tmp_path / "c") == 3
+    (task,) = json.loads((tmp_path / "c" / "tasks.json").read_text())
+    (prediction,) = task["predictions"]
+    assert [x["id"] for x in prediction["result"]] == ["thing-1", "thing-2", "thing-3"]
+    other = Picture(picture.pixels, "three")
+    with pytest.raises(FslabError, match="three has mere labels, unlike the pictures before it"):
+        write_coco([*pairs, (other, things.labels)], tmp_path / "d.json")
+    assert not (tmp_path / "d.json").exists()
 
 
 @pytest.mark.parametrize("format", MASK_FORMATS)

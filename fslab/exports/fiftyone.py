@@ -21,7 +21,7 @@ def write_fiftyone(pairs: Pairs, folder: str | os.PathLike[str]) -> int:
     `data/NAME.png` has the pixels and `labels/NAME.png` the labels, as grey of 8 bits, or 16 of
     more than 255 names: masks with a palette, as VOC has them, FiftyOne reads as colours.
     `mask_targets.json` has the names by label, for `dataset.default_mask_targets`. 0 is the
-    background; void stays 255, or 65535.
+    background; void stays 255, or 65535. Things of one class are not told apart there.
 
     pairs, and what is raised: as in `write_coco`. Source of the format: FiftyOne's guide, "Import
     image segmentation directory".

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fslab.datasets.read import write_picture
-from fslab.exports.pairs import Pair, Pairs, checked
+from fslab.exports.pairs import Pair, Pairs, Region, checked
 from fslab.files import file_aside, write_or_refuse
 from fslab.records import Unwritable, voc_palette
 
@@ -29,9 +29,10 @@ def write_label_studio(
 ) -> int:
     """Write label maps as a folder for Label Studio; return the number of its regions.
 
-    `tasks.json` is what its import takes: a picture is one task, each class of it one region of a
-    prediction, brushed, with its score where it has one; background and void are none. `config.xml`
-    is the labelling interface that the regions belong to, and `data/` has the pictures as PNGs.
+    `tasks.json` is what its import takes: a picture is one task, each thing or class of it one
+    region of a prediction, brushed, with its score where it has one; background and void are none.
+    `config.xml` is the labelling interface that the regions belong to, and `data/` has the pictures
+    as PNGs.
 
     pairs: as in `write_coco`. address: what stands before `data/NAME.png` where Label Studio looks
     for a picture; left out, its own local files, with this folder as their root.
@@ -62,18 +63,19 @@ def write_label_studio(
 
 
 def _task(pair: Pair, address: str) -> dict[str, Any]:
-    regions = [_region(pair, label, mask) for label, mask in pair.masks()]
+    kind = "class" if pair.things is None else "thing"
+    regions = [_region(each, kind, pair.labels.names) for each in pair.regions()]
     return {
         "data": {"image": address, "name": pair.picture.name},
         "predictions": [{"model_version": "fslab", "result": regions}],
     }
 
 
-def _region(pair: Pair, label: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
-    height, width = mask.shape
-    value = {"format": "rle", "rle": packed(mask), "brushlabels": [pair.labels.names[label]]}
+def _region(region: Region, kind: str, names: tuple[str, ...]) -> dict[str, Any]:
+    height, width = region.mask.shape
+    value = {"format": "rle", "rle": packed(region.mask), "brushlabels": [names[region.label]]}
     found = {
-        "id": f"class-{label}",
+        "id": f"{kind}-{region.number}",
         "from_name": "tag",
         "to_name": "image",
         "type": "brushlabels",
@@ -82,8 +84,7 @@ def _region(pair: Pair, label: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
         "image_rotation": 0,
         "value": value,
     }
-    score = pair.score(label)
-    return found if score is None else {**found, "score": score}
+    return found if region.score is None else {**found, "score": region.score}
 
 
 def packed(mask: NDArray[np.bool_]) -> list[int]:
