@@ -329,7 +329,8 @@ def test_the_command_takes_a_batch(run, tiny, voc, tmp_path):
         code, _, err = run("segment", voc / "JPEGImages", "--out", tmp_path / name, *words, *more)
         assert code == 2
         assert "1 of 5 pictures were left out" in err
-        assert len(list((tmp_path / name).iterdir())) == 12
+        written = {each.name for each in (tmp_path / name).iterdir()}
+        assert len(written - {"classes.csv", "contact.html"}) == 12
     code, out, err = run("evaluate", voc, *words, "--batch", "2", "--out", tmp_path / "c")
     assert "results, report and page" in out
     assert "1 of 5 pictures were left out" in err

@@ -253,6 +253,7 @@ def test_the_command_line_segments_the_others(run, tiny, hard_folder, tmp_path):
     assert f"fslab: {len(unread)} of {len(mixed)} pictures were left out" in err
     masks = {path.name for path in out.glob("*.json")}
     assert masks == {f"{Path(hard.name).stem}.json" for hard in [*wanted, odd]}
+    assert "latin-%E9%FF.overlay.png" in (out / "contact.html").read_text()
 
 
 def test_a_setting_that_fits_no_picture_ends_a_batch(run, tiny, tmp_path):

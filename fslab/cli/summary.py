@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ def _write_sheets(
 
 def _card(out: Path, path: Path, facts: Mapping[str, Any]) -> Card:
     drawn = files_of(out, path)[1]
-    return Card(shown_name(path.name), read(drawn).pixels, quote(drawn.name), facts["classes"])
+    link = quote(os.fsencode(drawn.name))  # a name need not be text
+    return Card(shown_name(path.name), read(drawn).pixels, link, facts["classes"])
 
 
 def _pair(
