@@ -207,6 +207,8 @@ SEND = """async ([type, content]) => {
 
 def test_the_page_in_a_browser(page_of_one_visitor, tmp_path):
     """One visit: reloads, all from this machine, an upload, tabs, no code, no second visitor."""
+    from playwright.sync_api import TimeoutError
+
     with browse(tmp_path, (400, 900)) as page:
         asked = set()
         page.on("request", lambda request: asked.add(urlsplit(request.url)))
@@ -215,7 +217,12 @@ def test_the_page_in_a_browser(page_of_one_visitor, tmp_path):
             page.locator("#jupyter-config-data").wait_for(state="attached")
         page.goto(page_of_one_visitor)
         says = page.locator("[role=status]:visible")
-        says.filter(has_text="val_0000: fslab").wait_for()
+        shown = says.filter(has_text="val_0000: fslab")
+        try:
+            shown.wait_for(timeout=60_000)
+        except TimeoutError:  # two visits were broken off within a second: a visitor reloads
+            page.goto(page_of_one_visitor)
+            shown.wait_for()
         page.locator(".js-plotly-plot .imagelayer image").first.wait_for()
         hosts = {each.hostname for each in asked if each.scheme not in ("data", "blob")}
         assert hosts == {"127.0.0.1"}
